@@ -68,7 +68,7 @@ class FrozenTeacher(nn.Module):
             self.register_buffer(n, v.reshape(1, -1, 1, 1).expand(1, 3, 1, 1).clone())
         self.size = cfg['input_size'] if size is None else None if size == 'image' else int(size)
         self.reference, self.prior_layers = None, [m for m in self.model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
-        self.requires_grad_(False).eval()
+        self.requires_grad_(False).eval().to(memory_format=torch.channels_last)
         self.num_features = feature_dim(self.model, self.size or cfg['input_size'] or 64, self.name)
 
     def train(self, mode:bool=True): return super().train(False)
@@ -80,7 +80,8 @@ class FrozenTeacher(nn.Module):
         "Pooled features of pixels, after the teacher's own resizing and normalisation"
         if self.size and x.shape[-2:] != (self.size, self.size):
             x = F.interpolate(x, (self.size, self.size), mode='bilinear', antialias=True)
-        try: return pool_features(self.model((x - self.mean) / self.std), self.name)
+        x = ((x - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        try: return pool_features(self.model(x), self.name)
         except (RuntimeError, AssertionError) as e:
             if isinstance(e, torch.OutOfMemoryError): raise
             raise ValueError(f"The teacher {self.name} cannot take images of {x.shape[-2]}x{x.shape[-1]} pixels ({e}): give size=.") from e

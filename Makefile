@@ -1,0 +1,61 @@
+# Two commands matter: `make demo` installs the package and runs it; `make test` installs for development and tests.
+# Each makes its own virtual environment, so each works alone in a fresh clone. A stamp file inside the environment
+# says that the install is done, so a second call goes straight to the work.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13 python3.10; do \
+	$$p -c 'import sys; sys.exit(not (3,10) <= sys.version_info < (3,14))' >/dev/null 2>&1 && echo $$p && break; done)
+DEMO := .venv-demo
+DEV := .venv-dev
+DEMO_OUT ?= runs/demo
+DEMO_FLAGS ?= --data demo --method fopro --seeds 0
+N_WORKERS ?= 2
+SOURCES := $(wildcard foprokd/*.py foprokd/weights/*) settings.ini setup.py pyproject.toml
+
+.PHONY: help demo test dev export docs clean
+
+help: ## what can be made
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+
+demo: $(DEMO)/.installed ## install for use, then explore, distil and evaluate the embedded demo set
+	$(DEMO)/bin/foprokd_run $(DEMO_FLAGS) --out $(DEMO_OUT)
+	@echo "Results, figures, student and prompt are in $(DEMO_OUT)/"
+
+test: $(DEV)/.installed ## install for development, then run every notebook and tests/
+	@export OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 HF_HUB_OFFLINE=1; flags=; \
+	if [ -n "$${FOPROKD_DATA:-}" ] && [ -d "$${FOPROKD_DATA:-}" ]; then \
+		export FOPROKD_DATA="$$(cd "$$FOPROKD_DATA" && pwd)"; flags=data; \
+		echo "FOPROKD_DATA is a folder: cells flagged 'data' run too"; \
+	else echo "FOPROKD_DATA is not a folder: cells flagged 'data' are left out"; fi; \
+	$(DEV)/bin/nbdev_test --n_workers $(N_WORKERS) --timing --flags "$$flags"; \
+	$(DEV)/bin/python -m pytest tests
+
+dev: $(DEV)/.installed ## the development environment alone
+
+export: $(DEV)/.installed ## notebooks -> modules and README.md, then clean the notebooks
+	$(DEV)/bin/nbdev_export
+	$(DEV)/bin/python -c "from foprokd.checks import write_readme; write_readme('.')"
+	$(DEV)/bin/nbdev_clean
+
+docs: $(DEV)/.installed ## the site in _docs/ (needs Quarto)
+	touch README.md  # nbdev_docs would rewrite a README older than index.ipynb with Quarto's own rendering
+	$(DEV)/bin/nbdev_docs
+
+clean: ## remove the environments and what builds leave behind
+	rm -rf $(DEMO) $(DEV) build dist _proc _docs *.egg-info nbs/nbdev.yml
+
+$(DEMO)/.installed: $(SOURCES)
+	@test -n "$(PYTHON)" || { echo "Python 3.10 to 3.13 is needed: make demo PYTHON=/path/to/python"; exit 1; }
+	test -x $(DEMO)/bin/python || $(PYTHON) -m venv $(DEMO)
+	rm -rf build  # a build folder of another version would end up in the install
+	$(DEMO)/bin/python -m pip install --quiet .
+	touch $@
+
+$(DEV)/.installed: settings.ini setup.py pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.10 to 3.13 is needed: make test PYTHON=/path/to/python"; exit 1; }
+	test -x $(DEV)/bin/python || $(PYTHON) -m venv $(DEV)
+	$(DEV)/bin/python -m pip install --quiet -e '.[dev]'
+	touch $@

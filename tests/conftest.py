@@ -1,0 +1,60 @@
+"What the tests share: the repository's folder, and the command line in a process of its own."
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+LAUNCHER = 'from foprokd.experiment import foprokd_run\nif __name__ == "__main__": foprokd_run()\n'
+
+
+def environment(**extra):
+    "The environment of a second process: no download, one thread, no display"
+    return {**os.environ, 'HF_HUB_OFFLINE': '1', 'OMP_NUM_THREADS': '1', 'MPLBACKEND': 'Agg', **extra}
+
+
+def python(code, cwd, **env):
+    "Run `code` as a file in a second Python, which imports the package of this repository"
+    file = Path(cwd)/'script.py'
+    file.write_text(code, encoding='utf-8')
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')]))
+    return subprocess.run([sys.executable, str(file)], cwd=cwd, env=environment(PYTHONPATH=path, **env),
+                          capture_output=True, text=True, timeout=900)
+
+
+@pytest.fixture(scope='session')
+def root():
+    "Folder of the repository"
+    return ROOT
+
+
+@pytest.fixture(scope='session')
+def foprokd_run(tmp_path_factory):
+    "Call `foprokd_run` with arguments in a second process, away from the source tree"
+    cwd = tmp_path_factory.mktemp('cli')
+    script, launcher = Path(sys.executable).parent/'foprokd_run', cwd/'launch.py'
+    launcher.write_text(LAUNCHER, encoding='utf-8')
+    command = [str(script)] if script.exists() else [sys.executable, str(launcher)]
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')]))
+
+    def run(*args):
+        return subprocess.run([*command, *map(str, args)], cwd=cwd, env=environment(PYTHONPATH=path),
+                              capture_output=True, text=True, timeout=900)
+    return run
+
+
+@pytest.fixture(scope='session')
+def source_copy(root, tmp_path_factory):
+    "Copy of what git tracks or would track, so that builds and exports cannot touch the repository"
+    dest = tmp_path_factory.mktemp('source')/'foprokd'
+    names = subprocess.run(['git', 'ls-files', '-z', '--cached', '--others', '--exclude-standard'], cwd=root,
+                           capture_output=True, text=True, check=True).stdout.split('\0')
+    for name in filter(None, names):
+        src, dst = root/name, dest/name
+        if not (src.exists() or src.is_symlink()): continue
+        dst.parent.mkdir(parents=True, exist_ok=True)
+        if src.is_symlink(): dst.symlink_to(os.readlink(src))
+        else: dst.write_bytes(src.read_bytes())
+    return dest
