@@ -27,7 +27,8 @@ class AdversarialCallback(DistillCallback):
     ):
         super().__init__(teacher, prompt, lam, pixels)
         if not list(self.prompt.parameters()):
-            raise ValueError(f"The adversarial phase moves its prompt, but a {type(self.prompt).__name__} has no parameters: use a FourierPromptGenerator.")
+            raise ValueError(f"The adversarial phase moves its prompt, but a {type(self.prompt).__name__} has no "
+                             "parameters: use a FourierPromptGenerator.")
         self.prompt_lr, self.w_prior, self.w_pen = prompt_lr, w_prior, w_pen
 
     def before_fit(self):
@@ -49,5 +50,6 @@ class AdversarialCallback(DistillCallback):
         for p, g in zip(params, grads): p.grad = g
         self.ascent.step(); self.ascent.zero_grad()
 
-    _docs = dict(before_fit="As in distillation, with a fresh optimizer for the prompt", target="Move the prompt, then (B,dT) teacher features without gradient",
+    _docs = dict(before_fit="As in distillation, with a fresh optimizer for the prompt",
+                 target="Move the prompt, then (B,dT) teacher features without gradient",
                  ascend="One step of the prompt up the disagreement; no other parameter gets a gradient")

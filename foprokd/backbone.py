@@ -27,14 +27,15 @@ def read_checkpoint(
 )->tuple[dict, dict]: # State dict of tensors, and the file's `foprokd` notes ({} if it has none)
     "Weights and notes from a local file, never by unpickling code; `ValueError` if it is no such file (ours)"
     path = Path(path)
-    if not path.is_file(): raise ValueError(f"No checkpoint at {str(path)!r}: give the path of a local .safetensors or .pth file.")
+    if not path.is_file():
+        raise ValueError(f"No checkpoint at {str(path)!r}: give the path of a local .safetensors or .pth file.")
     try:
         sd, meta = load_state_dict(str(path), weights_only=True), {}
         if path.suffix == '.safetensors':
             with safe_open(path, 'pt') as f: meta = json.loads((f.metadata() or {}).get('foprokd', '{}'))
     except (pickle.UnpicklingError, RuntimeError, AttributeError, EOFError, OSError, ValueError, KeyError) as e:
-        raise ValueError(f"{path.name!r} is not a weights file that can be read safely ({type(e).__name__}): save it as safetensors "
-                         "or as a plain state dict.") from e
+        raise ValueError(f"{path.name!r} is not a weights file that can be read safely ({type(e).__name__}): "
+                         "save it as safetensors or as a plain state dict.") from e
     except Exception as e: # safetensors raises its own bare Exception subclass for a torn file
         raise ValueError(f"{path.name!r} cannot be read as weights ({type(e).__name__}): is the file complete?") from e
     if any(k.startswith('encoder_q.') for k in sd): sd = _moco_encoder(sd)
@@ -62,7 +63,7 @@ def load_weights(
     sd:dict, # State dict
     name:str='checkpoint' # What to call the file in an error
 )->nn.Module: # `model`
-    "Load `sd` into `model`; a trunk cuts the model, a classifier in the file is ignored, any other misfit is a `ValueError` (ours)"
+    "Load `sd`; a trunk cuts `model`, a classifier in the file is ignored, any other misfit is a `ValueError` (ours)"
     filt = getattr(sys.modules.get(type(model).__module__), 'checkpoint_filter_fn', None)
     if filt is not None and not set(sd) & set(model.state_dict()): sd = filt(sd, model)
     _cut_tails(model, set(sd))
@@ -71,8 +72,9 @@ def load_weights(
     extra = [k for k in sd if k not in own and not k.startswith(_HEADS)]
     shape = [k for k in own if k in sd and own[k].shape != sd[k].shape]
     if missing or extra or shape:
-        raise ValueError(f"{name!r} is a checkpoint of another architecture than {type(model).__name__}: {len(missing)} keys missing, {len(extra)} "
-                         f"unknown, {len(shape)} of another shape (first: {(missing + extra + shape)[0]!r}).")
+        raise ValueError(f"{name!r} is a checkpoint of another architecture than {type(model).__name__}: "
+                         f"{len(missing)} keys missing, {len(extra)} unknown, {len(shape)} of another shape "
+                         f"(first: {(missing + extra + shape)[0]!r}).")
     model.load_state_dict({k: v for k, v in sd.items() if k in own}, strict=False)
     return model
 
@@ -84,7 +86,8 @@ def pool_features(
     "Global average pooling over space or tokens; `ValueError` if there is no feature vector in `out`"
     if not isinstance(out, torch.Tensor) or out.ndim not in (2, 3, 4) or not out.is_floating_point():
         what = f'a tensor of shape {tuple(out.shape)}' if isinstance(out, torch.Tensor) else f'a {type(out).__name__}'
-        raise ValueError(f"{name} returns no feature vector but {what}: wrap it in a module whose forward returns (B,d) features.")
+        raise ValueError(f"{name} returns no feature vector but {what}: "
+                         "wrap it in a module whose forward returns (B,d) features.")
     return out if out.ndim == 2 else out.mean(1) if out.ndim == 3 else out.mean((2, 3))
 
 # %% ../nbs/08_backbone.ipynb #9f54b1aa
@@ -100,8 +103,8 @@ def _create_timm(
     if not pretrained: return timm.create_model(name, num_classes=0, **kwargs)
     try: return timm.create_model(name, pretrained=True, num_classes=0, **kwargs)
     except Exception as e:
-        raise RuntimeError(f"The weights of {name!r} could not be fetched ({type(e).__name__}): give a local file with ckpt=, or "
-                           "pretrained=False for random weights.") from e
+        raise RuntimeError(f"The weights of {name!r} could not be fetched ({type(e).__name__}): "
+                           "give a local file with ckpt=, or pretrained=False for random weights.") from e
 
 # %% ../nbs/08_backbone.ipynb #861664d1
 def create_backbone(

@@ -28,8 +28,8 @@ def unwrap_student(
         raise TypeError(f"Distillation needs a Student, got a {type(student).__name__}: build the Learner with "
                         f"Student(model, n_out, teacher_dim={teacher.num_features}).")
     if student.teacher_dim != teacher.num_features:
-        raise ValueError(f"The student's projector has width {student.teacher_dim}, the teacher {teacher.name} has {teacher.num_features} features: "
-                         f"build it with teacher_dim={teacher.num_features}.")
+        raise ValueError(f"The student's projector has width {student.teacher_dim}, the teacher {teacher.name} has "
+                         f"{teacher.num_features} features: build it with teacher_dim={teacher.num_features}.")
     return student
 
 # %% ../nbs/32_distill.ipynb #b9564de6
@@ -44,7 +44,8 @@ class DistillCallback(LossPartsCallback):
     ):
         if not isinstance(teacher, FrozenTeacher):
             raise TypeError(f"Got a {type(teacher).__name__} as teacher: wrap a network as FrozenTeacher(network).")
-        self.teacher, self.prompt, self.lam, self.pixels = teacher, IdentityPrompt() if prompt is None else prompt, lam, pixels
+        self.teacher, self.lam, self.pixels = teacher, lam, pixels
+        self.prompt = IdentityPrompt() if prompt is None else prompt
 
     def before_fit(self):
         unwrap_student(self.learn, self.teacher)
@@ -65,6 +66,7 @@ class DistillCallback(LossPartsCallback):
     def target(self):
         return self.teacher(self.prompt(self.space(self.xb[0])))
 
-    _docs = dict(before_fit="Check the student, bring teacher and prompt to its device", before_batch="Ask the student for all heads",
+    _docs = dict(before_fit="Check the student, bring teacher and prompt to its device",
+                 before_batch="Ask the student for all heads",
                  after_pred="Keep the heads, leave the logits to fastai", after_loss="Add auxiliary and feature term",
                  target="(B,dT) teacher features of the prompted batch, without gradient")

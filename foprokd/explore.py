@@ -31,11 +31,14 @@ class Explorer(nn.Module):
         if not isinstance(teacher, FrozenTeacher):
             raise TypeError(f"Got a {type(teacher).__name__} as teacher: wrap a network as FrozenTeacher(network).")
         self.prompt, self.pixels = prompt, PixelSpace() if pixels is None else pixels
-        self.probe = nn.Sequential(nn.BatchNorm1d(teacher.num_features, affine=False), nn.Linear(teacher.num_features, n_out))
+        d = teacher.num_features
+        self.probe = nn.Sequential(nn.BatchNorm1d(d, affine=False), nn.Linear(d, n_out))
         self._teacher = (teacher,)
 
     @property
-    def teacher(self): return self._teacher[0]
+    def teacher(self):
+        "The frozen teacher"
+        return self._teacher[0]
 
     def forward(self,
         x:torch.Tensor, # (B,3,H,W) batch as fastai gives it
@@ -64,7 +67,9 @@ class ExploreCallback(LossPartsCallback):
 
     def before_fit(self):
         ex = get_model(self.learn.model)
-        if not isinstance(ex, Explorer): raise TypeError(f"Exploration needs an Explorer, got a {type(ex).__name__}: use explore_learner(dls, teacher, prompt).")
+        if not isinstance(ex, Explorer):
+            raise TypeError(f"Exploration needs an Explorer, got a {type(ex).__name__}: "
+                            "use explore_learner(dls, teacher, prompt).")
         device = next(ex.parameters()).device
         ex.teacher.to(device)
         if not ex.teacher.prior_layers and ex.teacher.reference is None:
@@ -75,16 +80,20 @@ class ExploreCallback(LossPartsCallback):
     def after_pred(self): self.learn.pred, self.prior, self.div = self.pred
 
     def after_loss(self):
-        self.set_loss(self.loss_grad + self.w_prior * self.prior + self.w_div * self.div, dict(cls=self.loss_grad, prior=self.prior, div=self.div))
+        total = self.loss_grad + self.w_prior * self.prior + self.w_div * self.div
+        self.set_loss(total, dict(cls=self.loss_grad, prior=self.prior, div=self.div))
         self.prior = self.div = None
 
-    _docs = dict(before_fit="Bring the teacher to the device, estimate its statistics if it has none", before_batch="Ask for the terms of the objective",
+    _docs = dict(before_fit="Bring the teacher to the device, estimate its statistics if it has none",
+                 before_batch="Ask for the terms of the objective",
                  after_pred="Keep the terms, leave the logits to fastai", after_loss="Add prior and diversity")
 
 # %% ../nbs/30_explore.ipynb #8f5f95bb
 class SkipValidation(Callback):
     "Leave out validation, which would run the teacher"
     def before_validate(self): raise CancelValidException
+
+    _docs = dict(before_validate="Cancel the validation of this epoch")
 
 # %% ../nbs/30_explore.ipynb #d862ca8b
 def explore_learner(
@@ -116,12 +125,14 @@ def fpg_objective(
     w_div:float=1e-3 # Weight of the diversity term
 )->dict: # Means over images: cls, prior, div, accuracy of the probe, total
     "The exploration objective on held-out images, everything in eval mode (ours)"
-    explorer.eval(); loss, device = BalancedSoftmaxLoss(counts), next(explorer.probe.parameters()).device
+    device = next(explorer.eval().probe.parameters()).device
+    loss = BalancedSoftmaxLoss(counts).to(device)
     sums, n = dict.fromkeys(('cls', 'prior', 'div', 'accuracy'), 0.), 0
     for b in dl:
         x, y = b[0].to(device), b[1].to(device)
         logits, prior, div = explorer(x, True)
-        for k, v in zip(sums, (loss.to(device)(logits, y), prior, div, (logits.argmax(1) == y).float().mean())): sums[k] += v.item() * len(y)
+        terms = loss(logits, y), prior, div, (logits.argmax(1) == y).float().mean()
+        for k, v in zip(sums, terms): sums[k] += v.item() * len(y)
         n += len(y)
     res = {k: v / n for k, v in sums.items()}
     return {**res, 'total': res['cls'] + w_prior * res['prior'] + w_div * res['div']}

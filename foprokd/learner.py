@@ -48,19 +48,23 @@ class FoProLearner(Learner):
         **kwargs # Passed to `Learner`
     ):
         counts = check_counts(class_counts(dls) if counts is None else counts, getattr(dls, 'vocab', None))
-        super().__init__(dls, model, loss_func=BalancedSoftmaxLoss(counts) if loss_func is None else loss_func, **kwargs)
-        self.counts, self.teacher, self.prompt, self.lam, self.explorer, self.phase_history = counts, teacher, prompt, lam, None, []
+        loss_func = BalancedSoftmaxLoss(counts) if loss_func is None else loss_func
+        super().__init__(dls, model, loss_func=loss_func, **kwargs)
+        self.counts, self.teacher, self.prompt, self.lam = counts, teacher, prompt, lam
+        self.explorer, self.phase_history = None, []
         self.explore_kwargs, self.adversarial_kwargs = explore_kwargs or {}, adversarial_kwargs or {}
         if teacher is not None: self.add_cb(DistillCallback(teacher, prompt, lam))
 
     @property
-    def student(self): return get_model(self.model)
+    def student(self):
+        "The trained `Student`, without distributed wrappers"
+        return get_model(self.model)
 
-# %% ../nbs/38_learner.ipynb #140f775e
+# %% ../nbs/38_learner.ipynb #a8420656
 def fopro_learner(
     dls:DataLoaders, # Target data, images (B,3,H,W) and one class each
     student:str|nn.Module='resnet18', # timm name, backbone, or a `Student`
-    teacher:str|nn.Module|None='embedded', # timm name, 'embedded', checkpoint path, module or `FrozenTeacher`; None: no teacher
+    teacher:str|nn.Module|None='embedded', # timm name, 'embedded', file, module or `FrozenTeacher`; None: no teacher
     prompt:nn.Module|None=None, # None: a new `FourierPromptGenerator`; `IdentityPrompt()` gives plain EKD
     pretrained:bool=False, # Start the student from hub weights
     teacher_kwargs:dict|None=None, # `ckpt`, `size`, `mean`, `std`, timm arguments of the teacher
@@ -70,11 +74,14 @@ def fopro_learner(
 )->FoProLearner: # Ready for `fit_fopro`, `fit_one_cycle`, `lr_find`, ...
     "A `FoProLearner` from names; `TypeError` or `ValueError` with one sentence for anything that cannot work"
     if not hasattr(dls, 'train'): raise TypeError(f"Got a {type(dls).__name__} where fastai DataLoaders are needed.")
-    kwargs['counts'] = check_counts(class_counts(dls) if kwargs.get('counts') is None else kwargs['counts'], getattr(dls, 'vocab', None))
-    if teacher is not None and not isinstance(teacher, FrozenTeacher): teacher = FrozenTeacher(teacher, **(teacher_kwargs or {}))
+    counts = class_counts(dls) if kwargs.get('counts') is None else kwargs['counts']
+    kwargs['counts'] = counts = check_counts(counts, getattr(dls, 'vocab', None))
+    if teacher is not None and not isinstance(teacher, FrozenTeacher):
+        teacher = FrozenTeacher(teacher, **(teacher_kwargs or {}))
     if teacher is not None and prompt is None: prompt = FourierPromptGenerator()
     if not isinstance(student, Student):
-        student = Student(student, len(kwargs['counts']), teacher.num_features if teacher is not None else None, pretrained, **(student_kwargs or {}))
+        d_teacher = None if teacher is None else teacher.num_features
+        student = Student(student, len(counts), d_teacher, pretrained, **(student_kwargs or {}))
     metrics = [accuracy, BalancedAccuracy()] if metrics is None else metrics
     return FoProLearner(dls, student, teacher, prompt, metrics=metrics, **kwargs)
 
@@ -85,29 +92,36 @@ def _curves(
     "What the recorder saw, as plain data"
     rec = learn.recorder
     names = [n for n in rec.metric_names if n not in ('epoch', 'time')]
-    return dict(columns=names, values=[[float(v) for v in row] for row in rec.values], losses=[float(x) for x in rec.losses])
+    return dict(columns=names, values=[[float(v) for v in row] for row in rec.values],
+                losses=[float(x) for x in rec.losses])
 
 @patch
 def _explore(self:FoProLearner, phase, cbs=None):
+    "Train prompt and probe in their own Learner, on this one's device and at its precision"
     if self.explorer is None:
-        self.explorer = explore_learner(self.dls, self.teacher, self.prompt, counts=self.counts, path=self.path, **self.explore_kwargs)
+        self.explorer = explore_learner(self.dls, self.teacher, self.prompt, counts=self.counts, path=self.path,
+                                        **self.explore_kwargs)
     ex = self.explorer
     ex.dls, ex.logger = self.dls, self.logger
     ex.model.to(next(self.model.parameters()).device)
     ex.remove_cb(MixedPrecision)
     ex.add_cbs([MixedPrecision(amp_mode=cb.amp_mode) for cb in self._grab_cbs(MixedPrecision)])
-    with nullcontext() if hasattr(self, 'progress') else ex.no_bar(): ex.fit_one_cycle(phase.epochs, phase.lr, reset_opt=True)
+    with nullcontext() if hasattr(self, 'progress') else ex.no_bar():
+        ex.fit_one_cycle(phase.epochs, phase.lr, reset_opt=True)
     return _curves(ex)
 
 @patch
 def _distill(self:FoProLearner, phase, cbs=None):
+    "Train the student with the prompt as it stands"
     self.fit_one_cycle(phase.epochs, phase.lr, reset_opt=True, cbs=cbs)
     return _curves(self)
 
 @patch
 def _adversarial(self:FoProLearner, phase, cbs=None):
+    "As `_distill`, with a prompt that moves"
     adv = AdversarialCallback(self.teacher, self.prompt, self.lam, **self.adversarial_kwargs)
-    with self.removed_cbs(self._grab_cbs(DistillCallback)), self.added_cbs(adv): return self._distill(phase, cbs)
+    with self.removed_cbs(self._grab_cbs(DistillCallback)), self.added_cbs(adv):
+        return self._distill(phase, cbs)
 
 # %% ../nbs/38_learner.ipynb #1337c2ab
 @patch
@@ -121,7 +135,7 @@ def fit_fopro(self:FoProLearner,
     adversarial_lr:float|None=None, # The student's in the adversarial phase; None: a third of `lr`
     cbs=None # Callbacks for the student's phases
 )->list[dict]: # The phases that ran, with their curves and seconds; also in `phase_history`
-    "Explore, distil, and distil adversarially; `ValueError` if a phase needs a teacher or a trainable prompt that is not there"
+    "Explore, distil, distil adversarially; `ValueError` if a phase lacks its teacher or its trainable prompt"
     phases = fopro_schedule(explore, distill, adversarial, rounds, explore_lr, lr, adversarial_lr)
     needs = {p.name for p in phases} & {'explore', 'adversarial'}
     if needs and (self.teacher is None or self.prompt is None or not list(self.prompt.parameters())):
@@ -137,7 +151,8 @@ def show_prompts(self:FoProLearner,
     **kwargs # Passed to the prompt's `show`
 ):
     "Image, prompted image, difference and both spectra, for the first `n` validation images"
-    if self.teacher is None or self.prompt is None: raise ValueError("This learner has no prompt to show: give a teacher and a prompt.")
+    if self.teacher is None or self.prompt is None:
+        raise ValueError("This learner has no prompt to show: give a teacher and a prompt.")
     x = self.dls.valid.one_batch()[0][:n]
     return self.prompt.show(PixelSpace.from_dls(self.dls).to(x.device)(x), **kwargs)
 
@@ -156,7 +171,9 @@ def plot_phases(self:FoProLearner,
     return fig
 
 # %% ../nbs/38_learner.ipynb #58cb3412
-def _prompt_file(file): return Path(file).with_suffix('.prompt.safetensors')
+def _prompt_file(file):
+    "Where the prompt of a saved learner lies"
+    return Path(file).with_suffix('.prompt.safetensors')
 
 @patch
 def save(self:FoProLearner,
@@ -186,18 +203,21 @@ def export(self:FoProLearner,
     **kwargs # Passed to fastai's `export`
 ):
     "Pickle a plain fastai `Learner` with the deployed student: no teacher, no prompt, no extra heads"
-    plain = Learner(self.dls, self.student.deploy(), loss_func=CrossEntropyLossFlat(), path=self.path, model_dir=self.model_dir)
+    plain = Learner(self.dls, self.student.deploy(), loss_func=CrossEntropyLossFlat(), path=self.path,
+                    model_dir=self.model_dir)
     plain.export(fname, **kwargs)
 
 @patch
 def export_student(self:FoProLearner,
     file:str|Path # A `.safetensors` path
 )->Path: # The file written
-    "Weights of the deployed student with a JSON note (classes, training counts, statistics); `ValueError` for another suffix"
+    "Weights of the deployed student with a JSON note (classes, counts, statistics); `ValueError` for another suffix"
     file, px = Path(file), PixelSpace.from_dls(self.dls)
-    if file.suffix != '.safetensors': raise ValueError(f"export_student writes .safetensors files, got {file.name!r}.")
+    if file.suffix != '.safetensors':
+        raise ValueError(f"export_student writes .safetensors files, got {file.name!r}.")
     cfg = getattr(self.student.backbone, 'pretrained_cfg', None) or {}
-    meta = dict(arch=cfg.get('architecture'), num_classes=self.student.n_out, vocab=[str(v) for v in self.dls.vocab], counts=[int(c) for c in self.counts],
-                mean=px.mean.flatten().tolist(), std=px.std.flatten().tolist())
-    save_file({k: v.contiguous() for k, v in self.student.deploy().state_dict().items()}, file, metadata={'foprokd': json.dumps(meta)})
+    meta = dict(arch=cfg.get('architecture'), num_classes=self.student.n_out, vocab=[str(v) for v in self.dls.vocab],
+                counts=[int(c) for c in self.counts], mean=px.mean.flatten().tolist(), std=px.std.flatten().tolist())
+    weights = {k: v.contiguous() for k, v in self.student.deploy().state_dict().items()}
+    save_file(weights, file, metadata={'foprokd': json.dumps(meta)})
     return file

@@ -20,7 +20,8 @@ class PixelSpace(nn.Module):
     ):
         super().__init__()
         for n, v in (('mean', mean), ('std', std)):
-            self.register_buffer(n, torch.as_tensor(v, dtype=torch.float32).detach().cpu().reshape(1, -1, 1, 1).clone(), persistent=False)
+            v = torch.as_tensor(v, dtype=torch.float32).detach().cpu()
+            self.register_buffer(n, v.reshape(1, -1, 1, 1).clone(), persistent=False)
         if (self.std <= 0).any(): raise ValueError(f"std must be positive, got {self.std.flatten().tolist()}.")
 
     def forward(self,
@@ -29,7 +30,8 @@ class PixelSpace(nn.Module):
         "Undo the normalisation"
         x = x.as_subclass(torch.Tensor)
         if x.ndim != 4 or x.shape[1] != 3:
-            raise ValueError(f"Got a batch of shape {tuple(x.shape)} where RGB images (B,3,H,W) are needed: open all images as RGB.")
+            raise ValueError(f"Got a batch of shape {tuple(x.shape)} where RGB images (B,3,H,W) are needed: "
+                             "open all images as RGB.")
         return x.float() * self.std + self.mean
 
     def normalize(self,
@@ -44,5 +46,6 @@ def from_dls(cls:PixelSpace,
     dls # fastai `DataLoaders`
 )->PixelSpace:
     "The pixel space of a `DataLoaders`: the statistics of its `Normalize`, or the identity if it has none"
-    norm = next((t for t in getattr(getattr(dls.train, 'after_batch', None), 'fs', []) if isinstance(t, Normalize)), None)
+    fs = getattr(getattr(dls.train, 'after_batch', None), 'fs', [])
+    norm = next((t for t in fs if isinstance(t, Normalize)), None)
     return cls() if norm is None or norm.mean is None else cls(norm.mean, norm.std)

@@ -31,8 +31,8 @@ class LossPartsRecorder(Callback):
 
     def after_train(self): self.recorder.log += [float(self.sums[n]) / max(self.count, 1) for n in self.names]
 
-    _docs = dict(before_fit="Insert a column per part", before_train="Start the sums of an epoch", after_batch="Add a batch",
-                 after_train="Append the epoch's means to the log")
+    _docs = dict(before_fit="Insert a column per part", before_train="Start the sums of an epoch",
+                 after_batch="Add a batch", after_train="Append the epoch's means to the log")
 
 # %% ../nbs/28_record.ipynb #31563961
 class LossPartsCallback(Callback):
@@ -40,7 +40,10 @@ class LossPartsCallback(Callback):
     order, run_valid, part_names = GradientAccumulation.order - 1, False, ()
 
     @property
-    def learn(self): return self.__dict__.get('_learn')
+    def learn(self):
+        "The `Learner`; when it registers itself, the recorder of parts comes along"
+        return self.__dict__.get('_learn')
+
     @learn.setter
     def learn(self, learn):
         self.__dict__['_learn'] = learn

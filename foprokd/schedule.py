@@ -20,7 +20,8 @@ class Phase:
     round:int=1 # Which round it belongs to, from 1
 
     def __post_init__(self):
-        if int(self.epochs) != self.epochs or self.epochs < 0: raise ValueError(f"Phase {self.name!r} needs a whole number of epochs >= 0, got {self.epochs}.")
+        if int(self.epochs) != self.epochs or self.epochs < 0:
+            raise ValueError(f"Phase {self.name!r} needs a whole number of epochs >= 0, got {self.epochs}.")
         if not self.lr > 0: raise ValueError(f"Phase {self.name!r} needs a learning rate > 0, got {self.lr}.")
 
 # %% ../nbs/36_schedule.ipynb #2f6e5317

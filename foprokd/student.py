@@ -19,7 +19,8 @@ def projector(
     d_teacher:int # Teacher feature width dT
 )->nn.Sequential: # (B,dS) -> (B,dT)
     "The head that maps student features to the teacher's space (public EKD code: `p_free`)"
-    return nn.Sequential(nn.Linear(d_student, d_student), nn.BatchNorm1d(d_student), nn.ReLU(inplace=True), nn.Linear(d_student, d_teacher))
+    return nn.Sequential(nn.Linear(d_student, d_student), nn.BatchNorm1d(d_student), nn.ReLU(inplace=True),
+                         nn.Linear(d_student, d_teacher))
 
 # %% ../nbs/12_student.ipynb #17f549f1
 class Student(nn.Module):
@@ -48,15 +49,17 @@ class Student(nn.Module):
         x:torch.Tensor, # (B,3,H,W) normalised images
         heads:bool=False # Also return projection and auxiliary logits
     )->torch.Tensor|tuple: # (B,C) logits, or (logits, (B,dT) projection, (B,C) auxiliary logits)
-        "Logits, and on demand what EKD compares with the teacher; `ValueError` if `heads` are asked of a student without projector"
+        "Logits, and the other `heads` on demand; `ValueError` if they are asked of a student without projector"
         f = pool_features(self.backbone(x), 'the student')
         if not heads: return self.classifier(f)
-        if self.projector is None: raise ValueError("This Student has no projector: build it with teacher_dim=teacher.num_features.")
+        if self.projector is None:
+            raise ValueError("This Student has no projector: build it with teacher_dim=teacher.num_features.")
         p = self.projector(f)
         return self.classifier(f), p, self.aux_classifier(p)
 
 # %% ../nbs/12_student.ipynb #35159054
 class _Pool(nn.Module):
+    "`pool_features` as a layer"
     def forward(self, x): return pool_features(x)
 
 @patch

@@ -31,7 +31,7 @@ def gaussian_kl(
 # %% ../nbs/10_teacher.ipynb #f127e3d6
 EMBEDDED_TEACHER = Path(str(files('foprokd')))/'weights'/'embedded_teacher.safetensors'
 
-# %% ../nbs/10_teacher.ipynb #3df7de8f
+# %% ../nbs/10_teacher.ipynb #2616941e
 def _build(
     model, # As in `FrozenTeacher`
     ckpt, # As in `FrozenTeacher`
@@ -39,10 +39,12 @@ def _build(
 )->tuple[nn.Module, dict, str]: # Backbone, its settings (mean, std, input_size), its name
     "The backbone behind a teacher, with what its checkpoint or timm's configuration says of its input"
     if model == 'embedded': model, ckpt = None, EMBEDDED_TEACHER
-    if isinstance(model, (str, Path)) and Path(model).suffix in ('.safetensors', '.pth', '.pt', '.tar'): model, ckpt = None, model
+    if isinstance(model, (str, Path)) and Path(model).suffix in ('.safetensors', '.pth', '.pt', '.tar'):
+        model, ckpt = None, model
     notes = read_checkpoint(ckpt)[1] if model is None and ckpt is not None else {}
     if model is None:
-        if 'arch' not in notes: raise ValueError(f"{ckpt!r} does not say its architecture: use FrozenTeacher('timm_name', ckpt=...).")
+        if 'arch' not in notes:
+            raise ValueError(f"{ckpt!r} does not say its architecture: use FrozenTeacher('timm_name', ckpt=...).")
         model, kwargs = notes['arch'], {**notes.get('kwargs', {}), **kwargs}
     if isinstance(model, nn.Module): model = copy.deepcopy(model)
     net, meta = create_backbone(model, pretrained=kwargs.pop('pretrained', True), ckpt=ckpt, **kwargs)
@@ -50,12 +52,12 @@ def _build(
     own = dict(mean=cfg.get('mean', 0.), std=cfg.get('std', 1.), input_size=(cfg.get('input_size') or (None,))[-1])
     return net, {**own, **meta}, model if isinstance(model, str) else type(model).__name__
 
-# %% ../nbs/10_teacher.ipynb #2616941e
+# %% ../nbs/10_teacher.ipynb #684bc700
 class FrozenTeacher(nn.Module):
     "A pre-trained network that maps pixels to pooled features and never changes"
     def __init__(self,
-        model:str|nn.Module|Path='embedded', # timm name, 'embedded', a self-describing checkpoint, or a module returning features
-        ckpt:str|Path|None=None, # Local checkpoint (safetensors, or a plain state dict; MoCo-v2 is recognised); None: weights from the hub
+        model:str|nn.Module|Path='embedded', # timm name, 'embedded', self-describing checkpoint, or module
+        ckpt:str|Path|None=None, # Local safetensors or plain state dict (MoCo-v2 is recognised); None: from the hub
         size:int|str|None=None, # Side in pixels images are resized to; None: the model's own; 'image': as they come
         mean:float|tuple|None=None, # Mean the model expects subtracted from pixels; None: its own
         std:float|tuple|None=None, # Standard deviation it expects divided by; None: its own
@@ -67,12 +69,18 @@ class FrozenTeacher(nn.Module):
             v = torch.as_tensor(cfg[n] if v is None else v, dtype=torch.float32)
             self.register_buffer(n, v.reshape(1, -1, 1, 1).expand(1, 3, 1, 1).clone())
         self.size = cfg['input_size'] if size is None else None if size == 'image' else int(size)
-        self.reference, self.prior_layers = None, [m for m in self.model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+        self.reference = None
+        self.prior_layers = [m for m in self.model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
         self.requires_grad_(False).eval().to(memory_format=torch.channels_last)
         self.num_features = feature_dim(self.model, self.size or cfg['input_size'] or 64, self.name)
 
-    def train(self, mode:bool=True): return super().train(False)
-    def requires_grad_(self, requires_grad:bool=True): return super().requires_grad_(False)
+    def train(self, mode:bool=True):
+        "Stays in eval mode whatever is asked"
+        return super().train(False)
+
+    def requires_grad_(self, requires_grad:bool=True):
+        "Stays frozen whatever is asked"
+        return super().requires_grad_(False)
 
     def forward(self,
         x:torch.Tensor # (B,3,H,W) pixels, nominally in [0,1]
@@ -84,11 +92,8 @@ class FrozenTeacher(nn.Module):
         try: return pool_features(self.model(x), self.name)
         except (RuntimeError, AssertionError) as e:
             if isinstance(e, torch.OutOfMemoryError): raise
-            raise ValueError(f"The teacher {self.name} cannot take images of {x.shape[-2]}x{x.shape[-1]} pixels ({e}): give size=.") from e
-
-# %% ../nbs/10_teacher.ipynb #684bc700
-FrozenTeacher.train.__doc__ = "Stays in eval mode whatever is asked (DESIGN rule 1)"
-FrozenTeacher.requires_grad_.__doc__ = "Stays frozen whatever is asked (DESIGN rule 1)"
+            raise ValueError(f"The teacher {self.name} cannot take images of {x.shape[-2]}x{x.shape[-1]} pixels ({e}): "
+                             "give size=.") from e
 
 # %% ../nbs/10_teacher.ipynb #66dbbd1c
 def _moments(
@@ -105,7 +110,8 @@ def with_prior(self:FrozenTeacher,
 )->tuple[torch.Tensor, torch.Tensor]: # (B, num_features) features, and the scalar prior R >= 0
     "Features and how unfamiliar the batch is; `ValueError` if a model without BatchNorm has no statistics yet"
     if not self.prior_layers:
-        if self.reference is None: raise ValueError(f"{self.name} has no BatchNorm: call fit_statistics(batches of pixels) first.")
+        if self.reference is None:
+            raise ValueError(f"{self.name} has no BatchNorm: call fit_statistics(batches of pixels) first.")
         feats = self(x)
         return feats, gaussian_kl(*_moments(feats), *(r.to(feats.device) for r in self.reference))
     kls = []
@@ -125,6 +131,7 @@ def fit_statistics(self:FrozenTeacher,
     "Estimate the feature statistics that `with_prior` compares with; does nothing for a teacher with BatchNorm (ours)"
     if self.prior_layers: return self
     feats = torch.cat([self(x).float() for x in batches])
-    if len(feats) < 2: raise ValueError(f"{len(feats)} images are too few to estimate feature statistics: give at least 2.")
+    if len(feats) < 2:
+        raise ValueError(f"{len(feats)} images are too few to estimate feature statistics: give at least 2.")
     self.reference = _moments(feats)
     return self
