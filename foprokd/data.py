@@ -23,7 +23,8 @@ from fastai.vision.data import ImageDataLoaders
 from .longtail import subsample_longtail
 
 # %% ../nbs/22_data.ipynb #0866bd2d
-_PARTS = dict(train='train', training='train', valid='valid', val='valid', validation='valid', test='test', testing='test')
+_PARTS = dict(train='train', training='train', valid='valid', val='valid', validation='valid', test='test',
+              testing='test')
 
 def _read_csv(
     folder:Path, # Holds `labels.csv`
@@ -35,7 +36,9 @@ def _read_csv(
     if absent: raise ValueError(f"labels.csv has no column {absent[0]!r}; it has {', '.join(df.columns)}.")
     df = df.rename(columns={v: k for k, v in columns.items()})[list(columns) + (['split'] if 'split' in df else [])]
     holes = df.columns[df.isna().any()]
-    if len(holes): raise ValueError(f"labels.csv has {int(df[holes[0]].isna().sum())} rows without a value for {columns.get(holes[0], holes[0])!r}: fill or drop them.")
+    if len(holes):
+        n, name = int(df[holes[0]].isna().sum()), columns.get(holes[0], holes[0])
+        raise ValueError(f"labels.csv has {n} rows without a value for {name!r}: fill or drop them.")
     return df.assign(image=[str(folder/f) for f in df.image])
 
 # %% ../nbs/22_data.ipynb #bd9ab1e7
@@ -43,12 +46,14 @@ def _read_tree(
     folder:Path # Class folders, or train/valid/test folders of class folders
 )->pd.DataFrame: # Columns image, label and perhaps split
     "The images below class folders"
-    parts = {d.name: _PARTS[d.name.lower()] for d in sorted(folder.iterdir()) if d.is_dir() and d.name.lower() in _PARTS}
+    names = [d.name for d in sorted(folder.iterdir()) if d.is_dir()]
+    parts = {n: _PARTS[n.lower()] for n in names if n.lower() in _PARTS}
     rows = [(str(f), f.relative_to(folder).parts) for f in sorted(get_image_files(folder))]
     if not rows: raise ValueError(f"{str(folder)!r} holds neither labels.csv nor an image in a class folder.")
     rows = [(f, p[1:], parts[p[0]]) for f, p in rows if p[0] in parts] if parts else [(f, p, None) for f, p in rows]
     loose = [f for f, p, _ in rows if len(p) < 2]
-    if loose: raise ValueError(f"{Path(loose[0]).name!r} lies in no class folder: sort the images into one folder per class, or write a labels.csv.")
+    if loose: raise ValueError(f"{Path(loose[0]).name!r} lies in no class folder: sort the images into one folder per "
+                               "class, or write a labels.csv.")
     df = pd.DataFrame([(f, p[0], s) for f, p, s in rows], columns=['image', 'label', 'split'])
     return df if parts else df.drop(columns='split')
 
@@ -60,13 +65,16 @@ def _check_images(
     lost = [f for f in df.image if not os.path.isfile(f)]
     if lost: raise ValueError(f"{len(lost)} of {len(df)} images are missing, the first is {lost[0]!r}.")
     twice = df.image[df.image.duplicated()]
-    if len(twice): raise ValueError(f"{len(twice)} images are listed more than once, the first is {twice.iloc[0]!r}: one row per image, please.")
+    if len(twice): raise ValueError(f"{len(twice)} images are listed more than once, the first is {twice.iloc[0]!r}: "
+                                    "keep one row per image.")
     modes = {}
     for f in df.image:
         with Image.open(f) as im: modes.setdefault(im.mode, []).append(f)
     deep = [f for m, fs in modes.items() if m[0] in 'IF' for f in fs]
-    if deep: raise ValueError(f"{len(deep)} images have more than 8 bits per channel, the first is {deep[0]!r}: save them as 8-bit images.")
-    if len(modes) > 1: warnings.warn(f"Images of mixed modes ({', '.join(f'{m} {len(fs)}' for m, fs in modes.items())}): all are opened as RGB.")
+    if deep: raise ValueError(f"{len(deep)} images have more than 8 bits per channel, the first is {deep[0]!r}: "
+                              "save them as 8-bit images.")
+    found = ', '.join(f'{m} {len(fs)}' for m, fs in modes.items())
+    if len(modes) > 1: warnings.warn(f"Images of mixed modes ({found}): all are opened as RGB.")
 
 # %% ../nbs/22_data.ipynb #76fad259
 def read_labels(
@@ -79,13 +87,15 @@ def read_labels(
     folder = Path(folder).expanduser().resolve()
     if not folder.is_dir(): raise ValueError(f"No folder at {str(folder)!r}.")
     tree = not (folder/'labels.csv').is_file()
-    if tree and group_col: raise ValueError(f"Class folders have no column {group_col!r}: write a labels.csv to name groups.")
-    df = _read_tree(folder) if tree else _read_csv(folder, dict(image=image_col, label=label_col) | (dict(group=group_col) if group_col else {}))
+    if tree and group_col: raise ValueError(f"Class folders have no column {group_col!r}: write a labels.csv instead.")
+    columns = dict(image=image_col, label=label_col) | (dict(group=group_col) if group_col else {})
+    df = _read_tree(folder) if tree else _read_csv(folder, columns)
     if 'split' in df:
         odd = sorted(set(df.split.astype(str).str.lower()) - set(_PARTS))
         if odd: raise ValueError(f"The split column holds {odd[0]!r}: use train, valid and test.")
         df['split'] = [_PARTS[s.lower()] for s in df.split.astype(str)]
-    if df.label.nunique() < 2: raise ValueError(f"All {len(df)} images have the label {df.label.iloc[0]!r}: nothing to classify.")
+    if df.label.nunique() < 2:
+        raise ValueError(f"All {len(df)} images have the label {df.label.iloc[0]!r}: nothing to classify.")
     _check_images(df)
     return df
 
@@ -132,9 +142,9 @@ def split_data(
         if (df.split == part).any(): continue
         rows = np.flatnonzero(df.split == 'train')
         df.loc[rows[_cut(df.iloc[rows], min(.5, fraction * len(df) / len(rows)), seed)], 'split'] = part
-    crossing = crossing_groups(df)
-    if crossing and not given: raise RuntimeError(f"{len(crossing)} groups cross the parts, the first is {crossing[0]!r}.")
-    if crossing: warnings.warn(f"The given split leaks: {len(crossing)} groups are in more than one part, the first is {crossing[0]!r}.")
+    if crossing := crossing_groups(df):
+        if not given: raise RuntimeError(f"{len(crossing)} groups cross the parts, the first is {crossing[0]!r}.")
+        warnings.warn(f"The given split leaks: {len(crossing)} groups are in two parts, the first is {crossing[0]!r}.")
     return df if imbalance is None else _thin(df, imbalance, seed)
 
 # %% ../nbs/22_data.ipynb #3009fbcd
@@ -169,13 +179,13 @@ class OpenImage(Transform):
         method:str='squish', # As in `open_rgb`
         cache:bool=False # Remember decoded files (per process)
     ):
-        if method not in ('squish', 'crop', 'pad'): raise ValueError(f"method={method!r} is none of squish, crop and pad.")
+        if method not in ('squish', 'crop', 'pad'): raise ValueError(f"method={method!r} is not squish, crop or pad.")
         super().__init__()
         self.size, self.method, self.cache = int(size), method, cache
 
     def encodes(self, im:Path|str|Tensor|np.ndarray|bytes|Image.Image):
-        if self.cache and isinstance(im, (str, Path)): return _remembered(str(im), self.size, self.method, os.stat(im).st_mtime_ns)
-        return open_rgb(im, self.size, self.method)
+        if not self.cache or not isinstance(im, (str, Path)): return open_rgb(im, self.size, self.method)
+        return _remembered(str(im), self.size, self.method, os.stat(im).st_mtime_ns)
 
     @staticmethod
     def forget():
@@ -184,11 +194,11 @@ class OpenImage(Transform):
 
 # %% ../nbs/22_data.ipynb #7bae658f
 def lesion_transforms()->list: # fastai batch transforms
-    "Flips and quarter turns, rotation, zoom and light colour jitter (after the public skin code; quarter turns are ours)"
-    return aug_transforms(flip_vert=True, max_rotate=45., min_zoom=.95, max_zoom=1.2, max_warp=0., max_lighting=.25, p_affine=.75,
-                          p_lighting=.75, xtra_tfms=[Saturation(.25, p=.5)])
+    "Flips, quarter turns (ours), rotation, zoom and light colour jitter, after the public skin code"
+    return aug_transforms(flip_vert=True, max_rotate=45., min_zoom=.95, max_zoom=1.2, max_warp=0., max_lighting=.25,
+                          p_affine=.75, p_lighting=.75, xtra_tfms=[Saturation(.25, p=.5)])
 
-# %% ../nbs/22_data.ipynb #e7af6215
+# %% ../nbs/22_data.ipynb #2223923a
 _CACHE_BYTES = 4 * 2**30 # images above this are decoded every time; Pillow holds 4 bytes per RGB pixel
 
 def _check_parts(
@@ -200,9 +210,10 @@ def _check_parts(
     n = df.split.value_counts()
     for p in ('train', 'valid'):
         if not n.get(p): raise ValueError(f"The table has no images in its {p} part.")
-    if n['train'] < bs: raise ValueError(f"The training part has {n['train']} images, fewer than one batch of {bs}: give a smaller bs.")
+    if n['train'] < bs:
+        raise ValueError(f"The training part has {n['train']} images, fewer than one batch of {bs}: give a smaller bs.")
 
-# %% ../nbs/22_data.ipynb #c7100ac6
+# %% ../nbs/22_data.ipynb #ce17e40e
 def image_dls(
     df:pd.DataFrame, # Table of `split_data`
     size:int=128, # Side of the student's images, pixels
@@ -219,9 +230,11 @@ def image_dls(
     _check_parts(df, bs)
     if cache is None: cache = not num_workers and len(df) * size**2 * 4 < _CACHE_BYTES
     tfms = [*(lesion_transforms() if aug is None else aug), *([Normalize.from_stats(*normalize)] if normalize else [])]
-    block = DataBlock((TransformBlock(OpenImage(size, method, cache), batch_tfms=IntToFloatTensor), CategoryBlock(vocab=sorted(df.label.unique()))),
-                      get_x=ColReader('image'), get_y=ColReader('label'), splitter=_split_idxs, batch_tfms=tfms)
-    dls = ImageDataLoaders(*block.dataloaders(df[df.split != 'test'].reset_index(drop=True), bs=bs, num_workers=num_workers, **kwargs).loaders)
+    images = TransformBlock(OpenImage(size, method, cache), batch_tfms=IntToFloatTensor)
+    block = DataBlock((images, CategoryBlock(vocab=sorted(df.label.unique()))), splitter=_split_idxs,
+                      get_x=ColReader('image'), get_y=ColReader('label'), batch_tfms=tfms)
+    rows = df[df.split != 'test'].reset_index(drop=True)
+    dls = ImageDataLoaders(*block.dataloaders(rows, bs=bs, num_workers=num_workers, **kwargs).loaders)
     if seed is not None: dls.train.rng = random.Random(seed)
     return dls
 
@@ -241,5 +254,5 @@ def test_dl(
     rows = df[df.split == 'test'] if 'split' in df else df
     if not len(rows): raise ValueError("The table has no images in its test part.")
     odd = sorted(set(rows.label) - set(dls.vocab))
-    if odd: raise ValueError(f"The test part has the label {odd[0]!r}, which is not among the classes {', '.join(dls.vocab)}.")
+    if odd: raise ValueError(f"The test part has the label {odd[0]!r}, which is none of {', '.join(dls.vocab)}.")
     return dls.test_dl(rows.reset_index(drop=True), with_labels=True)

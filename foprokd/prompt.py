@@ -182,7 +182,7 @@ def mix_log_gain(
     weight = half_weights(width, amp.device) * (f > 0)
     inverse = 1 / f.masked_fill(f == 0, 1.)
     s2 = (weight * amp**2).sum((-2, -1), keepdim=True) / (weight * inverse**2).sum()
-    envelope = torch.where(f > 0, s2.clamp_min(eps**2).sqrt() * inverse, amp)
+    envelope = torch.where(f > 0, s2.clamp_min(eps**2).sqrt() * inverse, amp.clamp_min(eps))
     return torch.log1p(alpha * (envelope * field.exp() / amp.clamp_min(eps) - 1))
 
 # %% ../nbs/05_prompt.ipynb #f37610e0
@@ -208,8 +208,9 @@ class FourierPromptGenerator(SpectralPrompt):
             raise ValueError(f"A prompt needs strength > 0 and 0 <= alpha <= 1, got {strength} and {alpha}.")
         for k, v in dict(z_dim=z_dim, channels=channels, n_radius=n_radius, n_angle=n_angle, hidden=hidden).items():
             if not (isinstance(v, int) and v > 0): raise ValueError(f"{k} must be a positive integer, got {v!r}.")
-        self.settings = dict(mode=mode, strength=strength, alpha=alpha, low=low, high=high, keep_dc=keep_dc, z_dim=z_dim,
-                             channels=channels, n_radius=n_radius, n_angle=n_angle, hidden=hidden, init_std=init_std)
+        self.settings = dict(mode=mode, strength=strength, alpha=alpha, low=low, high=high, keep_dc=keep_dc,
+                             z_dim=z_dim, channels=channels, n_radius=n_radius, n_angle=n_angle,
+                             hidden=hidden, init_std=init_std)
         self.__dict__.update(self.settings)
         self.band((2, 2))
         self.net = nn.Sequential(nn.Linear(z_dim, hidden), nn.ReLU(), nn.Linear(hidden, channels * n_angle * n_radius))
@@ -277,14 +278,14 @@ def show(self:SpectralPrompt,
     x, z = self.checked(x)[:n], None if z is None else z[:n]
     y, x, size = self(x, z).float().cpu(), x.float().cpu(), x.shape[-2:]
     logs = [full_plane(amplitude_phase(o)[0].mean(1).clamp_min(1e-5).log10(), size[1]) for o in (x, y)]
-    fig, axs = plt.subplots(len(x), 5, figsize=(11, 1.9 * len(x)), squeeze=False, layout='constrained')
+    fig, axs = plt.subplots(len(x), 5, figsize=(10, 1.8 * len(x)), squeeze=False, layout='constrained')
     for i, row in enumerate(axs):
         diff = (y[i] - x[i]).mean(0)
         top = max(diff.abs().max().item(), 1e-6)
         _picture(row[0], x[i].clamp(0, 1), 'image', cmap='gray', vmin=0, vmax=1)
         _picture(row[1], y[i].clamp(0, 1), f'{type(self).__name__}', cmap='gray', vmin=0, vmax=1)
         fig.colorbar(_picture(row[2], diff, 'difference', cmap='RdBu_r', vmin=-top, vmax=top), ax=row[2])
-        for ax, o, t in zip(row[3:], logs, ('log10 amplitude', 'log10 amplitude, prompted')):
+        for ax, o, t in zip(row[3:], logs, ('log10 amplitude', 'the same, prompted')):
             scale = dict(cmap='viridis', vmin=logs[0][i].min(), vmax=logs[0][i].max())
             m = _picture(ax, o[i], t, extent=_spectrum_axes(ax, size), **scale)
         fig.colorbar(m, ax=row[4])
