@@ -233,15 +233,18 @@ def _save_student(
 def plot_recall(
     recall, # (C,) recall per class, in [0,1]; None for a class without test images
     counts, # (C,) training images per class
-    classes # (C,) names
+    classes, # (C,) names
+    ci=None # (C,2) intervals; None, or None for a class: no whisker
 )->Figure:
     "Recall of each class against its number of training images"
-    fig = Figure(figsize=(4.2, 2.8), layout='constrained')
+    fig = Figure(figsize=(5, 3.6), layout='constrained')
     ax = fig.subplots()
-    known = [(n, r, str(c)) for c, n, r in zip(classes, counts, recall) if r is not None]
-    ax.scatter(*zip(*[k[:2] for k in known]))
-    for n, r, c in known: ax.annotate(c, (n, r), xytext=(3, 3), textcoords='offset points', fontsize=8)
-    ax.set(xscale='log', ylim=(-.03, 1.08), xlabel='training images of the class', ylabel='recall on test')
+    for c, n, r, ends in zip(classes, counts, recall, [None] * len(counts) if ci is None else ci):
+        if r is None: continue
+        ax.plot(n, r, 'o', c='C0')
+        if ends is not None: ax.plot([n, n], ends, c='C0', lw=1)
+        ax.annotate(str(c), (n, r), xytext=(4, 3), textcoords='offset points', fontsize=7, rotation=30)
+    ax.set(xscale='log', ylim=(-.03, 1.15), xlabel='training images of the class', ylabel='recall on test')
     return fig
 
 # %% ../nbs/46_experiment.ipynb #bc468317
@@ -251,7 +254,8 @@ def _save_figures(
     folder:Path # Where to
 )->None:
     "PNG figures: loss per phase, recall by class, prompted images"
-    recall = plot_recall(row['per_class_recall'], row['class_counts']['train'], row['classes'])
+    recall = plot_recall(row['per_class_recall'], row['class_counts']['train'], row['classes'],
+                         row['per_class_recall_ci'])
     figs = dict(losses=learn.plot_phases(), recall=recall)
     if learn.explorer is not None: figs['prompts'] = learn.show_prompts()
     for name, fig in figs.items():

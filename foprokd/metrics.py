@@ -16,17 +16,25 @@ from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef, recall_
 from .longtail import class_groups
 
 # %% ../nbs/25_metrics.ipynb #cfd2305a
+def _numpy(o):
+    "An array of a tensor (bfloat16 included) or of anything array-like"
+    if not isinstance(o, torch.Tensor): return np.asarray(o)
+    return (o.float() if o.is_floating_point() else o).detach().cpu().numpy()
+
 def _arrays(probs, targs):
     "Checked `(N,C)` float64 probabilities and `(N,)` int64 targets; `ValueError` in one sentence otherwise"
-    p, y = (o.detach().cpu().float().numpy() if isinstance(o, torch.Tensor) and o.is_floating_point() else np.asarray(o) for o in (probs, targs))
+    p, y = _numpy(probs), _numpy(targs)
     if p.ndim != 2 or y.ndim != 1 or len(p) != len(y) or not len(y):
         raise ValueError(f"Need probabilities (N,C) and as many targets (N,), got shapes {p.shape} and {y.shape}.")
     if y.dtype.kind not in 'iu': raise ValueError(f"The targets must be class indices, got {y.dtype}.")
-    if y.min() < 0 or y.max() >= p.shape[1]: raise ValueError(f"Target {y[(y < 0) | (y >= p.shape[1])][0]} is not among the {p.shape[1]} classes.")
-    p = p.astype(np.float64)
-    if (bad := ~np.isfinite(p).all(1)).any(): raise ValueError(f"{bad.sum()} of {len(p)} rows of probabilities hold NaN or infinity (first: row {bad.argmax()}).")
-    off = (np.abs(p.sum(1) - 1) > .01) | (p < 0).any(1)
-    if off.any(): raise ValueError(f"Row {off.argmax()} is not a probability distribution (it sums to {p[off.argmax()].sum():.4g}): apply a softmax first.")
+    out = y[(y < 0) | (y >= p.shape[1])]
+    if len(out): raise ValueError(f"Target {out[0]} is not among the {p.shape[1]} classes.")
+    p, n = p.astype(np.float64), len(p)
+    bad = ~np.isfinite(p).all(1)
+    if bad.any(): raise ValueError(f"{bad.sum()} of {n} rows hold NaN or infinity (first: row {bad.argmax()}).")
+    off = (p < 0).any(1) | (np.abs(p.sum(1) - 1) > .01)
+    i = off.argmax()
+    if off[i]: raise ValueError(f"Row {i} is no distribution (its sum is {p[i].sum():.4g}): apply a softmax first.")
     return p, y.astype(np.int64)
 
 # %% ../nbs/25_metrics.ipynb #6937a86e
@@ -45,20 +53,21 @@ def calibration_error(
     p, y = _arrays(probs, targs)
     return float(np.abs(_gap_by_bin(p, y, n_bins).sum(0)).sum() / len(y))
 
-# %% ../nbs/25_metrics.ipynb #dc19959b
+# %% ../nbs/25_metrics.ipynb #ee90e46d
 def _weighted_auroc(scores, pos, w):
     "(B,) AUROC of `scores` (N,) for the images `pos` (N,) under weights `w` (B,N); ties count half"
-    order = np.argsort(scores, kind='stable')
-    starts = np.flatnonzero(np.r_[True, np.diff(scores[order]) > 0])
-    p, n = (np.add.reduceat(w[:, order] * m[order], starts, axis=1) for m in (pos, ~pos))
-    return (p * (n.cumsum(1) - n / 2)).sum(1) / (p.sum(1) * n.sum(1))
+    neg, up = np.flatnonzero(~pos), w[:, pos]
+    neg = neg[np.argsort(scores[neg])]
+    below = np.pad(np.take(w, neg, axis=1).cumsum(1), ((0, 0), (1, 0)))
+    lo, hi = (np.searchsorted(scores[neg], scores[pos], side) for side in ('left', 'right'))
+    return (up * (below[:, lo] + below[:, hi])).sum(1) / (2 * up.sum(1) * below[:, -1])
 
 # %% ../nbs/25_metrics.ipynb #8fc76a1d
-def _matthews(cm):
-    "(B,) multi-class MCC of confusion matrices (B,C,C), rows true; 0 where it is undefined, as in scikit-learn"
-    t, p, s, c = cm.sum(2), cm.sum(1), cm.sum((1, 2)), np.trace(cm, axis1=1, axis2=2)
-    var = (s**2 - (p**2).sum(1)) * (s**2 - (t**2).sum(1))
-    return (c*s - (p*t).sum(1)) / np.sqrt(np.where(var > 0, var, np.inf))
+def _matthews(hit, true, called):
+    "(B,) multi-class MCC from hits, images and predictions per class (B,C); 0 where undefined, as in scikit-learn"
+    total = true.sum(1)
+    var = (total**2 - (called**2).sum(1)) * (total**2 - (true**2).sum(1))
+    return (hit.sum(1)*total - (called*true).sum(1)) / np.sqrt(np.where(var > 0, var, np.inf))
 
 def weighted_scores(
     probs, # (N,C) probabilities
@@ -69,85 +78,92 @@ def weighted_scores(
 )->dict: # name -> (B,) scores; `class_recall` -> (B,C), NaN for absent classes
     "The scores of `evaluate` under B weightings of the images at once (formulas of scikit-learn)"
     (p, y), w = _arrays(probs, targs), np.asarray(weights, dtype=np.float64)
-    c, here = p.shape[1], np.unique(y)
-    cm = (w @ np.eye(c*c)[y*c + p.argmax(1)]).reshape(-1, c, c)
-    hit, true, total = np.diagonal(cm, axis1=1, axis2=2)[:, here], cm.sum(2)[:, here], w.sum(1)
-    recall = np.full((len(w), c), np.nan); recall[:, here] = hit / true
-    out = dict(accuracy=hit.sum(1) / total, balanced_accuracy=recall[:, here].mean(1), mcc=_matthews(cm),
-               macro_f1=(2*hit / (true + cm.sum(1)[:, here])).mean(1))
+    eye, here, pred = np.eye(p.shape[1]), np.unique(y), p.argmax(1)
+    hit, true, called = w @ (eye[y] * (pred == y)[:, None]), w @ eye[y], w @ eye[pred]
+    total, recall = w.sum(1), np.full(hit.shape, np.nan)
+    recall[:, here] = hit[:, here] / true[:, here]
+    out = dict(accuracy=hit.sum(1) / total, balanced_accuracy=recall[:, here].mean(1), mcc=_matthews(hit, true, called),
+               macro_f1=(2*hit[:, here] / (true + called)[:, here]).mean(1))
     if len(here) > 1: out['macro_auroc'] = np.mean([_weighted_auroc(p[:, k], y == k, w) for k in here], 0)
-    by_group = {f'recall_{g}': recall[:, np.intersect1d(k, here)].mean(1) for g, k in groups.items() if np.isin(k, here).any()}
+    by_group = {f'recall_{g}': recall[:, np.intersect1d(k, here)].mean(1) for g, k in groups.items()
+                if np.isin(k, here).any()}
     if by_group: by_group['recall_mean_of_groups'] = np.mean(list(by_group.values()), 0)
     return {**out, **by_group, 'ece': np.abs(w @ _gap_by_bin(p, y, n_bins)).sum(1) / total, 'class_recall': recall}
 
 # %% ../nbs/25_metrics.ipynb #dc106d47
-def _resamplable(classes, sizes):
-    "Does any of the `classes` have two images or more?"
-    return any(sizes[k] > 1 for k in classes)
+def _resample(y, n, rng):
+    "`n` bootstrap resamples within the classes of `y` (N,), as (n,N) whole-number weights"
+    w = np.empty((n, len(y)))
+    for k in np.unique(y):
+        i = np.flatnonzero(y == k)
+        w[:, i] = rng.multinomial(len(i), np.full(len(i), 1/len(i)), size=n)
+    return w
 
+# %% ../nbs/25_metrics.ipynb #4cf15db5
 def bootstrap_intervals(
     probs, # (N,C) probabilities
     targs, # (N,) class indices
     groups:dict, # name -> class indices
     n_boot:int=1000, # Resamples
-    seed:int=0, # Seed of the resampling
+    seed:int=0, # Seed of the resampling; global random state is untouched
     level:float=.95, # Coverage aimed at
 )->dict: # name -> (2,) lower and upper end; `class_recall` -> (2,C), NaN where there is none
-    "Percentile bootstrap intervals of `weighted_scores`, images resampled within classes (scipy)"
-    p, y = _arrays(probs, targs)
-    n, c = p.shape
-    sizes = np.bincount(y, minlength=c)
-    samples, fixed = [np.flatnonzero(y == k) for k in range(c) if sizes[k] > 1], sizes[y] == 1
-    if not samples: return {}
-    def scores(*idx, axis):
-        i = np.concatenate(np.atleast_2d(*idx) if len(idx) > 1 else [np.atleast_2d(*idx)], axis=1)
-        flat = (i + n * np.arange(len(i))[:, None]).ravel()
-        s = weighted_scores(p, y, np.bincount(flat, minlength=len(i) * n).reshape(-1, n) + fixed, groups)
-        return np.vstack([s.pop('class_recall').T] + list(s.values()))
-    r = stats.bootstrap(samples, scores, n_resamples=n_boot, batch=100, vectorized=True, method='percentile', confidence_level=level,
-                        rng=np.random.default_rng(seed)).confidence_interval
-    names = [k for k in weighted_scores(p, y, np.ones((1, n)), groups) if k != 'class_recall']
-    ends = np.where(np.r_[sizes > 1, np.full(len(names), True)], np.stack([r.low, r.high]), np.nan)
-    out = dict(zip(names, ends[:, c:].T), class_recall=ends[:, :c])
-    return {k: v for k, v in out.items() if k[7:] not in groups or _resamplable(groups[k[7:]], sizes)}
+    "Percentile bootstrap intervals of `weighted_scores`, images resampled within classes"
+    (p, y), rng = _arrays(probs, targs), np.random.default_rng(seed)
+    several = np.bincount(y, minlength=p.shape[1]) > 1
+    if not several.any(): return {}
+    chunks = [min(100, n_boot - i) for i in range(0, n_boot, 100)]
+    parts = [weighted_scores(p, y, _resample(y, n, rng), groups) for n in chunks]
+    ends = [50 - 50*level, 50 + 50*level]
+    out = {k: np.percentile(np.concatenate([o[k] for o in parts]), ends, axis=0) for k in parts[0]}
+    out['class_recall'][:, ~several] = np.nan
+    fixed = {f'recall_{g}' for g, k in groups.items() if not several[list(k)].any()}
+    return {k: v for k, v in out.items() if k not in fixed}
 
-# %% ../nbs/25_metrics.ipynb #8a2f5b8d
+# %% ../nbs/25_metrics.ipynb #b81220d1
 def _point_scores(p, y, groups):
     "Scores of one test set by scikit-learn; `None` where undefined"
     pred, here = p.argmax(1), np.unique(y)
     def recall(labels): return float(recall_score(y, pred, labels=labels, average='macro')) if len(labels) else None
-    out = dict(accuracy=float(accuracy_score(y, pred)), balanced_accuracy=recall(here), mcc=float(matthews_corrcoef(y, pred)),
-               macro_f1=float(f1_score(y, pred, labels=here, average='macro')))
-    out['macro_auroc'] = float(roc_auc_score(y[:, None] == here, p[:, here], average='macro')) if len(here) > 1 else None
+    auroc = float(roc_auc_score(y[:, None] == here, p[:, here], average='macro')) if len(here) > 1 else None
     by_group = {f'recall_{g}': recall(np.intersect1d(k, here)) for g, k in groups.items()}
     known = [v for v in by_group.values() if v is not None]
-    return {**out, **by_group, 'recall_mean_of_groups': float(np.mean(known)) if known else None, 'ece': calibration_error(p, y)}
+    return dict(accuracy=float(accuracy_score(y, pred)), balanced_accuracy=recall(here),
+                mcc=float(matthews_corrcoef(y, pred)), macro_f1=float(f1_score(y, pred, labels=here, average='macro')),
+                macro_auroc=auroc, **by_group,
+                recall_mean_of_groups=float(np.mean(known)) if known else None, ece=calibration_error(p, y))
 
-# %% ../nbs/25_metrics.ipynb #197d86ff
+def _per_class(p, y):
+    "Recall of each class with Wilson's 95 % interval (scipy), `None` without a test image"
+    n, hit = (np.bincount(o, minlength=p.shape[1]).tolist() for o in (y, y[p.argmax(1) == y]))
+    ci = [stats.binomtest(h, k).proportion_ci(method='wilson') if k else None for h, k in zip(hit, n)]
+    return dict(per_class_recall=[h / k if k else None for h, k in zip(hit, n)],
+                per_class_recall_ci=[[float(o.low), float(o.high)] if o else None for o in ci],
+                absent_classes=[i for i, k in enumerate(n) if not k])
+
+# %% ../nbs/25_metrics.ipynb #e926af62
 def evaluate(
     probs, # (N,C) probabilities of a test set
     targs, # (N,) class indices
-    counts=None, # (C,) training images per class, from which the groups are made; may be None when `groups` are given
+    counts=None, # (C,) training images per class, of which the groups are made; not needed with `groups`
     groups:dict|None=None, # name -> class indices; default: `class_groups(counts)`
-    n_boot:int=1000, # Bootstrap resamples; 0 for no intervals
+    n_boot:int=1000, # Bootstrap resamples; 0 for no bootstrap intervals
     seed:int=0, # Seed of the resampling
-)->dict: # flat and JSON-able: scores, `*_ci` = [lo,hi], `per_class_recall` (list of C), `group_rule`; `None` where undefined
-    "All test scores with 95 % bootstrap intervals; `ValueError` for NaN, for logits, and for counts or groups that do not fit"
+)->dict: # flat and JSON-able: scores, `*_ci` = [lo,hi], lists of C, `group_rule`; `None` where undefined
+    "All test scores with 95 % intervals; `ValueError` for NaN, for logits, and for counts or groups that do not fit"
     p, y = _arrays(probs, targs)
     c = p.shape[1]
     if groups is None:
         if counts is None: raise ValueError("Give the training counts or the groups, got neither.")
         if len(counts) != c: raise ValueError(f"There are {c} classes but {len(counts)} training counts.")
         groups = class_groups(counts)
-    if any(not 0 <= k < c for g in groups.values() for k in g): raise ValueError(f"The groups {dict(groups)} name a class outside 0..{c-1}.")
-    out, recall = _point_scores(p, y, groups), recall_score(y, p.argmax(1), labels=range(c), average=None, zero_division=np.nan)
+    if any(not 0 <= k < c for g in groups.values() for k in g):
+        raise ValueError(f"The groups {dict(groups)} name a class outside 0..{c-1}.")
+    out = _point_scores(p, y, groups)
     ci = bootstrap_intervals(p, y, groups, n_boot, seed) if n_boot else {}
     out.update({f'{k}_ci': ci[k].tolist() if k in ci else None for k in list(out)})
-    def known(v): return None if np.isnan(v).any() else v.tolist()
-    out['per_class_recall'] = [known(r) for r in recall]
-    out['per_class_recall_ci'] = [known(r) for r in ci.get('class_recall', np.full((2, c), np.nan)).T]
-    return {**out, 'group_rule': str(getattr(groups, 'rule', 'groups given by the caller')), 'n_test': len(y),
-            'absent_classes': np.setdiff1d(np.arange(c), y).tolist(), 'n_boot': n_boot}
+    rule = str(getattr(groups, 'rule', 'groups given by the caller'))
+    return {**out, **_per_class(p, y), 'group_rule': rule, 'n_test': len(y), 'n_boot': n_boot}
 
 # %% ../nbs/25_metrics.ipynb #4f6bf80f
 class GroupRecall(AccumMetric):
@@ -156,7 +172,8 @@ class GroupRecall(AccumMetric):
         classes, # Class indices of the group
         name:str='recall_tail', # Name in the recorder
     ):
-        super().__init__(recall_score, dim_argmax=-1, to_np=True, invert_arg=True, name=name, labels=list(classes), average='macro', zero_division=np.nan)
+        super().__init__(recall_score, dim_argmax=-1, to_np=True, invert_arg=True, name=name, labels=list(classes),
+                         average='macro', zero_division=np.nan)
 
 # %% ../nbs/25_metrics.ipynb #1c8c11c3
 def longtail_metrics(
@@ -167,37 +184,49 @@ def longtail_metrics(
     return [accuracy, BalancedAccuracy(), MatthewsCorrCoef(), F1Score(average='macro'), *recalls]
 
 # %% ../nbs/25_metrics.ipynb #43b9386c
+def _over_runs(v, level):
+    "Mean, Student's interval, smallest and largest of the known values among `v`"
+    v = pd.to_numeric(v).dropna().to_numpy(float)
+    if not len(v): return dict.fromkeys(('mean', 'lo', 'hi', 'min', 'max'), np.nan)
+    half = stats.t.ppf((1 + level) / 2, len(v) - 1) * stats.sem(v) if len(v) > 1 else np.nan
+    return dict(mean=v.mean(), lo=v.mean() - half, hi=v.mean() + half, min=v.min(), max=v.max())
+
+def _scores_in(df):
+    "Columns that are a number and have an interval beside them, as `evaluate` names them"
+    names = [str(m)[:-3] for m in df.columns if str(m).endswith('_ci')]
+    return [m for m in names if m in df and pd.api.types.is_numeric_dtype(df[m])]
+
+# %% ../nbs/25_metrics.ipynb #2582a5a0
 def results_table(
     rows, # Result rows: list of dictionaries or DataFrame, one row per run
     by:str|list='method', # Column(s) that name what is compared
     metrics:list|None=None, # Columns to show; default: the scores of `evaluate` that the rows have
     level:float=.95, # Coverage of Student's interval over the runs
-)->pd.DataFrame: # one row per group in order of appearance; columns (metric, mean|lo|hi) and (`runs`, n)
-    "Mean and Student's interval over seeds, runs without a value left out; `ValueError` for columns that no row has"
-    df = pd.DataFrame(list(rows) if not isinstance(rows, pd.DataFrame) else rows)
-    if metrics is None:
-        metrics = [m[:-3] for m in df.columns if str(m).endswith('_ci') and m[:-3] in df and pd.api.types.is_numeric_dtype(df[m[:-3]])]
-    missing = [o for o in [*([by] if isinstance(by, str) else by), *metrics] if o not in df]
-    if missing or not len(df): raise ValueError(f"The {len(df)} rows have no column {', '.join(missing)}." if missing else "There are no rows to tabulate.")
-    def summary(g):
-        out = {('runs', 'n'): len(g)}
-        for m in metrics:
-            v = pd.to_numeric(g[m]).dropna().to_numpy(float)
-            half = stats.t.ppf((1 + level) / 2, len(v) - 1) * stats.sem(v) if len(v) > 1 else np.nan
-            mean = v.mean() if len(v) else np.nan
-            out.update({(m, 'mean'): mean, (m, 'lo'): mean - half, (m, 'hi'): mean + half})
-        return out
-    parts = {k: summary(g) for k, g in df.groupby(by, sort=False)}
-    out = pd.DataFrame(list(parts.values()), index=pd.Index(list(parts), name=by) if isinstance(by, str) else pd.MultiIndex.from_tuples(list(parts), names=by))
-    return out.set_axis(pd.MultiIndex.from_tuples(out.columns), axis=1)
+)->pd.DataFrame: # one row per group, as they come; columns (metric, mean|lo|hi|min|max) and (`runs`, n)
+    "Mean, Student's interval and range over seeds; `ValueError` for unknown columns and for a seed that comes twice"
+    df = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows))
+    if not len(df): raise ValueError("There are no rows to tabulate.")
+    keys, metrics = [by] if isinstance(by, str) else list(by), _scores_in(df) if metrics is None else metrics
+    missing = [o for o in [*keys, *metrics] if o not in df]
+    if missing: raise ValueError(f"The {len(df)} rows have no column {', '.join(missing)}.")
+    res = {}
+    for name, g in df.groupby(by, sort=False):
+        twice = g.seed[g.seed.duplicated()].tolist() if 'seed' in g else []
+        if twice: raise ValueError(f"{name!r} has seed {twice[0]} twice; name in `by` what else differs.")
+        res[name] = {('runs', 'n'): len(g), **{(m, k): v for m in metrics for k, v in _over_runs(g[m], level).items()}}
+    index = pd.Index(list(res), name=by) if isinstance(by, str) else pd.MultiIndex.from_tuples(list(res), names=keys)
+    columns = pd.MultiIndex.from_tuples(next(iter(res.values())))
+    return pd.DataFrame([list(o.values()) for o in res.values()], index=index, columns=columns)
 
-# %% ../nbs/25_metrics.ipynb #2582a5a0
+# %% ../nbs/25_metrics.ipynb #b5cad3e5
 def format_table(
     table:pd.DataFrame, # From `results_table`
     digits:int=3, # Decimals
 )->pd.DataFrame: # strings `mean [lo, hi]`, one column per metric, and `runs`
     "A `results_table` as text for a page or a terminal"
-    def cell(m, lo, hi): return '-' if np.isnan(m) else f'{m:.{digits}f}' + ('' if np.isnan(lo) else f' [{lo:.{digits}f}, {hi:.{digits}f}]')
+    def cell(m, lo, hi):
+        if np.isnan(m): return '-'
+        return f'{m:.{digits}f}' + ('' if np.isnan(lo) else f' [{lo:.{digits}f}, {hi:.{digits}f}]')
     names = [m for m in dict.fromkeys(table.columns.get_level_values(0)) if m != 'runs']
     text = {m: [cell(*v) for v in table[m][['mean', 'lo', 'hi']].to_numpy(float)] for m in names}
     return pd.DataFrame({**text, 'runs': table['runs', 'n'].to_list()}, index=table.index)
