@@ -11,7 +11,7 @@ PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13 python3.10; 
 DEMO := .venv-demo
 DEV := .venv-dev
 DEMO_OUT ?= runs/demo
-DEMO_FLAGS ?= --data demo --method fopro --seeds 0
+DEMO_FLAGS ?= --data demo --method fopro --student test_resnet --explore 4 --distill 15 --lr 3e-3 --seeds 0
 N_WORKERS ?= 2
 SOURCES := $(wildcard foprokd/*.py foprokd/weights/*) settings.ini setup.py pyproject.toml
 

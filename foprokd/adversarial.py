@@ -33,13 +33,15 @@ class AdversarialCallback(DistillCallback):
 
     def before_fit(self):
         super().before_fit()
+        if not self.teacher.prior_layers and self.teacher.reference is None:
+            device = next(self.learn.model.parameters()).device
+            self.teacher.fit_statistics(self.space(b[0].to(device)) for _, b in zip(range(8), self.dls.train))
         self.ascent = torch.optim.Adam(self.prompt.parameters(), lr=self.prompt_lr, maximize=True)
 
     def target(self):
-        px = self.space(self.xb[0])
-        z = self.prompt.sample_z(len(px), px.device)
-        self.ascend(px, z)
-        with torch.no_grad(): return self.teacher(self.prompt(px, z))
+        z = self.prompt.sample_z(len(self.px), self.px.device)
+        self.ascend(self.px, z)
+        with torch.no_grad(): return self.teacher(self.prompt(self.px, z))
 
     def ascend(self, px, z):
         params = list(self.prompt.parameters())
@@ -50,6 +52,6 @@ class AdversarialCallback(DistillCallback):
         for p, g in zip(params, grads): p.grad = g
         self.ascent.step(); self.ascent.zero_grad()
 
-    _docs = dict(before_fit="As in distillation, with a fresh optimizer for the prompt",
+    _docs = dict(before_fit="As in distillation; a fresh optimizer for the prompt; statistics for a teacher without any",
                  target="Move the prompt, then (B,dT) teacher features without gradient",
                  ascend="One step of the prompt up the disagreement; no other parameter gets a gradient")

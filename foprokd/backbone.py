@@ -66,10 +66,13 @@ def load_weights(
     "Load `sd`; a trunk cuts `model`, a classifier in the file is ignored, any other misfit is a `ValueError` (ours)"
     filt = getattr(sys.modules.get(type(model).__module__), 'checkpoint_filter_fn', None)
     if filt is not None and not set(sd) & set(model.state_dict()): sd = filt(sd, model)
+    order = {k: i for i, k in enumerate(model.state_dict())}
     _cut_tails(model, set(sd))
     own = model.state_dict()
+    first_cut = min((i for k, i in order.items() if k not in own), default=len(order))
     missing = [k for k in own if k not in sd and not k.endswith('num_batches_tracked')]
-    extra = [k for k in sd if k not in own and not k.startswith(_HEADS)]
+    late = [k for k in sd if order.get(k, -1) > first_cut and not k.startswith(_HEADS)] # a trunk has nothing after its end
+    extra = [k for k in sd if k not in own and not k.startswith(_HEADS)] + late
     shape = [k for k in own if k in sd and own[k].shape != sd[k].shape]
     if missing or extra or shape:
         raise ValueError(f"{name!r} is a checkpoint of another architecture than {type(model).__name__}: "
@@ -100,9 +103,13 @@ def _create_timm(
     if not timm.is_model(name.split('/')[-1]) and ':' not in name:
         close = difflib.get_close_matches(name.split('.')[0], timm.list_models(), n=3, cutoff=.4)
         raise ValueError(f"timm has no model {name!r}; close names: {', '.join(close) or 'none'}.")
-    if not pretrained: return timm.create_model(name, num_classes=0, **kwargs)
-    try: return timm.create_model(name, pretrained=True, num_classes=0, **kwargs)
+    arch, _, tag = name.partition('.')
+    tags = timm.list_pretrained(f'{arch}.*') if tag and ':' not in name else [name]
+    if name not in tags: raise ValueError(f"timm has no weights {name!r}; it has {', '.join(tags[:4]) or arch}.")
+    try: return timm.create_model(name, pretrained=pretrained, num_classes=0, **kwargs)
+    except TypeError as e: raise ValueError(f"timm cannot build {name!r} with {kwargs}: {e}.") from e
     except Exception as e:
+        if not pretrained: raise
         raise RuntimeError(f"The weights of {name!r} could not be fetched ({type(e).__name__}): "
                            "give a local file with ckpt=, or pretrained=False for random weights.") from e
 
@@ -115,7 +122,8 @@ def create_backbone(
 )->tuple[nn.Module, dict]: # The backbone without classifier, and the checkpoint's notes
     "A backbone that returns features; `TypeError`/`ValueError` with one sentence for anything else (ours)"
     if hasattr(model, 'dls') and hasattr(model, 'model'):
-        raise TypeError(f"Got a fastai {type(model).__name__} where a network is needed: pass `learn.model`.")
+        raise TypeError(f"Got a fastai {type(model).__name__} where a network is needed: pass its body, for a vision_learner "
+                        "`learn.model[0]`.")
     if not isinstance(model, (str, nn.Module)):
         raise TypeError(f"Got a {type(model).__name__} where a timm name or an nn.Module is needed: {model!r}.")
     if isinstance(model, nn.Module):

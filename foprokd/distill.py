@@ -53,20 +53,22 @@ class DistillCallback(LossPartsCallback):
         self.space = (PixelSpace.from_dls(self.dls) if self.pixels is None else self.pixels).to(device)
         self.teacher.to(device); self.prompt.to(device)
 
-    def before_batch(self): self.learn.xb = (*self.xb, True)
+    def before_batch(self):
+        self.px = self.space(self.xb[0])
+        self.learn.xb = (*self.xb, True)
 
     def after_pred(self): self.learn.pred, self.projected, self.aux = self.pred
 
     def after_loss(self):
         aux, feat = self.loss_func(self.aux, *self.yb), cosine_distance(self.projected, self.target())
         self.set_loss(self.loss_grad + aux + self.lam * feat, dict(cls=self.loss_grad, aux=aux, feat=feat))
-        self.projected = self.aux = None
+        self.projected = self.aux = self.px = None
 
     @torch.no_grad()
     def target(self):
-        return self.teacher(self.prompt(self.space(self.xb[0])))
+        return self.teacher(self.prompt(self.px))
 
     _docs = dict(before_fit="Check the student, bring teacher and prompt to its device",
-                 before_batch="Ask the student for all heads",
+                 before_batch="Go back to pixels, ask the student for all heads",
                  after_pred="Keep the heads, leave the logits to fastai", after_loss="Add auxiliary and feature term",
                  target="(B,dT) teacher features of the prompted batch, without gradient")

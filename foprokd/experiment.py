@@ -354,9 +354,10 @@ def read_rows(
 def parse_seeds(
     text:str # e.g. '0 1 2' or '0,1,2'
 )->list[int]: # Seeds in the order given
-    "Seeds from text; `ValueError` if there is none or one is no number"
+    "Seeds from text; `ValueError` if there is none, one is no number, or one comes twice"
     words = re.split(r'[\s,]+', str(text).strip())
     if not all(w.isdigit() for w in words): raise ValueError(f"seeds={text!r} is no list of numbers like '0 1 2'.")
+    if len({int(w) for w in words}) < len(words): raise ValueError(f"seeds={text!r} names a seed twice.")
     return [int(w) for w in words]
 
 def _flags(f):

@@ -63,7 +63,7 @@ class ExploreCallback(LossPartsCallback):
         w_div:float=1e-3, # Weight of the mode-seeking term D, which lies in (0, 100]
         n_stat:int=8 # Batches for the statistics of a teacher without BatchNorm
     ):
-        self.w_prior, self.w_div, self.n_stat = w_prior, w_div, n_stat
+        self.w_prior, self.w_div, self.n_stat, self.seen = w_prior, w_div, n_stat, None
 
     def before_fit(self):
         ex = get_model(self.learn.model)
@@ -72,8 +72,9 @@ class ExploreCallback(LossPartsCallback):
                             "use explore_learner(dls, teacher, prompt).")
         device = next(ex.parameters()).device
         ex.teacher.to(device)
-        if not ex.teacher.prior_layers and ex.teacher.reference is None:
-            ex.teacher.fit_statistics(ex.pixels(b[0].to(device)) for b, _ in zip(self.dls.train, range(self.n_stat)))
+        if not ex.teacher.prior_layers and self.seen is not self.dls: # statistics belong to one data set
+            ex.teacher.fit_statistics(ex.pixels(b[0].to(device)) for _, b in zip(range(self.n_stat), self.dls.train))
+            self.seen = self.dls
 
     def before_batch(self): self.learn.xb = (*self.xb, True)
 

@@ -15,9 +15,9 @@ from safetensors.torch import save_file
 from torch import nn
 from fastcore.basics import patch
 from fastai.callback.fp16 import MixedPrecision
-from fastai.callback.progress import ProgressCallback
 from fastai.callback.schedule import Learner
 from fastai.data.core import DataLoaders
+from fastai.learner import join_path_file
 from fastai.losses import CrossEntropyLossFlat
 from fastai.metrics import BalancedAccuracy, accuracy
 from fastai.torch_core import get_model
@@ -27,7 +27,7 @@ from .explore import explore_learner
 from .longtail import check_counts, class_counts
 from .losses import BalancedSoftmaxLoss
 from .pixels import PixelSpace
-from .prompt import FourierPromptGenerator
+from .prompt import FourierPromptGenerator, IdentityPrompt
 from .schedule import fopro_schedule, run_phases
 from .student import Student
 from .teacher import FrozenTeacher
@@ -50,15 +50,24 @@ class FoProLearner(Learner):
         counts = check_counts(class_counts(dls) if counts is None else counts, getattr(dls, 'vocab', None))
         loss_func = BalancedSoftmaxLoss(counts) if loss_func is None else loss_func
         super().__init__(dls, model, loss_func=loss_func, **kwargs)
-        self.counts, self.teacher, self.prompt, self.lam = counts, teacher, prompt, lam
-        self.explorer, self.phase_history = None, []
+        self.counts, self.teacher, self.lam, self.phase_history = counts, teacher, lam, []
         self.explore_kwargs, self.adversarial_kwargs = explore_kwargs or {}, adversarial_kwargs or {}
         if teacher is not None: self.add_cb(DistillCallback(teacher, prompt, lam))
+        self.prompt = prompt
 
     @property
     def student(self):
         "The trained `Student`, without distributed wrappers"
         return get_model(self.model)
+
+    @property
+    def prompt(self):
+        "The prompt of all phases; a new one reaches the teacher at once and starts a new exploration"
+        return self._prompt
+    @prompt.setter
+    def prompt(self, prompt):
+        self._prompt, self.explorer = prompt, None
+        for cb in self._grab_cbs(DistillCallback): cb.prompt = IdentityPrompt() if prompt is None else prompt
 
 # %% ../nbs/38_learner.ipynb #a8420656
 def fopro_learner(
@@ -74,6 +83,7 @@ def fopro_learner(
 )->FoProLearner: # Ready for `fit_fopro`, `fit_one_cycle`, `lr_find`, ...
     "A `FoProLearner` from names; `TypeError` or `ValueError` with one sentence for anything that cannot work"
     if not hasattr(dls, 'train'): raise TypeError(f"Got a {type(dls).__name__} where fastai DataLoaders are needed.")
+    if not len(dls.train): raise ValueError("The training DataLoader has no batch: fewer images than `bs`?")
     counts = class_counts(dls) if kwargs.get('counts') is None else kwargs['counts']
     kwargs['counts'] = counts = check_counts(counts, getattr(dls, 'vocab', None))
     if teacher is not None and not isinstance(teacher, FrozenTeacher):
@@ -91,8 +101,11 @@ def _curves(
 )->dict: # Column names, a row of values per epoch, the smoothed loss per batch
     "What the recorder saw, as plain data"
     rec = learn.recorder
+    def number(v):
+        try: return float(v)
+        except (TypeError, ValueError, RuntimeError): return float('nan') # no validation images, or no single number
     names = [n for n in rec.metric_names if n not in ('epoch', 'time')]
-    return dict(columns=names, values=[[float(v) for v in row] for row in rec.values],
+    return dict(columns=names, values=[[number(v) for v in row] for row in rec.values],
                 losses=[float(x) for x in rec.losses])
 
 @patch
@@ -113,7 +126,9 @@ def _explore(self:FoProLearner, phase, cbs=None):
 @patch
 def _distill(self:FoProLearner, phase, cbs=None):
     "Train the student with the prompt as it stands"
-    self.fit_one_cycle(phase.epochs, phase.lr, reset_opt=True, cbs=cbs)
+    loss_func = self.loss_func
+    try: self.fit_one_cycle(phase.epochs, phase.lr, reset_opt=True, cbs=cbs)
+    finally: self.loss_func = loss_func # fastai's MixUp leaves its own behind when it is interrupted
     return _curves(self)
 
 @patch
@@ -154,19 +169,19 @@ def show_prompts(self:FoProLearner,
     if self.teacher is None or self.prompt is None:
         raise ValueError("This learner has no prompt to show: give a teacher and a prompt.")
     x = self.dls.valid.one_batch()[0][:n]
-    return self.prompt.show(PixelSpace.from_dls(self.dls).to(x.device)(x), **kwargs)
+    return self.prompt.to(x.device).show(PixelSpace.from_dls(self.dls).to(x.device)(x), **kwargs)
 
 @patch
 def plot_phases(self:FoProLearner,
-    skip:int=5 # Leave out the first batches of each phase
+    skip:int=5 # Leave out the first batches of each phase (at most a third of them)
 ):
     "The smoothed training loss of each phase that ran; returns the figure"
     n = len(self.phase_history)
     if not n: raise ValueError("No phase has ended yet: call fit_fopro first.")
     fig, axs = plt.subplots(1, n, figsize=(3.2 * n, 2.4), squeeze=False, layout='constrained')
     for ax, h in zip(axs[0], self.phase_history):
-        losses = h['losses'][skip:] or h['losses']
-        ax.plot(range(len(h['losses']) - len(losses), len(h['losses'])), losses)
+        first = min(skip, len(h['losses']) // 3)
+        ax.plot(range(first, len(h['losses'])), h['losses'][first:])
         ax.set(title=f"{h['name']} (round {h['round']})", xlabel='batch', ylabel='training loss')
     return fig
 
@@ -182,6 +197,7 @@ def save(self:FoProLearner,
 )->Path: # The weights' file
     "fastai's `save`, and the prompt's weights in `<file>.prompt.safetensors`"
     file = Learner.save(self, file, **kwargs)
+    _prompt_file(file).unlink(missing_ok=True)
     if hasattr(self.prompt, 'save'): self.prompt.save(_prompt_file(file))
     return file
 
@@ -192,7 +208,7 @@ def load(self:FoProLearner,
 )->FoProLearner: # self
     "fastai's `load`, and the prompt's weights if they lie beside"
     Learner.load(self, file, **kwargs)
-    beside = _prompt_file(Path(self.path/self.model_dir/file))
+    beside = _prompt_file(join_path_file(file, self.path/self.model_dir, ext='.pth'))
     if hasattr(self.prompt, 'load') and beside.exists(): self.prompt.load(beside)
     return self
 
@@ -203,8 +219,10 @@ def export(self:FoProLearner,
     **kwargs # Passed to fastai's `export`
 ):
     "Pickle a plain fastai `Learner` with the deployed student: no teacher, no prompt, no extra heads"
-    plain = Learner(self.dls, self.student.deploy(), loss_func=CrossEntropyLossFlat(), path=self.path,
-                    model_dir=self.model_dir)
+    probe, act = torch.randn(4, self.student.n_out), getattr(self.loss_func, 'activation', None)
+    plain_softmax = act is None or act(probe).allclose(probe.softmax(1), atol=1e-5)
+    loss_func = CrossEntropyLossFlat() if plain_softmax else copy.deepcopy(self.loss_func) # LDAM scales its cosines
+    plain = Learner(self.dls, self.student.deploy(), loss_func=loss_func, path=self.path, model_dir=self.model_dir)
     plain.export(fname, **kwargs)
 
 @patch

@@ -281,7 +281,7 @@ class LDAMLoss(LongTailLoss):
         reduction:str='mean', # 'mean' (weighted), 'sum' or 'none'
     ):
         super().__init__(reduction)
-        self.s, self.checked = s, False
+        self.s = s
         self.register_buffer('margins', ldam_margins(_as_counts(counts, classes), max_m))
         self.register_buffer('weight', weight)
 
@@ -289,9 +289,8 @@ class LDAMLoss(LongTailLoss):
         pred:Tensor, # (B,C) cosines in [-1,1]
         targ:Tensor, # (B,) class indices
     ) -> Tensor: # scalar, or (B,) with reduction 'none'
-        if not self.checked and (top := pred.detach().abs().max().item()) > 1.01:
+        if (top := pred.detach().abs().max().item()) > 1.01:
             raise ValueError(f"LDAM needs cosines in [-1,1] but got {top:.3g}; make `NormedLinear` the last layer.")
-        self.checked = True
         return _margin_ce(pred, targ, self.margins, self.s, self.weight, self.reduction)
 
     def activation(self,
@@ -347,7 +346,7 @@ def fpg_loss(
     prior:Tensor|float=0., # scalar >= 0, distance from the teacher's feature statistics
     diversity:Tensor|float=0., # scalar from `mode_seeking`; 0 for a prompt without a latent
     w_prior:float=1., # weight of `prior`
-    w_div:float=.01, # weight of `diversity`
+    w_div:float=1e-3, # weight of `diversity`
 ) -> tuple[Tensor, dict]: # scalar to minimise, and its unweighted parts `cls`, `prior`, `div`
     "What the Fourier prompt generator and its probe minimise (ours)."
     parts = dict(cls=balanced_softmax(logits, targ, counts))

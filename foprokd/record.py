@@ -13,26 +13,29 @@ from fastai.learner import Recorder
 
 # %% ../nbs/28_record.ipynb #9b7aa863
 class LossPartsRecorder(Callback):
-    "Average `learn.loss_parts` over each training epoch into columns after `train_loss` (ours)"
+    "Average `learn.loss_parts` over each training epoch into the last columns before `time` (ours)"
     order, run_valid = Recorder.order + 5, False
 
     def before_fit(self):
         self.names = [n for cb in self.learn.cbs for n in getattr(type(cb), 'part_names', ())]
+        if not self.names or not hasattr(self.learn, 'recorder'): return
         cols = self.recorder.metric_names
-        if self.names and 'train_loss' in cols:
-            i = cols.index('train_loss') + 1
-            self.recorder.metric_names = cols[:i] + self.names + cols[i:]
+        i = len(cols) - bool(self.recorder.add_time)
+        self.recorder.metric_names = cols[:i] + self.names + cols[i:]
 
-    def before_train(self): self.sums, self.count = dict.fromkeys(self.names, 0.), 0
+    def before_epoch(self): self.sums, self.count = dict.fromkeys(getattr(self, 'names', ()), 0.), 0
 
     def after_batch(self):
-        for n in self.names: self.sums[n] = self.sums[n] + self.learn.loss_parts[n].detach().float()
+        for n in self.sums: self.sums[n] = self.sums[n] + self.learn.loss_parts[n].detach().float()
         self.count += 1
 
-    def after_train(self): self.recorder.log += [float(self.sums[n]) / max(self.count, 1) for n in self.names]
+    def after_validate(self):
+        if self.count and hasattr(self.learn, 'recorder'):
+            self.recorder.log += [float(v) / self.count for v in self.sums.values()]
+        self.count = 0
 
-    _docs = dict(before_fit="Insert a column per part", before_train="Start the sums of an epoch",
-                 after_batch="Add a batch", after_train="Append the epoch's means to the log")
+    _docs = dict(before_fit="Add a column per part", before_epoch="Start the sums of an epoch",
+                 after_batch="Add a batch", after_validate="Append the epoch's means to the log, if it trained")
 
 # %% ../nbs/28_record.ipynb #31563961
 class LossPartsCallback(Callback):

@@ -39,7 +39,7 @@ def fopro_schedule(
     share = lambda n, i: n // rounds + (i <= n % rounds)
     plan = [Phase(name, share(n, i), rate, i) for i in range(1, rounds + 1)
             for name, n, rate in (('explore', explore, explore_lr), ('distill', distill, lr))]
-    plan.append(Phase('adversarial', adversarial, adversarial_lr or lr / 3, rounds))
+    plan.append(Phase('adversarial', adversarial, lr / 3 if adversarial_lr is None else adversarial_lr, rounds))
     return [p for p in plan if p.epochs]
 
 # %% ../nbs/36_schedule.ipynb #2c5ee3cf

@@ -32,6 +32,7 @@ class Student(nn.Module):
         pretrained:bool=False, # Start from hub weights (names only)
         ckpt=None, # Start from a local checkpoint
         classifier:nn.Module|None=None, # Replaces the linear classifier dS -> C, e.g. `NormedLinear` for LDAM
+        aux_classifier:nn.Module|None=None, # Replaces the linear auxiliary classifier dT -> C, likewise
         **kwargs # Passed to `timm.create_model`
     ):
         super().__init__()
@@ -39,11 +40,13 @@ class Student(nn.Module):
         self.backbone, _ = create_backbone(arch, pretrained=pretrained, ckpt=ckpt, **kwargs)
         self.n_out, self.teacher_dim = n_out, teacher_dim
         cfg = getattr(self.backbone, 'pretrained_cfg', None) or {}
-        fixed = kwargs.get('img_size') or (cfg['input_size'][-1] if cfg.get('fixed_input_size') else 64)
-        self.num_features = feature_dim(self.backbone, fixed, 'the student')
+        own = kwargs.get('img_size') or (cfg.get('input_size') or (64,))[-1]
+        own = own if isinstance(own, int) else own[0]
+        try: self.num_features = feature_dim(self.backbone, own if cfg.get('fixed_input_size') else 64, 'the student')
+        except (RuntimeError, AssertionError): self.num_features = feature_dim(self.backbone, own, 'the student')
         self.classifier = nn.Linear(self.num_features, n_out) if classifier is None else classifier
         self.projector = projector(self.num_features, teacher_dim) if teacher_dim else None
-        self.aux_classifier = nn.Linear(teacher_dim, n_out) if teacher_dim else None
+        self.aux_classifier = aux_classifier if aux_classifier else nn.Linear(teacher_dim, n_out) if teacher_dim else None
 
     def forward(self,
         x:torch.Tensor, # (B,3,H,W) normalised images

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from fastcore.basics import patch
-from .backbone import create_backbone, feature_dim, pool_features, read_checkpoint
+from .backbone import create_backbone, pool_features, read_checkpoint
 
 # %% ../nbs/10_teacher.ipynb #a964df0b
 def gaussian_kl(
@@ -72,7 +72,10 @@ class FrozenTeacher(nn.Module):
         self.reference = None
         self.prior_layers = [m for m in self.model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
         self.requires_grad_(False).eval().to(memory_format=torch.channels_last)
-        self.num_features = feature_dim(self.model, self.size or cfg['input_size'] or 64, self.name)
+        side = self.size or cfg['input_size'] or 64
+        with torch.no_grad():
+            try: self.num_features = self(torch.zeros(2, 3, side, side)).shape[1]
+            except TypeError as e: raise ValueError(f"{self.name} gives no feature vector for an image batch: {e}.") from e
 
     def train(self, mode:bool=True):
         "Stays in eval mode whatever is asked"
@@ -91,7 +94,7 @@ class FrozenTeacher(nn.Module):
         x = ((x - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
         try: return pool_features(self.model(x), self.name)
         except (RuntimeError, AssertionError) as e:
-            if isinstance(e, torch.OutOfMemoryError): raise
+            if isinstance(e, torch.cuda.OutOfMemoryError): raise
             raise ValueError(f"The teacher {self.name} cannot take images of {x.shape[-2]}x{x.shape[-1]} pixels ({e}): "
                              "give size=.") from e
 

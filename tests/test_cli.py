@@ -28,7 +28,7 @@ def leaves(d, prefix=''):
 def demo(foprokd_run, tmp_path_factory):
     "One run of the whole method on the demo set, one epoch a phase"
     out = tmp_path_factory.mktemp('demo')/'out'
-    return foprokd_run('--data', 'demo', '--method', 'fopro', '--explore', 1, '--distill', 1, '--seeds', 0, '--out', out), out
+    return foprokd_run('--data', 'demo', '--method', 'fopro', '--student', 'test_resnet', '--explore', 1, '--distill', 1, '--seeds', 0, '--out', out), out
 
 
 def test_demo_ends_well_and_shows_a_table(demo):
