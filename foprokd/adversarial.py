@@ -52,6 +52,6 @@ class AdversarialCallback(DistillCallback):
         for p, g in zip(params, grads): p.grad = g
         self.ascent.step(); self.ascent.zero_grad()
 
-    _docs = dict(before_fit="As in distillation; a fresh optimizer for the prompt; statistics for a teacher without any",
+    _docs = dict(before_fit="As in distillation; a fresh optimizer for the prompt, statistics if there are none",
                  target="Move the prompt, then (B,dT) teacher features without gradient",
                  ascend="One step of the prompt up the disagreement; no other parameter gets a gradient")

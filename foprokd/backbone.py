@@ -71,7 +71,7 @@ def load_weights(
     own = model.state_dict()
     first_cut = min((i for k, i in order.items() if k not in own), default=len(order))
     missing = [k for k in own if k not in sd and not k.endswith('num_batches_tracked')]
-    late = [k for k in sd if order.get(k, -1) > first_cut and not k.startswith(_HEADS)] # a trunk has nothing after its end
+    late = [k for k in sd if order.get(k, -1) > first_cut and not k.startswith(_HEADS)] # a trunk ends at its cut
     extra = [k for k in sd if k not in own and not k.startswith(_HEADS)] + late
     shape = [k for k in own if k in sd and own[k].shape != sd[k].shape]
     if missing or extra or shape:
@@ -122,8 +122,8 @@ def create_backbone(
 )->tuple[nn.Module, dict]: # The backbone without classifier, and the checkpoint's notes
     "A backbone that returns features; `TypeError`/`ValueError` with one sentence for anything else (ours)"
     if hasattr(model, 'dls') and hasattr(model, 'model'):
-        raise TypeError(f"Got a fastai {type(model).__name__} where a network is needed: pass its body, for a vision_learner "
-                        "`learn.model[0]`.")
+        raise TypeError(f"Got a fastai {type(model).__name__} where a network is needed: pass its body, "
+                        "for a vision_learner `learn.model[0]`.")
     if not isinstance(model, (str, nn.Module)):
         raise TypeError(f"Got a {type(model).__name__} where a timm name or an nn.Module is needed: {model!r}.")
     if isinstance(model, nn.Module):

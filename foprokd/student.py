@@ -46,7 +46,7 @@ class Student(nn.Module):
         except (RuntimeError, AssertionError): self.num_features = feature_dim(self.backbone, own, 'the student')
         self.classifier = nn.Linear(self.num_features, n_out) if classifier is None else classifier
         self.projector = projector(self.num_features, teacher_dim) if teacher_dim else None
-        self.aux_classifier = aux_classifier if aux_classifier else nn.Linear(teacher_dim, n_out) if teacher_dim else None
+        self.aux_classifier = aux_classifier or (nn.Linear(teacher_dim, n_out) if teacher_dim else None)
 
     def forward(self,
         x:torch.Tensor, # (B,3,H,W) normalised images

@@ -75,7 +75,8 @@ class FrozenTeacher(nn.Module):
         side = self.size or cfg['input_size'] or 64
         with torch.no_grad():
             try: self.num_features = self(torch.zeros(2, 3, side, side)).shape[1]
-            except TypeError as e: raise ValueError(f"{self.name} gives no feature vector for an image batch: {e}.") from e
+            except TypeError as e:
+                raise ValueError(f"{self.name} gives no feature vector for an image batch: {e}.") from e
 
     def train(self, mode:bool=True):
         "Stays in eval mode whatever is asked"
