@@ -26,9 +26,9 @@ class AdversarialCallback(DistillCallback):
         pixels:PixelSpace|None=None # From batches to pixels; None reads it off the DataLoaders
     ):
         super().__init__(teacher, prompt, lam, pixels)
-        if not list(self.prompt.parameters()):
-            raise ValueError(f"The adversarial phase moves its prompt, but a {type(self.prompt).__name__} has no "
-                             "parameters: use a FourierPromptGenerator.")
+        if not list(self.teacher_prompt.parameters()):
+            raise ValueError(f"The adversarial phase moves its prompt, but a {type(self.teacher_prompt).__name__} "
+                             "has no parameters: use a FourierPromptGenerator.")
         self.prompt_lr, self.w_prior, self.w_pen = prompt_lr, w_prior, w_pen
 
     def before_fit(self):
@@ -36,18 +36,19 @@ class AdversarialCallback(DistillCallback):
         if not self.teacher.prior_layers and self.teacher.reference is None:
             device = next(self.learn.model.parameters()).device
             self.teacher.fit_statistics(self.space(b[0].to(device)) for _, b in zip(range(8), self.dls.train))
-        self.ascent = torch.optim.Adam(self.prompt.parameters(), lr=self.prompt_lr, maximize=True)
+        self.ascent = torch.optim.Adam(self.teacher_prompt.parameters(), lr=self.prompt_lr, maximize=True)
 
     def target(self):
-        z = self.prompt.sample_z(len(self.px), self.px.device)
+        z = self.teacher_prompt.sample_z(len(self.px), self.px.device)
         self.ascend(self.px, z)
-        with torch.no_grad(): return self.teacher(self.prompt(self.px, z))
+        with torch.no_grad(): return self.teacher(self.teacher_prompt(self.px, z))
 
     def ascend(self, px, z):
-        params = list(self.prompt.parameters())
+        prompt = self.teacher_prompt
+        params = list(prompt.parameters())
         with torch.enable_grad(), torch.autocast(px.device.type, enabled=False):
-            feats, prior = self.teacher.with_prior(self.prompt(px, z))
-            gain, _ = akd_loss(self.projected.float(), feats, prior, self.prompt.penalty(z), self.w_prior, self.w_pen)
+            feats, prior = self.teacher.with_prior(prompt(px, z))
+            gain, _ = akd_loss(self.projected.float(), feats, prior, prompt.penalty(z), self.w_prior, self.w_pen)
             grads = torch.autograd.grad(gain, params)
         for p, g in zip(params, grads): p.grad = g
         self.ascent.step(); self.ascent.zero_grad()

@@ -45,13 +45,13 @@ class DistillCallback(LossPartsCallback):
         if not isinstance(teacher, FrozenTeacher):
             raise TypeError(f"Got a {type(teacher).__name__} as teacher: wrap a network as FrozenTeacher(network).")
         self.teacher, self.lam, self.pixels = teacher, lam, pixels
-        self.prompt = IdentityPrompt() if prompt is None else prompt
+        self.teacher_prompt = IdentityPrompt() if prompt is None else prompt
 
     def before_fit(self):
         unwrap_student(self.learn, self.teacher)
         device = next(self.learn.model.parameters()).device
         self.space = (PixelSpace.from_dls(self.dls) if self.pixels is None else self.pixels).to(device)
-        self.teacher.to(device); self.prompt.to(device)
+        self.teacher.to(device); self.teacher_prompt.to(device)
 
     def before_batch(self):
         self.px = self.space(self.xb[0])
@@ -66,7 +66,7 @@ class DistillCallback(LossPartsCallback):
 
     @torch.no_grad()
     def target(self):
-        return self.teacher(self.prompt(self.px))
+        return self.teacher(self.teacher_prompt(self.px))
 
     _docs = dict(before_fit="Check the student, bring teacher and prompt to its device",
                  before_batch="Go back to pixels, ask the student for all heads",

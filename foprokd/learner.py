@@ -67,7 +67,7 @@ class FoProLearner(Learner):
     @prompt.setter
     def prompt(self, prompt):
         self._prompt, self.explorer = prompt, None
-        for cb in self._grab_cbs(DistillCallback): cb.prompt = IdentityPrompt() if prompt is None else prompt
+        for cb in self._grab_cbs(DistillCallback): cb.teacher_prompt = IdentityPrompt() if prompt is None else prompt
 
 # %% ../nbs/38_learner.ipynb #a8420656
 def fopro_learner(
