@@ -8,12 +8,14 @@ __all__ = ['AdversarialCallback']
 # %% ../nbs/34_adversarial.ipynb #1f1a3e0b
 import torch
 from torch import nn
+from fastcore.foundation import docs
 from .distill import DistillCallback
 from .losses import akd_loss
 from .pixels import PixelSpace
 from .teacher import FrozenTeacher
 
 # %% ../nbs/34_adversarial.ipynb #17a36192
+@docs
 class AdversarialCallback(DistillCallback):
     "AKD: per batch the prompt ascends the disagreement that the student then descends (ours)"
     def __init__(self,

@@ -8,6 +8,7 @@ __all__ = ['unwrap_student', 'DistillCallback']
 # %% ../nbs/32_distill.ipynb #a778e018
 import torch
 from torch import nn
+from fastcore.foundation import docs
 from fastai.learner import Learner
 from fastai.torch_core import get_model
 from .losses import cosine_distance
@@ -33,6 +34,7 @@ def unwrap_student(
     return student
 
 # %% ../nbs/32_distill.ipynb #b9564de6
+@docs
 class DistillCallback(LossPartsCallback):
     "EKD: train a `Student` to classify and to agree with a frozen teacher that sees prompted images"
     part_names = ('cls', 'aux', 'feat')

@@ -8,6 +8,7 @@ __all__ = ['Explorer', 'ExploreCallback', 'SkipValidation', 'explore_learner', '
 # %% ../nbs/30_explore.ipynb #5dc35fed
 import torch
 from torch import nn
+from fastcore.foundation import docs
 from fastai.callback.core import Callback, CancelValidException
 from fastai.learner import Learner
 from fastai.torch_core import get_model
@@ -55,6 +56,7 @@ class Explorer(nn.Module):
         return self.probe(feats), prior, mode_seeking(prompted, self.prompt(px, other), z, other)
 
 # %% ../nbs/30_explore.ipynb #9b1b4683
+@docs
 class ExploreCallback(LossPartsCallback):
     "FPG: train an `Explorer` so that prompted images tell the teacher more, at a price for unfamiliar ones (ours)"
     part_names = ('cls', 'prior', 'div')
@@ -90,6 +92,7 @@ class ExploreCallback(LossPartsCallback):
                  after_pred="Keep the terms, leave the logits to fastai", after_loss="Add prior and diversity")
 
 # %% ../nbs/30_explore.ipynb #8f5f95bb
+@docs
 class SkipValidation(Callback):
     "Leave out validation, which would run the teacher"
     def before_validate(self): raise CancelValidException

@@ -50,7 +50,7 @@ class FoProLearner(Learner):
         counts = check_counts(class_counts(dls) if counts is None else counts, getattr(dls, 'vocab', None))
         loss_func = BalancedSoftmaxLoss(counts) if loss_func is None else loss_func
         super().__init__(dls, model, loss_func=loss_func, **kwargs)
-        self.counts, self.teacher, self.lam, self.phase_history = counts, teacher, lam, []
+        self.counts, self.teacher, self.feat_weight, self.phase_history = counts, teacher, lam, []
         self.explore_kwargs, self.adversarial_kwargs = explore_kwargs or {}, adversarial_kwargs or {}
         if teacher is not None: self.add_cb(DistillCallback(teacher, prompt, lam))
         self.prompt = prompt
@@ -134,7 +134,7 @@ def _distill(self:FoProLearner, phase, cbs=None):
 @patch
 def _adversarial(self:FoProLearner, phase, cbs=None):
     "As `_distill`, with a prompt that moves"
-    adv = AdversarialCallback(self.teacher, self.prompt, self.lam, **self.adversarial_kwargs)
+    adv = AdversarialCallback(self.teacher, self.prompt, self.feat_weight, **self.adversarial_kwargs)
     with self.removed_cbs(self._grab_cbs(DistillCallback)), self.added_cbs(adv):
         return self._distill(phase, cbs)
 

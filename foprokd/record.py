@@ -7,11 +7,13 @@ __all__ = ['LossPartsRecorder', 'LossPartsCallback']
 
 # %% ../nbs/28_record.ipynb #bb2740bf
 from torch import Tensor
+from fastcore.foundation import docs
 from fastai.callback.core import Callback
 from fastai.callback.training import GradientAccumulation
 from fastai.learner import Recorder
 
 # %% ../nbs/28_record.ipynb #9b7aa863
+@docs
 class LossPartsRecorder(Callback):
     "Average `learn.loss_parts` over each training epoch into the last columns before `time` (ours)"
     order, run_valid = Recorder.order + 5, False
