@@ -219,7 +219,7 @@ def export(self:FoProLearner,
     **kwargs # Passed to fastai's `export`
 ):
     "Pickle a plain fastai `Learner` with the deployed student: no teacher, no prompt, no extra heads"
-    probe, act = torch.randn(4, self.student.n_out), getattr(self.loss_func, 'activation', None)
+    probe, act = torch.eye(self.student.n_out), getattr(self.loss_func, 'activation', None)
     plain_softmax = act is None or act(probe).allclose(probe.softmax(1), atol=1e-5)
     loss_func = CrossEntropyLossFlat() if plain_softmax else copy.deepcopy(self.loss_func) # LDAM scales its cosines
     plain = Learner(self.dls, self.student.deploy(), loss_func=loss_func, path=self.path, model_dir=self.model_dir)
