@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-LAUNCHER = 'from foprokd.experiment import foprokd_run\nif __name__ == "__main__": foprokd_run()\n'
+LAUNCHER = 'from foprokd.{} import {}\nif __name__ == "__main__": {}()\n'
 
 
 def environment(**extra):
@@ -30,19 +30,29 @@ def root():
     return ROOT
 
 
-@pytest.fixture(scope='session')
-def foprokd_run(tmp_path_factory):
-    "Call `foprokd_run` with arguments in a second process, away from the source tree"
-    cwd = tmp_path_factory.mktemp('cli')
-    script, launcher = Path(sys.executable).parent/'foprokd_run', cwd/'launch.py'
-    launcher.write_text(LAUNCHER, encoding='utf-8')
-    command = [str(script)] if script.exists() else [sys.executable, str(launcher)]
+def command(name, module, cwd):
+    "A function that calls a command of ours with arguments in a second process, away from the source tree"
+    script, launcher = Path(sys.executable).parent/name, cwd/'launch.py'
+    launcher.write_text(LAUNCHER.format(module, name, name), encoding='utf-8')
+    start = [str(script)] if script.exists() else [sys.executable, str(launcher)]
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')]))
 
     def run(*args):
-        return subprocess.run([*command, *map(str, args)], cwd=cwd, env=environment(PYTHONPATH=path),
+        return subprocess.run([*start, *map(str, args)], cwd=cwd, env=environment(PYTHONPATH=path, FOPROKD_CACHE=str(cwd/'facts')),
                               capture_output=True, text=True, timeout=900)
     return run
+
+
+@pytest.fixture(scope='session')
+def foprokd_run(tmp_path_factory):
+    "The command `foprokd_run`"
+    return command('foprokd_run', 'experiment', tmp_path_factory.mktemp('cli'))
+
+
+@pytest.fixture(scope='session')
+def foprokd_data(tmp_path_factory):
+    "The command `foprokd_data`"
+    return command('foprokd_data', 'sources', tmp_path_factory.mktemp('cli'))
 
 
 @pytest.fixture(scope='session')
