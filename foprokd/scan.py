@@ -20,7 +20,7 @@ from fastcore.xdg import xdg_cache_home
 from torch.utils.data import DataLoader
 from .images import to_rgb
 
-# %% ../nbs/17_scan.ipynb #9a70f436
+# %% ../nbs/17_scan.ipynb #1d189fd3
 PROBLEMS = ('missing', 'empty', 'not an image', 'too large', 'truncated', 'unreadable', 'unsupported mode',
             'wrong extension')
 _EMPTY = dict(bytes=None, format=None, mode=None, width=None, height=None, problem='', detail='', sha256=None, pixels=None,
@@ -54,7 +54,7 @@ def _decode(
         cut = any(w in str(e).lower() for w in ('truncated', 'premature', 'broken data', 'unexpected end', 'incomplete'))
         return facts, 'truncated' if cut else 'unreadable', f'{type(e).__name__}: {e}'
     facts['pixels'] = hashlib.sha256(b'%d %d ' % rgb.size + rgb.tobytes()).hexdigest()
-    facts['phash'] = str(imagehash.phash(rgb))
+    facts['phash'] = str(imagehash.phash(rgb, hash_size=16))
     return facts, '', ''
 
 # %% ../nbs/17_scan.ipynb #899cb2ed
