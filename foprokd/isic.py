@@ -68,7 +68,7 @@ def _lesions(
             return dict(zip(map(_isic_id, df.image), df.lesion_id)), os.path.basename(f)
     return {}, None
 
-# %% ../nbs/27_isic.ipynb #c5857648
+# %% ../nbs/27_isic.ipynb #0013c0b6
 def _isic_official(
     files:list[str], # From `walk_files`
     fold:int, # 1-5
@@ -78,7 +78,8 @@ def _isic_official(
     res = []
     for part, short in zip(PARTS, ('train', 'val', 'test')):
         name = f'{short}_skin{fold}_{_IF[ratio]}.csv'
-        df = pd.read_csv(the_file(files, name, "clone https://github.com/xmed-lab/FoPro-KD and name its folder as splits"))
+        advice = 'clone https://github.com/xmed-lab/FoPro-KD and name its folder as splits'
+        df = pd.read_csv(the_file(files, name, advice))
         absent = [c for c in ('image', 'finding') if c not in df]
         if absent: raise ValueError(f"{name} has no column {absent[0]!r}; it has {', '.join(map(str, df))}.")
         odd = df.finding[~df.finding.isin(range(len(ISIC_CLASSES)))]

@@ -65,7 +65,7 @@ def _sets(
                         label_conflict=len(labels) > 1, spread=0, key=str(k), images=tuple(rows.image)))
     return res
 
-# %% ../nbs/18_leakage.ipynb #bd85196d
+# %% ../nbs/18_leakage.ipynb #72521301
 def leakage_report(
     df:pd.DataFrame, # Label table; column split for what crosses, group for groups, label for conflicts
     near:int=24, # Hashes that differ in at most this many of 256 bits are near, 0-64
@@ -73,7 +73,7 @@ def leakage_report(
     **kwargs # As `scan_images`: cache, workers, max_pixels, bar
 )->pd.DataFrame: # One row per set: kind, parts, crosses, n, labels, label_conflict, spread (bits), key, images
     "What belongs together, and what of it crosses the parts of a split; `ValueError` for a table without images"
-    if 'image' not in df or not len(df): raise ValueError("Give a label table with a column 'image' and at least a row.")
+    if 'image' not in df or not len(df): raise ValueError("The table has no column 'image', or no row.")
     if not 0 <= near <= 64: raise ValueError(f"near={near} must lie between 0 and 64 of the 256 bits.")
     df = df.reset_index(drop=True)
     scan = (scan_images(df.image, **kwargs) if scan is None else scan).reset_index(drop=True)

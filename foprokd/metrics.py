@@ -230,7 +230,8 @@ def results_table(
     for name, g in df.groupby(by, sort=False):
         run = [o for o in ('seed', 'fold') if o in g]
         twice = g[g.duplicated(run)] if 'seed' in run else g[:0]
-        if len(twice): raise ValueError(f"{name!r} has seed {twice.seed.iloc[0]} twice; name in `by` what else differs.")
+        if len(twice):
+            raise ValueError(f"{name!r} has seed {twice.seed.iloc[0]} twice; name in `by` what else differs.")
         res[name] = {('runs', 'n'): len(g), **{(m, k): v for m in metrics for k, v in _over_runs(g[m], level).items()}}
     index = pd.Index(list(res), name=by) if isinstance(by, str) else pd.MultiIndex.from_tuples(list(res), names=keys)
     columns = pd.MultiIndex.from_tuples(next(iter(res.values())))

@@ -20,11 +20,11 @@ from fastcore.xdg import xdg_cache_home
 from torch.utils.data import DataLoader
 from .images import to_rgb
 
-# %% ../nbs/17_scan.ipynb #1d189fd3
+# %% ../nbs/17_scan.ipynb #65e930ed
 PROBLEMS = ('missing', 'empty', 'not an image', 'too large', 'truncated', 'unreadable', 'unsupported mode',
             'wrong extension')
-_EMPTY = dict(bytes=None, format=None, mode=None, width=None, height=None, problem='', detail='', sha256=None, pixels=None,
-              phash=None)
+_EMPTY = dict(bytes=None, format=None, mode=None, width=None, height=None, problem='', detail='', sha256=None,
+              pixels=None, phash=None)
 
 def _sound_name(
     file:str, # Path
@@ -51,17 +51,18 @@ def _decode(
     except Image.DecompressionBombError as e: return facts, 'too large', str(e)
     except ValueError as e: return facts, 'unsupported mode' if facts else 'unreadable', str(e)
     except Exception as e: # Pillow's readers raise almost anything
-        cut = any(w in str(e).lower() for w in ('truncated', 'premature', 'broken data', 'unexpected end', 'incomplete'))
+        signs = 'truncated', 'premature', 'broken data', 'unexpected end', 'incomplete'
+        cut = any(w in str(e).lower() for w in signs)
         return facts, 'truncated' if cut else 'unreadable', f'{type(e).__name__}: {e}'
     facts['pixels'] = hashlib.sha256(b'%d %d ' % rgb.size + rgb.tobytes()).hexdigest()
     facts['phash'] = str(imagehash.phash(rgb, hash_size=16))
     return facts, '', ''
 
-# %% ../nbs/17_scan.ipynb #899cb2ed
+# %% ../nbs/17_scan.ipynb #98fc30e4
 def look_at(
     file:str, # Path
     max_pixels:int|None=None # Largest width times height; None: Pillow's `Image.MAX_IMAGE_PIXELS`
-)->dict: # bytes, format, mode, width, height, problem ('' if none), detail, sha256 (of the file), pixels, phash (hashes)
+)->dict: # bytes, format, mode, width, height, problem ('' if none), detail; hashes sha256 (of the file), pixels, phash
     "Everything about one file; never raises, never warns (ours)"
     max_pixels = max_pixels or Image.MAX_IMAGE_PIXELS or 2**62
     try:
@@ -80,7 +81,7 @@ def look_at(
         problem, detail = 'wrong extension', f"{found['format']} content named {os.path.splitext(file)[1]}"
     return {**facts, **found, 'problem': problem, 'detail': detail, 'sha256': hashlib.sha256(data).hexdigest()}
 
-# %% ../nbs/17_scan.ipynb #40f94200
+# %% ../nbs/17_scan.ipynb #b3e8c0d0
 def facts_file(
     cache:str|Path|bool|None=None # A file; None or True: the default, False: none
 )->Path|None: # Where findings are remembered
@@ -121,8 +122,8 @@ class _Memory:
             rows = {}
             for i in range(0, len(ask), 500):
                 part = ask[i:i+500]
-                marks = ','.join('?' * len(part))
-                rows |= {p: r for p, *r in db.execute(f'select path, state, found from facts where path in ({marks})', part)}
+                query = f"select path, state, found from facts where path in ({','.join('?' * len(part))})"
+                rows |= {p: r for p, *r in db.execute(query, part)}
             return rows
         rows = self._run(act) or {}
         known = {f: rows[p] for f, p in zip(files, ask) if p in rows}
