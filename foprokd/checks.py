@@ -287,10 +287,16 @@ _phase = {'pixels', 'prompt', 'teacher', 'losses', 'longtail', 'record'}
 MAY_IMPORT = {
     'spectrum': set(), 'prompt': {'spectrum'},
     'backbone': set(), 'pixels': set(), 'teacher': {'backbone', 'pixels'}, 'student': {'backbone'}, 'losses': set(),
-    'longtail': set(), 'data': {'longtail'}, 'synth': {'spectrum', 'longtail'}, 'metrics': {'longtail'},
+    'images': set(), 'scan': {'images'}, 'leakage': {'scan'}, 'resized': {'images'},
+    'longtail': set(), 'splits': {'longtail'}, 'data': {'images', 'scan', 'resized', 'longtail', 'splits'},
+    'released': set(), 'isic': {'released', 'longtail', 'splits'}, 'kvasir': {'released', 'longtail', 'splits'},
+    'medmnist': {'released'}, 'datasets': {'isic', 'kvasir', 'medmnist'},
+    'synth': {'spectrum', 'longtail'}, 'metrics': {'longtail'},
+    'overview': {'spectrum', 'longtail', 'images', 'scan', 'leakage'},
     'record': set(), 'explore': _phase, 'distill': _phase | {'student'}, 'adversarial': _phase | {'student', 'distill'},
     'schedule': set(), 'learner': None,
-    'frequency': {'spectrum', 'teacher'}, 'widgets': {'frequency', 'prompt'}, 'deploy': {'student'}, 'experiment': None,
+    'frequency': {'spectrum', 'teacher'}, 'widgets': {'frequency', 'prompt'}, 'deploy': {'student'},
+    'command': set(), 'sources': None, 'experiment': None,
     'checks': set()}
 
 def own_imports(
