@@ -97,7 +97,7 @@ def _warn_modes(
         found = ', '.join(f'{m} {k}' for m, k in n.items())
         warnings.warn(f"Images of mixed modes ({found}): all are opened as RGB.")
 
-# %% ../nbs/22_data.ipynb #33524b99
+# %% ../nbs/22_data.ipynb #834ffd54
 def read_labels(
     source:str|Path|pd.DataFrame, # Folder (`labels.csv`, class folders, or train/valid/test of them), CSV file or frame
     image_col:str='image', # Column with file names, absolute or relative to `root`
@@ -114,8 +114,9 @@ def read_labels(
     else: df = _read_path(Path(source).expanduser().resolve(), columns, root)
     df = _check_table(df)
     if bad is None: return df
-    df = usable_rows(df, bad, workers=workers)
-    _warn_modes(scan_images(df.image, workers=workers)['mode'])
+    scan = scan_images(df.image, workers=workers)
+    df = usable_rows(df, bad, scan=scan)
+    _warn_modes(scan['mode'][scan.image.isin(df.image)])
     return _check_table(df)
 
 def _read_path(

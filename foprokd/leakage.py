@@ -65,7 +65,7 @@ def _sets(
                         label_conflict=len(labels) > 1, spread=0, key=str(k), images=tuple(rows.image)))
     return res
 
-# %% ../nbs/18_leakage.ipynb #aa508322
+# %% ../nbs/18_leakage.ipynb #72521301
 def leakage_report(
     df:pd.DataFrame, # Label table; column split for what crosses, group for groups, label for conflicts
     near:int=24, # Hashes that differ in at most this many of 256 bits are near, 0-64
@@ -77,7 +77,6 @@ def leakage_report(
     if not 0 <= near <= 64: raise ValueError(f"near={near} must lie between 0 and 64 of the 256 bits.")
     df = df.reset_index(drop=True)
     scan = (scan_images(df.image, **kwargs) if scan is None else scan).reset_index(drop=True)
-    scan = scan.mask(scan == '') # an absent fingerprint is no fingerprint that images share
     found = _sets(df, 'group', df.group) if 'group' in df else []
     seen = scan.phash.notna().to_numpy()
     found += _sets(df, 'bytes', scan.sha256) + _sets(df, 'pixels', scan.pixels, scan.sha256)

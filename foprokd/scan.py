@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['PROBLEMS', 'look_at', 'facts_file', 'scan_images', 'verify_images', 'usable_rows']
 
-# %% ../nbs/17_scan.ipynb #ef2b3f1c
-import hashlib, json, os, sqlite3, warnings
+# %% ../nbs/17_scan.ipynb #16660f06
+import hashlib, json, os, sqlite3, stat, warnings
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
@@ -20,7 +20,7 @@ from fastcore.xdg import xdg_cache_home
 from torch.utils.data import DataLoader
 from .images import to_rgb
 
-# %% ../nbs/17_scan.ipynb #65e930ed
+# %% ../nbs/17_scan.ipynb #70d90605
 PROBLEMS = ('missing', 'empty', 'not an image', 'too large', 'truncated', 'unreadable', 'unsupported mode',
             'wrong extension')
 _EMPTY = dict(bytes=None, format=None, mode=None, width=None, height=None, problem='', detail='', sha256=None,
@@ -29,11 +29,10 @@ _EMPTY = dict(bytes=None, format=None, mode=None, width=None, height=None, probl
 def _sound_name(
     file:str, # Path
     fmt:str # Pillow's name of the format found in it
-)->bool: # True too for a name without extension
-    "Whether the extension of a file fits its content"
-    suffix = os.path.splitext(file)[1].lower()
-    claims = Image.registered_extensions().get(suffix)
-    return not suffix or claims == fmt or {claims, fmt} <= {'JPEG', 'MPO'} or {claims, fmt} <= {'JPEG2000', 'JPEG 2000'}
+)->bool: # True too for an extension that Pillow does not know
+    "Whether the extension of a file fits its content, as far as it says anything"
+    claims = Image.registered_extensions().get(os.path.splitext(file)[1].lower())
+    return claims in (None, fmt) or {claims, fmt} <= {'JPEG', 'MPO'} # cameras write .jpg files that Pillow calls MPO
 
 def _decode(
     data:bytes, # Content of a file
@@ -51,14 +50,16 @@ def _decode(
     except Image.DecompressionBombError as e: return facts, 'too large', str(e)
     except ValueError as e: return facts, 'unsupported mode' if facts else 'unreadable', str(e)
     except Exception as e: # Pillow's readers raise almost anything
-        signs = 'truncated', 'premature', 'broken data', 'unexpected end', 'incomplete'
+        signs = 'truncated', 'premature', 'unexpected end', 'incomplete'
         cut = any(w in str(e).lower() for w in signs)
         return facts, 'truncated' if cut else 'unreadable', f'{type(e).__name__}: {e}'
     facts['pixels'] = hashlib.sha256(b'%d %d ' % rgb.size + rgb.tobytes()).hexdigest()
     facts['phash'] = str(imagehash.phash(rgb, hash_size=16))
     return facts, '', ''
 
-# %% ../nbs/17_scan.ipynb #98fc30e4
+# %% ../nbs/17_scan.ipynb #a4d9af2c
+_MAX_BYTES = 2**30 # larger files are not read
+
 def look_at(
     file:str, # Path
     max_pixels:int|None=None # Largest width times height; None: Pillow's `Image.MAX_IMAGE_PIXELS`
@@ -66,8 +67,14 @@ def look_at(
     "Everything about one file; never raises, never warns (ours)"
     max_pixels = max_pixels or Image.MAX_IMAGE_PIXELS or 2**62
     try:
+        at = os.stat(file)
+        if not stat.S_ISREG(at.st_mode): # a pipe would wait for ever
+            return {**_EMPTY, 'problem': 'unreadable', 'detail': 'no regular file'}
+        if at.st_size > _MAX_BYTES:
+            return {**_EMPTY, 'bytes': at.st_size, 'problem': 'too large', 'detail': f'{at.st_size/2**30:.1f} GiB'}
         data = Path(file).read_bytes()
-    except FileNotFoundError: return {**_EMPTY, 'problem': 'missing', 'detail': 'no such file'}
+    except (FileNotFoundError, NotADirectoryError, ValueError): # the last for a null byte in the name
+        return {**_EMPTY, 'problem': 'missing', 'detail': 'no such file'}
     except OSError as e: return {**_EMPTY, 'problem': 'unreadable', 'detail': e.strerror or type(e).__name__}
     facts = {**_EMPTY, 'bytes': len(data)}
     if not data: return {**facts, 'problem': 'empty', 'detail': '0 bytes'}
@@ -81,7 +88,7 @@ def look_at(
         problem, detail = 'wrong extension', f"{found['format']} content named {os.path.splitext(file)[1]}"
     return {**facts, **found, 'problem': problem, 'detail': detail, 'sha256': hashlib.sha256(data).hexdigest()}
 
-# %% ../nbs/17_scan.ipynb #b3e8c0d0
+# %% ../nbs/17_scan.ipynb #6dcc1200
 def facts_file(
     cache:str|Path|bool|None=None # A file; None or True: the default, False: none
 )->Path|None: # Where findings are remembered
@@ -112,7 +119,7 @@ class _Memory:
     def state(self, file):
         "What a finding must have been made of, None for a file that is not there"
         try: s = os.stat(file)
-        except OSError: return None
+        except (OSError, ValueError): return None
         return f'{s.st_size} {s.st_mtime_ns} {self.how}'
 
     def recall(self, files):
