@@ -512,7 +512,7 @@ def _integrity(
     said = f'{len(wrong):,} of {len(scan):,} files have a problem ({n}).{more}'
     return _text(said, 'note') + _html_table(rows, 'text')
 
-# %% ../nbs/26_overview.ipynb #06d5490a
+# %% ../nbs/26_overview.ipynb #b91de455
 _READABLE = ['', 'wrong extension'] # problems of a file that opens all the same
 
 def _leaks(
@@ -520,8 +520,7 @@ def _leaks(
     scan:pd.DataFrame # From `scan_images`
 )->str: # HTML
     "What is there twice, and what of it crosses the split"
-    prints = scan[['sha256', 'pixels', 'phash']]
-    report = leakage_report(df, scan=scan.assign(**prints.where(prints != '', None))) # no fingerprint, nothing shared
+    report = leakage_report(df, scan=scan)
     torn = report.label_conflict & (report.kind != 'group') # a patient may well have two diseases
     wrong = report[report.crosses | torn]
     rows = pd.DataFrame([[r.kind, r.parts or '-', ', '.join(map(str, r.labels)),
