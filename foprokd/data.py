@@ -132,7 +132,7 @@ def _read_path(
         raise ValueError(f"Class folders have no column {columns['group']!r}: write a labels.csv instead.")
     return _read_tree(path)
 
-# %% ../nbs/22_data.ipynb #4da6d644
+# %% ../nbs/22_data.ipynb #b872a1a1
 @lru_cache(maxsize=None)
 def _remembered(path, mtime, read, *args): return _tensor(read(path, *args))
 
@@ -149,16 +149,17 @@ class OpenImage(Transform):
         size:int, # Side, pixels
         method:str='squish', # As in `open_rgb`
         cache:bool=False, # Remember decoded files (per process)
-        cache_dir:str|Path|None=None # Folder of resized copies, see `ResizedImages`; None: open the originals
+        cache_dir:str|Path|None=None, # Folder of resized copies, see `ResizedImages`; None: open the originals
+        white:int=65535 # Value that means white in images of 16 bits
     ):
         if method not in ('squish', 'crop', 'pad'): raise ValueError(f"method={method!r} is not squish, crop or pad.")
         super().__init__()
-        self.size, self.method, self.cache = int(size), method, cache
-        self.copies = None if cache_dir is None else ResizedImages(cache_dir, self.size, method)
+        self.size, self.cache, self.how = int(size), cache, (int(size), method, white)
+        self.copies = None if cache_dir is None else ResizedImages(cache_dir, *self.how)
 
     def encodes(self, im:Path|str|Tensor|np.ndarray|bytes|Image.Image):
-        if not isinstance(im, (str, Path)): return _tensor(open_rgb(im, self.size, self.method))
-        read, args = (open_rgb, (self.size, self.method)) if self.copies is None else (self.copies.read, ())
+        if not isinstance(im, (str, Path)): return _tensor(open_rgb(im, *self.how))
+        read, args = (open_rgb, self.how) if self.copies is None else (self.copies.read, ())
         if not self.cache: return _tensor(read(str(im), *args))
         return _remembered(str(im), os.stat(im).st_mtime_ns, read, *args)
 
@@ -212,7 +213,7 @@ class NormalizeInPlace(Normalize):
     "fastai's `Normalize` without a copy; for batches that nobody else holds"
     def encodes(self, x:TensorImage): return x.sub_(self.mean).div_(self.std)
 
-# %% ../nbs/22_data.ipynb #5b04f202
+# %% ../nbs/22_data.ipynb #c32c668c
 def _sampler(
     df:pd.DataFrame, # Split table
     vocab:list, # Classes
@@ -235,12 +236,13 @@ def image_dls(
     cache:bool|None=None, # Keep decoded images in memory; None: without worker processes, if they fit in 4 GiB
     cache_dir:str|Path|None=None, # Folder for resized copies, made now where they are missing; None: no copies
     sampling:str='instance', # Training images as they are, or drawn by 'sqrt' or 'class', as in `sampling_weights`
+    white:int=65535, # Value that means white in images of 16 bits
     **kwargs # Passed to `DataBlock.dataloaders`, e.g. `device`
 )->ImageDataLoaders: # Loaders of train and valid; `test_dl` makes that of test
     "fastai DataLoaders from a split table; `ValueError` if a part is empty, smaller than a batch, or shares an image"
     _check_parts(df, bs)
     if cache is None: cache = not num_workers and len(df) * size**2 * 3 < _CACHE_BYTES
-    opener, vocab = OpenImage(size, method, cache, cache_dir), sorted(df.label.unique())
+    opener, vocab = OpenImage(size, method, cache, cache_dir, white), sorted(df.label.unique())
     if opener.copies is not None: _make_copies(df, opener.copies)
     tfms = [*(lesion_transforms() if aug is None else aug)]
     if normalize: tfms.append(NormalizeInPlace.from_stats(*normalize))
