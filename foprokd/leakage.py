@@ -90,7 +90,7 @@ def leakage_report(
     report.attrs = dict(unscanned=int((~seen).sum()), n_images=len(df), near=near)
     return report
 
-# %% ../nbs/18_leakage.ipynb #8002fb5b
+# %% ../nbs/18_leakage.ipynb #a3492014
 def leakage_summary(
     report:pd.DataFrame # From `leakage_report`
 )->pd.DataFrame: # Per kind: sets, images, crossing sets and images in them, crossing sets per pair of parts, conflicts
@@ -111,10 +111,10 @@ def plot_leakage(
     "Sets that cross each pair of parts, by relation, as a table with shades"
     table = leakage_summary(report)
     pairs = [c for c in table if '-' in c]
-    fig = Figure(figsize=(4.2, 2.4), layout='constrained')
+    fig = Figure(figsize=(4.2, 2.2), layout='constrained')
     ax = fig.subplots()
     top = max(int(table[pairs].to_numpy().max()), 1)
-    ax.imshow(np.log1p(table[pairs].to_numpy(float)), cmap='Greys', vmin=0, vmax=np.log1p(top) * 1.6, aspect='auto')
+    ax.imshow(np.log1p(table[pairs].to_numpy(float)), cmap='Greys', vmin=0, vmax=np.log1p(top) * 2.2, aspect='auto')
     for (i, j), n in np.ndenumerate(table[pairs].to_numpy()): ax.text(j, i, f'{n:,}', ha='center', va='center')
     ax.set(xticks=range(len(pairs)), xticklabels=pairs, yticks=range(len(KINDS)), yticklabels=KINDS,
            xlabel='parts of the split', ylabel='what belongs together', title='sets of images in both parts')
