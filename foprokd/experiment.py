@@ -133,7 +133,8 @@ def run_learner(
     dim = None if teacher is None else teacher.num_features
     student = Student(cfg.student, df.label.nunique(), dim, cfg.student_pretrained, **parse_kwargs(cfg.student_kwargs))
     prompt = None if teacher is None else IdentityPrompt() if cfg.method == 'ekd' else FourierPromptGenerator()
-    dls = image_dls(df, cfg.size, cfg.bs, seed, cfg.workers, cache_dir=cfg.cache_dir, sampling=cfg.sampling)
+    dls = image_dls(df, cfg.size, cfg.bs, seed, cfg.workers, cache_dir=cfg.cache_dir, sampling=cfg.sampling,
+                    white=cfg.white)
     loss_func = CrossEntropyLossFlat() if cfg.method == 'ce' else None
     return fopro_learner(dls, student, teacher, prompt, lam=cfg.lam, loss_func=loss_func, cbs=ChannelsLast())
 
@@ -202,7 +203,7 @@ def _save_student(
     learn.export_student(file)
     with safe_open(file, 'pt') as f: notes = json.loads(f.metadata()['foprokd'])
     notes |= dict(arch=cfg.student, kwargs=parse_kwargs(cfg.student_kwargs), input_size=cfg.size, resize='squish',
-                  seed=seed, settings=asdict(cfg))
+                  white=cfg.white, seed=seed, settings=asdict(cfg))
     save_file(load_file(file), file, metadata={'foprokd': json.dumps(notes)})
 
 # %% ../nbs/46_experiment.ipynb #6e82931a

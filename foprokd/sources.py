@@ -6,7 +6,7 @@
 __all__ = ['GROUPS_ON', 'DataConfig', 'parse_groups', 'folds_of', 'tested_once', 'load_data', 'run_groups', 'describe_data',
            'data_line', 'foprokd_data']
 
-# %% ../nbs/45_sources.ipynb #98d18219
+# %% ../nbs/45_sources.ipynb #4be50d62
 import hashlib, sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,12 +16,12 @@ from .data import read_labels
 from .datasets import DATASETS, read_dataset
 from .leakage import leakage_report, leakage_summary
 from .longtail import ClassGroups, class_groups, imbalance_ratio
-from .overview import data_page
+from .page import data_page
 from .scan import usable_rows
 from .splits import crossing_groups, split_data, split_folds, use_fold
 from .synth import demo_set
 
-# %% ../nbs/45_sources.ipynb #99a6dcd2
+# %% ../nbs/45_sources.ipynb #0bacf69b
 GROUPS_ON = {'train': ('training counts', ('train',)), 'full': ('full counts', ('train', 'valid', 'test')),
              'train+valid': ('counts of training and validation', ('train', 'valid'))}
 
@@ -44,6 +44,7 @@ class DataConfig:
     valid:float=.15 # Share of images for validation, if the data bring none
     test:float=.2 # Share of images for test, if the data bring none
     split_seed:int=0 # Seed of split and subsampling, the same for all seeds of training
+    white:int=65535 # Value that means white in images of 16 bits, e.g. 4095 for 12-bit data
     groups:str='tertile' # Head, medium and tail: tertile, or the counts TAIL,HEAD, e.g. 70,700
     groups_on:str='train' # Counts that this rule is applied to: train, train+valid or full (all parts)
     out:str='runs' # Folder for results
@@ -172,7 +173,7 @@ def data_line(
     return (f"{cfg.data}: {parts} images{split}; training images of each class: {counts}; "
             f"true ratio {ratio}{asked}" + (f'\n{text}' if text else ''))
 
-# %% ../nbs/45_sources.ipynb #42aa5fc7
+# %% ../nbs/45_sources.ipynb #b9f50c10
 def _say(
     text:str # A line or several
 )->None:
@@ -191,5 +192,6 @@ def foprokd_data(
         df = load_data(replace(cfg, fold=None if k is None else str(k)))
         _say(('' if k is None else f'fold {k}: ') + data_line(cfg, df))
         _say(f'\n{leakage_summary(leakage_report(df)).to_string()}\n')
-    file = data_page(df, Path(cfg.out)/'data.html', title=cfg.data, samples=not no_samples)
+    file = data_page(df, Path(cfg.out)/'data.html', title=cfg.data, samples=not no_samples,
+                     groups=run_groups(cfg, df), white=cfg.white)
     _say(f'Page: {file}')
