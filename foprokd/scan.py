@@ -181,7 +181,7 @@ def _findings(
             yield [_alone(looks, i) for i in range(done, flying)]
             done = flying
 
-# %% ../nbs/17_scan.ipynb #43ebdf17
+# %% ../nbs/17_scan.ipynb #797b7027
 _VERSION = '1' # of what `look_at` finds
 
 def scan_images(
@@ -199,11 +199,12 @@ def scan_images(
     todo = [f for f in dict.fromkeys(files) if f not in known]
     if workers is None: workers = min(os.cpu_count() or 1, 8) if len(todo) >= 300 else 0
     batches, found = _findings(_Looks(todo, memory, max_pixels), workers), []
-    for batch in progress_bar(batches, total=-(-len(todo) // _BATCH)) if bar else batches:
-        known |= {f: o for f, _, o in batch}
-        found += batch
-        if len(found) >= 500: memory.keep(found); found = []
-    memory.keep(found)
+    try:
+        for batch in progress_bar(batches, total=-(-len(todo) // _BATCH)) if bar else batches:
+            known |= {f: o for f, _, o in batch}
+            found += batch
+            if len(found) >= 500: memory.keep(found); found = []
+    finally: memory.keep(found) # also after Ctrl-C
     return pd.DataFrame([{'image': f, **known[f]} for f in files], columns=['image', *_EMPTY])
 
 # %% ../nbs/17_scan.ipynb #cdde1897
