@@ -27,7 +27,7 @@ from .resized import ResizedImages
 from .scan import scan_images, usable_rows
 from .splits import check_split
 
-# %% ../nbs/22_data.ipynb #695a5e89
+# %% ../nbs/22_data.ipynb #b51545ce
 _PARTS = dict(train='train', training='train', valid='valid', val='valid', validation='valid', test='test',
               testing='test')
 
@@ -40,7 +40,8 @@ def _from_frame(
     "The named columns under our names, file names made absolute"
     absent = [c for c in columns.values() if c not in df]
     if absent: raise ValueError(f"{name} has no column {absent[0]!r}; it has {', '.join(map(str, df.columns))}.")
-    df = df.rename(columns={v: k for k, v in columns.items()})[list(columns) + (['split'] if 'split' in df else [])]
+    kept = [*columns.values(), *(['split'] if 'split' in df and 'split' not in columns.values() else [])]
+    df = df[kept].rename(columns={v: k for k, v in columns.items()}) # others may have our names
     holes = df.columns[df.isna().any()]
     if len(holes):
         n, what = int(df[holes[0]].isna().sum()), columns.get(holes[0], holes[0])
@@ -97,7 +98,7 @@ def _warn_modes(
         found = ', '.join(f'{m} {k}' for m, k in n.items())
         warnings.warn(f"Images of mixed modes ({found}): all are opened as RGB.")
 
-# %% ../nbs/22_data.ipynb #834ffd54
+# %% ../nbs/22_data.ipynb #f6e3a048
 def read_labels(
     source:str|Path|pd.DataFrame, # Folder (`labels.csv`, class folders, or train/valid/test of them), CSV file or frame
     image_col:str='image', # Column with file names, absolute or relative to `root`
@@ -105,7 +106,8 @@ def read_labels(
     group_col:str|None=None, # Column with what must stay together (lesion, patient)
     root:str|Path|None=None, # Folder of the images; None: that of `source`, or the current one for a frame
     bad:str|None='refuse', # Files that cannot be used: 'refuse', 'drop', or None to look at none of them
-    workers:int|None=None # Processes for that look; None: one per core, 0: this one
+    workers:int|None=None, # Processes for that look; None: one per core, 0: this one
+    bar:bool=False # Show a progress bar while looking
 )->pd.DataFrame: # Columns image (absolute path), label (text), and where known group and split (train, valid, test)
     "The label table of a set of images; `ValueError` with one sentence for what is missing, inconsistent or unreadable"
     columns = dict(image=image_col, label=label_col) | (dict(group=group_col) if group_col else {})
@@ -114,7 +116,7 @@ def read_labels(
     else: df = _read_path(Path(source).expanduser().resolve(), columns, root)
     df = _check_table(df)
     if bad is None: return df
-    scan = scan_images(df.image, workers=workers)
+    scan = scan_images(df.image, workers=workers, bar=bar)
     df = usable_rows(df, bad, scan=scan)
     _warn_modes(scan['mode'][scan.image.isin(df.image)])
     return _check_table(df)
@@ -132,7 +134,7 @@ def _read_path(
         raise ValueError(f"Class folders have no column {columns['group']!r}: write a labels.csv instead.")
     return _read_tree(path)
 
-# %% ../nbs/22_data.ipynb #b872a1a1
+# %% ../nbs/22_data.ipynb #c0157492
 @lru_cache(maxsize=None)
 def _remembered(path, mtime, read, *args): return _tensor(read(path, *args))
 
@@ -140,7 +142,8 @@ def _tensor(
     pixels # (H,W,3) uint8 array or RGB picture
 )->TensorImage: # (3,H,W) uint8
     "Pixels as fastai's tensor"
-    return TensorImage(torch.from_numpy(np.array(pixels)).permute(2, 0, 1))
+    pixels = pixels if isinstance(pixels, np.ndarray) else np.array(pixels)
+    return TensorImage(torch.from_numpy(pixels).permute(2, 0, 1))
 
 class OpenImage(Transform):
     "Open an image as RGB at one size; with `cache`, keep the result in memory, with `cache_dir`, in a folder"

@@ -409,7 +409,7 @@ def _run_folds(
     rows, pooled, file = [], [], Path(cfg.out)/'results.jsonl'
     for fold in folds_of(cfg):
         one = replace(cfg, fold=None if fold is None else str(fold))
-        df = load_data(one)
+        df = load_data(one, bar)
         _say(('' if fold is None else f'fold {fold}: ') + data_line(one, df))
         for seed in seeds:
             _say(f'\n{cfg.method} ({METHODS[cfg.method]}), seed {seed}')

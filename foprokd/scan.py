@@ -181,7 +181,7 @@ def _findings(
             yield [_alone(looks, i) for i in range(done, flying)]
             done = flying
 
-# %% ../nbs/17_scan.ipynb #797b7027
+# %% ../nbs/17_scan.ipynb #f1306402
 _VERSION = '1' # of what `look_at` finds
 
 def scan_images(
@@ -200,7 +200,7 @@ def scan_images(
     if workers is None: workers = min(os.cpu_count() or 1, 8) if len(todo) >= 300 else 0
     batches, found = _findings(_Looks(todo, memory, max_pixels), workers), []
     try:
-        for batch in progress_bar(batches, total=-(-len(todo) // _BATCH)) if bar else batches:
+        for batch in progress_bar(batches, total=-(-len(todo) // _BATCH)) if bar and todo else batches:
             known |= {f: o for f, _, o in batch}
             found += batch
             if len(found) >= 500: memory.keep(found); found = []

@@ -88,7 +88,7 @@ def _check_data(
     for n in ('splits', 'protocol'):
         if getattr(cfg, n): raise ValueError(f"{n}={getattr(cfg, n)!r} is for published sets; {cfg.data!r} is none.")
 
-# %% ../nbs/45_sources.ipynb #b0edbc1f
+# %% ../nbs/45_sources.ipynb #1e09e657
 def folds_of(
     cfg:DataConfig # Settings
 )->list: # Folds to go through; [None] without folds
@@ -116,18 +116,24 @@ def _load_published(
     own = bool(DATASETS[_published(cfg)]['imbalances']) # the set brings files of several ratios
     df = read_dataset(cfg.data, cfg.data_root, fold=None if cfg.fold is None else int(cfg.fold),
                       imbalance=cfg.imbalance if own else None, **given)
-    return df if own or not cfg.imbalance else split_data(df, imbalance=cfg.imbalance, profile=cfg.profile,
-                                                          seed=cfg.split_seed)
+    if own or not cfg.imbalance: return df
+    res = split_data(df, imbalance=cfg.imbalance, profile=cfg.profile, seed=cfg.split_seed)
+    about = df.attrs['about']
+    res.attrs['about'] = {**about, 'cut_to': cfg.imbalance,
+                          'text': f"{about['text']} Training cut to 1:{cfg.imbalance:g} by us ({cfg.profile})."}
+    return res
 
-# %% ../nbs/45_sources.ipynb #a82e0c45
+# %% ../nbs/45_sources.ipynb #0398541c
 def load_data(
-    cfg:DataConfig # Settings; its fold is None or a number
+    cfg:DataConfig, # Settings; its fold is None or a number
+    bar:bool=False # Show a progress bar while the files are looked at
 )->pd.DataFrame: # Columns image, label, split, perhaps group
     "The split table that the settings name; `ValueError` with one sentence for what is missing or unreadable"
     if cfg.fold == 'all': raise ValueError("fold='all' stands for several tables: see folds_of.")
-    if _published(cfg): return usable_rows(_load_published(cfg), cfg.bad)
+    if _published(cfg): return usable_rows(_load_published(cfg), cfg.bad, bar=bar)
     source = demo_set(Path(cfg.out)/'demo_data') if cfg.data == 'demo' else cfg.data
-    df = read_labels(source, cfg.image_col, cfg.label_col, cfg.group_col, root=cfg.data_root, bad=cfg.bad)
+    df = read_labels(source, cfg.image_col, cfg.label_col, cfg.group_col, root=cfg.data_root, bad=cfg.bad,
+                     bar=bar)
     if cfg.fold is None: return split_data(df, cfg.valid, cfg.test, seed=cfg.split_seed, imbalance=cfg.imbalance,
                                            profile=cfg.profile)
     folds = split_folds(df.drop(columns='split', errors='ignore'), cfg.n_folds, cfg.split_seed)
@@ -173,7 +179,7 @@ def data_line(
     return (f"{cfg.data}: {parts} images{split}; training images of each class: {counts}; "
             f"true ratio {ratio}{asked}" + (f'\n{text}' if text else ''))
 
-# %% ../nbs/45_sources.ipynb #b9f50c10
+# %% ../nbs/45_sources.ipynb #edfaf5c0
 def _say(
     text:str # A line or several
 )->None:
@@ -189,7 +195,7 @@ def foprokd_data(
     "Show what is in the data: counts, true ratio, leakage and damaged files; a page goes to OUT/data.html"
     cfg = DataConfig(**kwargs)
     for k in folds_of(cfg):
-        df = load_data(replace(cfg, fold=None if k is None else str(k)))
+        df = load_data(replace(cfg, fold=None if k is None else str(k)), bar=True)
         _say(('' if k is None else f'fold {k}: ') + data_line(cfg, df))
         _say(f'\n{leakage_summary(leakage_report(df)).to_string()}\n')
     file = data_page(df, Path(cfg.out)/'data.html', title=cfg.data, samples=not no_samples,
