@@ -181,7 +181,7 @@ def _findings(
             yield [_alone(looks, i) for i in range(done, flying)]
             done = flying
 
-# %% ../nbs/17_scan.ipynb #f1306402
+# %% ../nbs/17_scan.ipynb #653bf671
 _VERSION = '1' # of what `look_at` finds
 
 def scan_images(
@@ -200,7 +200,8 @@ def scan_images(
     if workers is None: workers = min(os.cpu_count() or 1, 8) if len(todo) >= 300 else 0
     batches, found = _findings(_Looks(todo, memory, max_pixels), workers), []
     try:
-        for batch in progress_bar(batches, total=-(-len(todo) // _BATCH)) if bar and todo else batches:
+        shown = progress_bar(batches, total=-(-len(todo) // _BATCH), leave=False) if bar and todo else batches
+        for batch in shown:
             known |= {f: o for f, _, o in batch}
             found += batch
             if len(found) >= 500: memory.keep(found); found = []

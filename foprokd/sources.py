@@ -179,7 +179,7 @@ def data_line(
     return (f"{cfg.data}: {parts} images{split}; training images of each class: {counts}; "
             f"true ratio {ratio}{asked}" + (f'\n{text}' if text else ''))
 
-# %% ../nbs/45_sources.ipynb #edfaf5c0
+# %% ../nbs/45_sources.ipynb #17594c29
 def _say(
     text:str # A line or several
 )->None:
@@ -198,6 +198,6 @@ def foprokd_data(
         df = load_data(replace(cfg, fold=None if k is None else str(k)), bar=True)
         _say(('' if k is None else f'fold {k}: ') + data_line(cfg, df))
         _say(f'\n{leakage_summary(leakage_report(df)).to_string()}\n')
-    file = data_page(df, Path(cfg.out)/'data.html', title=cfg.data, samples=not no_samples,
+    file = data_page(df, Path(cfg.out)/'data.html', title=Path(cfg.data).name, samples=not no_samples,
                      groups=run_groups(cfg, df), white=cfg.white)
     _say(f'Page: {file}')
