@@ -34,13 +34,16 @@ def _flatten(
     im = im.convert('RGBA')
     return Image.alpha_composite(Image.new('RGBA', im.size, (0, 0, 0, 255)), im).convert('RGB')
 
-# %% ../nbs/16_images.ipynb #52c7f0f1
+# %% ../nbs/16_images.ipynb #2902cb55
 def to_rgb(
     im:Image.Image, # Any mode but `F`
     white:int=65535 # Value that means white in images of 16 bits, 255-65535
 )->Image.Image: # Mode RGB, upright, 8 bits per channel
-    "A PIL image as RGB (ours); `ValueError` for float images and for integers outside 0-65535"
+    "A PIL image as RGB (ours); `ValueError` for floats, integers outside 0-65535, and deep colour with another `white`"
     if not 255 <= white <= 65535: raise ValueError(f"white={white} must lie between 255 and 65535.")
+    if white != 65535 and any(';16' in str(t[-1]) for t in getattr(im, 'tile', None) or ()) and im.mode[0] != 'I':
+        raise ValueError(f"A 16-bit colour image has been cut to 8 bits by Pillow, which white={white} cannot undo: "
+                         "save it as 16-bit gray, or with 8 bits.")
     if im.getexif().get(_ORIENTATION, 1) != 1: im = ImageOps.exif_transpose(im)
     if im.mode == 'F': raise ValueError("A float image says nothing of its white: save it with 8 or 16 bits.")
     if im.mode[0] == 'I': im = _deep_to_gray(im, white)

@@ -5,15 +5,15 @@
 # %% auto #0
 __all__ = ['KINDS', 'leakage_report', 'leakage_summary', 'plot_leakage']
 
-# %% ../nbs/18_leakage.ipynb #02e204de
+# %% ../nbs/18_leakage.ipynb #8c712f9f
 from itertools import combinations
 import numpy as np, pandas as pd
 from matplotlib.figure import Figure
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from .scan import scan_images
+from .scan import findings_of, scan_images
 
-# %% ../nbs/18_leakage.ipynb #b8f3fa0f
+# %% ../nbs/18_leakage.ipynb #d5352685
 def _signs(
     hashes # (N,) hexadecimal texts of equal length
 )->np.ndarray: # (N,bits) float32, -1 or 1
@@ -27,13 +27,16 @@ def _near_sets(
     chunk:int=1024 # Rows compared at a time; memory is 4 * chunk * N bytes
 )->np.ndarray: # (N,) number of the set that each belongs to
     "Sets of hashes joined by pairs that differ in at most `near` bits"
-    signs, pairs = _signs(hashes), []
+    different, back = np.unique(np.asarray(hashes, dtype=str), return_inverse=True)
+    signs = _signs(different)
     n, bits = signs.shape
-    for i in range(0, n, chunk):
-        dot = signs[i:i+chunk] @ signs[i:].T
-        pairs.append(np.argwhere(dot >= bits - 2 * near - .5) + i)
-    rows, cols = np.concatenate(pairs).T
-    return connected_components(coo_array((np.ones(len(rows), bool), (rows, cols)), (n, n)), directed=False)[1]
+    sets = np.arange(n)
+    for i in range(0, n, chunk): # joined chunk by chunk, so that many look-alikes do not pile up as pairs
+        rows, cols = np.argwhere(signs[i:i+chunk] @ signs[i:].T >= bits - 2 * near - .5).T + i
+        _, first = np.unique(sets, return_index=True)
+        edges = np.r_[rows, np.arange(n)], np.r_[cols, first[sets]]
+        sets = connected_components(coo_array((np.ones(len(edges[0]), bool), edges), (n, n)), directed=False)[1]
+    return sets[back]
 
 def _spread(
     hashes # (N,) hexadecimal texts of one set
@@ -65,18 +68,18 @@ def _sets(
                         label_conflict=len(labels) > 1, spread=0, key=str(k), images=tuple(rows.image)))
     return res
 
-# %% ../nbs/18_leakage.ipynb #72521301
+# %% ../nbs/18_leakage.ipynb #5c6e9689
 def leakage_report(
     df:pd.DataFrame, # Label table; column split for what crosses, group for groups, label for conflicts
     near:int=24, # Hashes that differ in at most this many of 256 bits are near, 0-64
-    scan:pd.DataFrame|None=None, # From `scan_images` of the same rows; None: look now
+    scan:pd.DataFrame|None=None, # From `scan_images` of these files; None: look now
     **kwargs # As `scan_images`: cache, workers, max_pixels, bar
 )->pd.DataFrame: # One row per set: kind, parts, crosses, n, labels, label_conflict, spread (bits), key, images
     "What belongs together, and what of it crosses the parts of a split; `ValueError` for a table without images"
     if 'image' not in df or not len(df): raise ValueError("The table has no column 'image', or no row.")
     if not 0 <= near <= 64: raise ValueError(f"near={near} must lie between 0 and 64 of the 256 bits.")
     df = df.reset_index(drop=True)
-    scan = (scan_images(df.image, **kwargs) if scan is None else scan).reset_index(drop=True)
+    scan = scan_images(df.image, **kwargs) if scan is None else findings_of(scan, df.image)
     found = _sets(df, 'group', df.group) if 'group' in df else []
     seen = scan.phash.notna().to_numpy()
     found += _sets(df, 'bytes', scan.sha256) + _sets(df, 'pixels', scan.pixels, scan.sha256)
@@ -90,12 +93,13 @@ def leakage_report(
     report.attrs = dict(unscanned=int((~seen).sum()), n_images=len(df), near=near)
     return report
 
-# %% ../nbs/18_leakage.ipynb #a3492014
+# %% ../nbs/18_leakage.ipynb #5f3b12bd
 def leakage_summary(
     report:pd.DataFrame # From `leakage_report`
 )->pd.DataFrame: # Per kind: sets, images, crossing sets and images in them, crossing sets per pair of parts, conflicts
     "How many sets there are of each kind, and how many cross which parts"
-    pairs = [tuple(sorted(p)) for p in combinations(('train', 'valid', 'test'), 2)]
+    other = sorted({p for text in report.parts for p in text.split('+') if p} - {'train', 'valid', 'test'})
+    pairs = [tuple(sorted(p)) for p in combinations(('train', 'valid', 'test', *other), 2)]
     rows = {}
     for kind in KINDS:
         r = report[report.kind == kind]
