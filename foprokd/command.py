@@ -24,8 +24,8 @@ def take_fields(
         return f
     return wrap
 
-# %% ../nbs/43_command.ipynb #6e045a14
-_SAID = (ValueError, TypeError, RuntimeError, FileNotFoundError, PermissionError)
+# %% ../nbs/43_command.ipynb #4dd184d4
+_SAID = (ValueError, TypeError, RuntimeError, OSError)
 
 def as_command(
     f, # Function; its name is that of the program

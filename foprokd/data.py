@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['read_labels', 'OpenImage', 'lesion_transforms', 'SampledDL', 'NormalizeInPlace', 'image_dls', 'test_dl']
 
-# %% ../nbs/22_data.ipynb #f48a2ac0
+# %% ../nbs/22_data.ipynb #46792176
 import os, random, warnings
 from functools import lru_cache
 from pathlib import Path
@@ -17,17 +17,17 @@ from torch.utils.data import WeightedRandomSampler
 from fastai.callback.data import WeightedDL
 from fastai.data.block import CategoryBlock, DataBlock, TransformBlock
 from fastai.data.core import DataLoaders, TfmdDL
-from fastai.data.transforms import ColReader, IntToFloatTensor, Normalize, get_image_files
+from fastai.data.transforms import ColReader, IntToFloatTensor, Normalize, get_files, get_image_files, image_extensions
 from fastai.vision.augment import Saturation, aug_transforms
 from fastai.vision.core import TensorImage, Transform, imagenet_stats
 from fastai.vision.data import ImageDataLoaders
 from .images import open_rgb
-from .longtail import class_counts, sampling_weights
+from .longtail import check_counts, class_counts, sampling_weights
 from .resized import ResizedImages
 from .scan import scan_images, usable_rows
 from .splits import check_split
 
-# %% ../nbs/22_data.ipynb #b51545ce
+# %% ../nbs/22_data.ipynb #f9de6ab9
 _PARTS = dict(train='train', training='train', valid='valid', val='valid', validation='valid', test='test',
               testing='test')
 
@@ -40,15 +40,16 @@ def _from_frame(
     "The named columns under our names, file names made absolute"
     absent = [c for c in columns.values() if c not in df]
     if absent: raise ValueError(f"{name} has no column {absent[0]!r}; it has {', '.join(map(str, df.columns))}.")
-    kept = [*columns.values(), *(['split'] if 'split' in df and 'split' not in columns.values() else [])]
-    df = df[kept].rename(columns={v: k for k, v in columns.items()}) # others may have our names
+    split = {'split': df['split']} if 'split' in df and 'split' not in columns.values() else {}
+    df = pd.DataFrame({k: df[v] for k, v in columns.items()} | split) # other columns may have our names
     holes = df.columns[df.isna().any()]
     if len(holes):
         n, what = int(df[holes[0]].isna().sum()), columns.get(holes[0], holes[0])
-        raise ValueError(f"{name} has {n} rows without a value for {what!r}: fill or drop them.")
+        advice = 'write train, valid or test' if what == 'split' else 'give each its own, or drop these rows'
+        raise ValueError(f"{name} has {n} rows without a value for {what!r}: {advice}.")
     text = {c: df[c].astype(str) for c in df if c != 'image'}
     df = df.reset_index(drop=True).assign(**{c: v.to_numpy() for c, v in text.items()})
-    return df.assign(image=[str(root/str(f)) for f in df.image])
+    return df.assign(image=[os.path.normpath(root/str(f)) for f in df.image])
 
 def _read_csv(
     file:Path, # CSV file
@@ -56,7 +57,9 @@ def _read_csv(
     root:Path # What relative file names are relative to
 )->pd.DataFrame: # As `_from_frame`
     "The table of a CSV file, names and labels read as text"
-    return _from_frame(pd.read_csv(file, dtype={c: str for c in columns.values()}), columns, root, file.name)
+    text = {c: str for c in columns.values()}
+    df = pd.read_csv(file, dtype=text, keep_default_na=False, na_values=['']) # 'NA' is a name like others
+    return _from_frame(df, columns, root, file.name)
 
 # %% ../nbs/22_data.ipynb #bd9ab1e7
 def _read_tree(
@@ -67,18 +70,33 @@ def _read_tree(
     parts = {n: _PARTS[n.lower()] for n in names if n.lower() in _PARTS}
     rows = [(str(f), f.relative_to(folder).parts) for f in sorted(get_image_files(folder))]
     if not rows: raise ValueError(f"{str(folder)!r} holds neither labels.csv nor an image in a class folder.")
+    _warn_others(folder)
     rows = [(f, p[1:], parts[p[0]]) for f, p in rows if p[0] in parts] if parts else [(f, p, None) for f, p in rows]
+    beside = sorted({f.relative_to(folder).parts[0] for f in get_image_files(folder)} - set(parts)) if parts else []
+    if beside: raise ValueError(f"{beside[0]!r} lies beside the part {next(iter(parts))!r}, so it is unclear what is a "
+                                "class: move it into a part, or write a labels.csv.")
     loose = [f for f, p, _ in rows if len(p) < 2]
     if loose: raise ValueError(f"{Path(loose[0]).name!r} lies in no class folder: sort the images into one folder per "
                                "class, or write a labels.csv.")
     df = pd.DataFrame([(f, p[0], s) for f, p, s in rows], columns=['image', 'label', 'split'])
     return df if parts else df.drop(columns='split')
 
-# %% ../nbs/22_data.ipynb #38b4caa8
+# %% ../nbs/22_data.ipynb #a12a71f5
+def _warn_others(
+    folder:Path # Class folders
+)->None:
+    "One warning if class folders hold files that are no images by their extension"
+    other = [f for f in get_files(folder) if f.suffix.lower() not in image_extensions and f.parent != folder
+             and f.name not in ('Thumbs.db', 'desktop.ini')]
+    if other: warnings.warn(f"{len(other)} files in class folders have no image extension and are left out, the first "
+                            f"is {min(map(str, other))!r}.")
+
+# %% ../nbs/22_data.ipynb #147431f5
 def _check_table(
     df:pd.DataFrame # Label table
 )->pd.DataFrame: # The same, parts under our names
-    "One sentence for repeated images, one class, odd parts"
+    "One sentence for no image, repeated images, one class, odd parts"
+    if not len(df): raise ValueError("The table has no image.")
     twice = df.image[df.image.duplicated()]
     if len(twice): raise ValueError(f"{len(twice)} images are listed more than once, the first is {twice.iloc[0]!r}: "
                                     "keep one row per image.")
@@ -134,9 +152,14 @@ def _read_path(
         raise ValueError(f"Class folders have no column {columns['group']!r}: write a labels.csv instead.")
     return _read_tree(path)
 
-# %% ../nbs/22_data.ipynb #c0157492
+# %% ../nbs/22_data.ipynb #a9e23a1f
 @lru_cache(maxsize=None)
-def _remembered(path, mtime, read, *args): return _tensor(read(path, *args))
+def _copies(folder, *how): return ResizedImages(folder, *how)
+
+def _read(path, folder, how): return open_rgb(path, *how) if folder is None else _copies(folder, *how).read(path)
+
+@lru_cache(maxsize=None)
+def _remembered(path, mtime, folder, how): return _tensor(_read(path, folder, how))
 
 def _tensor(
     pixels # (H,W,3) uint8 array or RGB picture
@@ -158,13 +181,13 @@ class OpenImage(Transform):
         if method not in ('squish', 'crop', 'pad'): raise ValueError(f"method={method!r} is not squish, crop or pad.")
         super().__init__()
         self.size, self.cache, self.how = int(size), cache, (int(size), method, white)
+        self.folder = None if cache_dir is None else os.path.abspath(os.path.expanduser(cache_dir))
         self.copies = None if cache_dir is None else ResizedImages(cache_dir, *self.how)
 
     def encodes(self, im:Path|str|Tensor|np.ndarray|bytes|Image.Image):
         if not isinstance(im, (str, Path)): return _tensor(open_rgb(im, *self.how))
-        read, args = (open_rgb, self.how) if self.copies is None else (self.copies.read, ())
-        if not self.cache: return _tensor(read(str(im), *args))
-        return _remembered(str(im), os.stat(im).st_mtime_ns, read, *args)
+        if not self.cache: return _tensor(_read(str(im), self.folder, self.how))
+        return _remembered(str(im), os.stat(im).st_mtime_ns, self.folder, self.how)
 
     @staticmethod
     def forget():
@@ -177,7 +200,7 @@ def lesion_transforms()->list: # fastai batch transforms
     return aug_transforms(flip_vert=True, max_rotate=45., min_zoom=.95, max_zoom=1.2, max_warp=0., max_lighting=.25,
                           p_affine=.75, p_lighting=.75, xtra_tfms=[Saturation(.25, p=.5)])
 
-# %% ../nbs/22_data.ipynb #9d0997b1
+# %% ../nbs/22_data.ipynb #b7e20996
 class SampledDL(WeightedDL):
     "fastai's `WeightedDL` that draws with replacement by torch's sampler from the loader's own random state"
     def get_idxs(self):
@@ -185,6 +208,14 @@ class SampledDL(WeightedDL):
         if not self.n or not self.shuffle: return super().get_idxs()
         draw = torch.Generator().manual_seed(self.rng.randint(0, 2**32 - 1))
         return list(WeightedRandomSampler(torch.as_tensor(self.wgts, dtype=torch.double), self.n, generator=draw))
+
+    def new(self,
+        dataset=None, # Another dataset, which has no weights; None: this one
+        cls=None, # Another loader class
+        **kwargs # Changed settings
+    ):
+        "A loader like this one, with its weights if it is for the same images"
+        return super().new(dataset, cls, **({'wgts': self.wgts} | kwargs if dataset is None else kwargs))
 
 # %% ../nbs/22_data.ipynb #2223923a
 _CACHE_BYTES = 4 * 2**30 # images above this are decoded every time; 3 bytes per pixel
@@ -198,6 +229,8 @@ def _check_parts(
     n = df.split.value_counts()
     for p in ('train', 'valid'):
         if not n.get(p): raise ValueError(f"The table has no images in its {p} part.")
+    vocab = sorted(df.label.unique())
+    check_counts(df.label[df.split == 'train'].value_counts().reindex(vocab, fill_value=0).to_numpy(), vocab)
     if n['train'] < bs:
         raise ValueError(f"The training part has {n['train']} images, fewer than one batch of {bs}: give a smaller bs.")
 
@@ -275,6 +308,7 @@ def test_dl(
     odd = sorted(set(rows.label) - set(dls.vocab))
     if odd: raise ValueError(f"The test part has the label {odd[0]!r}, which is none of {', '.join(dls.vocab)}.")
     items = [getattr(o, 'items', None) for o in (dls.train_ds, dls.valid_ds)]
-    seen = {f for o in items if isinstance(o, pd.DataFrame) for f in o.image} & set(rows.image)
+    had = {os.path.realpath(f) for o in items if isinstance(o, pd.DataFrame) for f in o.image}
+    seen = had & set(map(os.path.realpath, rows.image))
     if seen: raise ValueError(f"{len(seen)} test images were trained or selected on, the first is {min(seen)!r}.")
     return dls.test_dl(rows.reset_index(drop=True), with_labels=True)

@@ -272,7 +272,8 @@ def _measure(
     images = np.array(_names(df)[df.split == 'test'], str)
     n = df.label[df.split.isin(GROUPS_ON[cfg.groups_on][1])].value_counts().reindex(list(learn.dls.vocab), fill_value=0)
     return metrics, dict(probs=probs, targs=targs, images=images, classes=np.array(learn.dls.vocab, str), counts=counts,
-                         group_counts=n.to_numpy())
+                         group_counts=n.to_numpy(), settings_hash=settings_hash(cfg),
+                         data_hash=describe_data(df)['data_hash'])
 
 # %% ../nbs/46_experiment.ipynb #eb6fb055
 def _save(
@@ -367,7 +368,7 @@ def summary_table(
     known = {k: (row[k], row[f'{k}_ci']) for k in row if row.get(f'{k}_ci') and not isinstance(row[k], list)}
     return pd.DataFrame({row['method']: {k: f'{v:.3f} [{lo:.3f}, {hi:.3f}]' for k, (v, (lo, hi)) in known.items()}})
 
-# %% ../nbs/46_experiment.ipynb #fdc15ee4
+# %% ../nbs/46_experiment.ipynb #91cecdef
 def _fold_rows(
     cfg:RunConfig, # Settings
     seed:int # Seed
@@ -386,11 +387,13 @@ def pool_runs(
     rows = _fold_rows(cfg, seed)
     if not tested_once(cfg) or set(rows) != set(folds): return None
     parts = [np.load(_folder(replace(cfg, fold=str(k)), seed)/'test_predictions.npz') for k in folds]
+    for k, part in zip(folds, parts): # the files of a run may have been written over by one with other settings
+        if any(str(part[h]) != rows[k][h] for h in ('settings_hash', 'data_hash')): return None
     p = pool_folds(parts)
-    full = np.bincount(p['targs'], minlength=len(p['classes'])) # every image is tested once
-    n = full if cfg.groups_on == 'full' else np.mean([k['group_counts'] for k in parts], 0)
-    on = GROUPS_ON[cfg.groups_on][0] + (', mean of the folds' if cfg.groups_on != 'full' else '')
-    groups = class_groups(n, parse_groups(cfg.groups), on=on)
+    full = np.bincount(p['targs'], minlength=len(p['classes']))
+    counted = np.stack([k['group_counts'] for k in parts])
+    on = GROUPS_ON[cfg.groups_on][0] + (', mean of the folds' if (counted != counted[0]).any() else '')
+    groups = class_groups(counted.mean(0), parse_groups(cfg.groups), on=on)
     return dict(method=cfg.method, seed=seed, fold='pooled', n_folds=len(folds),
                 settings_hash=settings_hash(replace(cfg, fold='all')),
                 **evaluate(p['probs'], p['targs'], groups=groups),
@@ -416,9 +419,9 @@ def _run_folds(
             rows.append(run_experiment(one, seed, df, bar))
             append_row(rows[-1], file)
     for seed in seeds if cfg.fold is not None else []:
-        if (row := pool_runs(cfg, seed)) is not None:
-            append_row(json.loads(json.dumps(row, default=float)), file)
-            pooled.append(row)
+        if (row := pool_runs(cfg, seed)) is None: continue
+        append_row(json.loads(json.dumps(row, default=float)), file.with_name('pooled.jsonl'))
+        pooled.append(row)
     return rows, pooled
 
 @as_command
@@ -431,8 +434,9 @@ def foprokd_run(
     "Train and evaluate one method with one or more seeds and folds; rows go to OUT/results.jsonl"
     cfg, seeds = RunConfig(**kwargs), parse_seeds(seeds)
     rows, pooled = _run_folds(cfg, seeds, not quiet)
-    shown = pooled or rows
+    shown = pooled if pooled and cfg.fold == 'all' else rows
     what = 'mean [95 % interval over runs]' if len(shown) > 1 else 'value [95 % bootstrap interval over test images]'
-    over = f', {len(folds_of(replace(cfg, fold="all")))} folds pooled' if pooled else ''
+    over = f', {shown[0]["n_folds"]} folds pooled' if shown is pooled else ''
     _say(f"\nTest{over}, {what}; groups: {shown[0]['group_rule']}\n\n{summary_table(shown).to_string()}\n\n"
-         f"Rows: {Path(cfg.out)/'results.jsonl'}; student, prompt, predictions and figures beside it.")
+         f"Rows: {Path(cfg.out)/'results.jsonl'}; student, prompt, predictions and figures beside it."
+         + (' Pooled folds: pooled.jsonl.' if pooled else ''))

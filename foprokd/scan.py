@@ -223,7 +223,7 @@ def findings_of(
     if absent: raise ValueError(f"{len(absent)} of {len(files)} files are not in the scan, the first is {absent[0]!r}.")
     return known.loc[files].reset_index(drop=True)
 
-# %% ../nbs/17_scan.ipynb #7d2bee72
+# %% ../nbs/17_scan.ipynb #f003cb70
 def verify_images(
     data, # Label table with a column image, or paths
     **kwargs # As `scan_images`: cache, workers, max_pixels, bar
@@ -252,7 +252,8 @@ def usable_rows(
             f"the first are {', '.join(repr(os.path.basename(f)) for f in scan.image[wrong][:3])}")
     if bad == 'refuse': raise ValueError(f"{text}: mend them, or go on without them with bad='drop'.")
     gone = sorted(set(df.label) - set(df.label[~wrong]), key=str) if 'label' in df else []
-    if gone: raise ValueError(f"{text}: without them no image of the class {gone[0]!r} is left, so they cannot be dropped.")
+    if gone:
+        raise ValueError(f"{text}: without them no image of the class {gone[0]!r} is left, so they are not dropped.")
     warnings.warn(f'{text}: they are dropped.')
     res = df[~wrong].reset_index(drop=True)
     res.attrs = {**df.attrs, 'dropped': {k: int(v) for k, v in n.items()}}

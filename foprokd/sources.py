@@ -6,8 +6,8 @@
 __all__ = ['GROUPS_ON', 'DataConfig', 'parse_groups', 'folds_of', 'tested_once', 'load_data', 'run_groups', 'describe_data',
            'data_line', 'foprokd_data']
 
-# %% ../nbs/45_sources.ipynb #4be50d62
-import hashlib, sys
+# %% ../nbs/45_sources.ipynb #b751a509
+import hashlib, sys, warnings
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 import pandas as pd
@@ -17,11 +17,12 @@ from .datasets import DATASETS, read_dataset
 from .leakage import leakage_report, leakage_summary
 from .longtail import ClassGroups, class_groups, imbalance_ratio
 from .page import data_page
+from .released import retell
 from .scan import usable_rows
 from .splits import crossing_groups, split_data, split_folds, use_fold
 from .synth import demo_set
 
-# %% ../nbs/45_sources.ipynb #0bacf69b
+# %% ../nbs/45_sources.ipynb #b84e3d4c
 GROUPS_ON = {'train': ('training counts', ('train',)), 'full': ('full counts', ('train', 'valid', 'test')),
              'train+valid': ('counts of training and validation', ('train', 'valid'))}
 
@@ -49,7 +50,9 @@ class DataConfig:
     groups_on:str='train' # Counts that this rule is applied to: train, train+valid or full (all parts)
     out:str='runs' # Folder for results
 
-    def __post_init__(self): _check_data(self)
+    def __post_init__(self):
+        if self.fold is not None: self.fold = str(self.fold)
+        _check_data(self)
 
 # %% ../nbs/45_sources.ipynb #2066ac09
 def _published(
@@ -69,7 +72,7 @@ def parse_groups(
         raise ValueError(f"groups={text!r} is neither 'tertile' nor two rising counts like 70,700.")
     return int(words[0]), int(words[1])
 
-# %% ../nbs/45_sources.ipynb #efe58f9c
+# %% ../nbs/45_sources.ipynb #4896f843
 def _check_data(
     cfg:DataConfig # Settings
 )->None:
@@ -83,12 +86,15 @@ def _check_data(
         raise ValueError(f"fold={cfg.fold!r} is neither a number nor 'all'.")
     if _published(cfg):
         if not cfg.data_root: raise ValueError(f"data={cfg.data!r} needs data_root, the folder it was unpacked to.")
+        for n in ('image_col', 'label_col', 'group_col', 'n_folds', 'test'):
+            if getattr(cfg, n) != DataConfig.__dataclass_fields__[n].default:
+                raise ValueError(f"{n}={getattr(cfg, n)!r} is for data of one's own; {cfg.data!r} brings that itself.")
         return
     if cfg.imbalance is not None and cfg.imbalance < 1: raise ValueError(f"imbalance={cfg.imbalance} is below 1.")
     for n in ('splits', 'protocol'):
         if getattr(cfg, n): raise ValueError(f"{n}={getattr(cfg, n)!r} is for published sets; {cfg.data!r} is none.")
 
-# %% ../nbs/45_sources.ipynb #1e09e657
+# %% ../nbs/45_sources.ipynb #929f2341
 def folds_of(
     cfg:DataConfig # Settings
 )->list: # Folds to go through; [None] without folds
@@ -118,26 +124,28 @@ def _load_published(
                       imbalance=cfg.imbalance if own else None, **given)
     if own or not cfg.imbalance: return df
     res = split_data(df, imbalance=cfg.imbalance, profile=cfg.profile, seed=cfg.split_seed)
-    about = df.attrs['about']
-    res.attrs['about'] = {**about, 'cut_to': cfg.imbalance,
-                          'text': f"{about['text']} Training cut to 1:{cfg.imbalance:g} by us ({cfg.profile})."}
-    return res
+    return retell(res, f'training cut to 1:{cfg.imbalance:g} by us ({cfg.profile})')
 
-# %% ../nbs/45_sources.ipynb #0398541c
+# %% ../nbs/45_sources.ipynb #bb734f09
 def load_data(
     cfg:DataConfig, # Settings; its fold is None or a number
     bar:bool=False # Show a progress bar while the files are looked at
 )->pd.DataFrame: # Columns image, label, split, perhaps group
     "The split table that the settings name; `ValueError` with one sentence for what is missing or unreadable"
     if cfg.fold == 'all': raise ValueError("fold='all' stands for several tables: see folds_of.")
-    if _published(cfg): return usable_rows(_load_published(cfg), cfg.bad, bar=bar)
+    if _published(cfg):
+        df = _load_published(cfg)
+        kept = usable_rows(df, cfg.bad, bar=bar)
+        return kept if len(kept) == len(df) else retell(kept, f'{len(df) - len(kept)} unusable files dropped')
     source = demo_set(Path(cfg.out)/'demo_data') if cfg.data == 'demo' else cfg.data
     df = read_labels(source, cfg.image_col, cfg.label_col, cfg.group_col, root=cfg.data_root, bad=cfg.bad,
                      bar=bar)
     if cfg.fold is None: return split_data(df, cfg.valid, cfg.test, seed=cfg.split_seed, imbalance=cfg.imbalance,
                                            profile=cfg.profile)
+    if 'split' in df:
+        warnings.warn(f"fold={cfg.fold} cuts folds of our own: the split that the data bring is not used.")
     folds = split_folds(df.drop(columns='split', errors='ignore'), cfg.n_folds, cfg.split_seed)
-    return use_fold(folds, int(cfg.fold), cfg.valid, cfg.split_seed, cfg.imbalance)
+    return use_fold(folds, int(cfg.fold), cfg.valid, cfg.split_seed, cfg.imbalance, cfg.profile)
 
 # %% ../nbs/45_sources.ipynb #0cb55c40
 def run_groups(
@@ -179,7 +187,7 @@ def data_line(
     return (f"{cfg.data}: {parts} images{split}; training images of each class: {counts}; "
             f"true ratio {ratio}{asked}" + (f'\n{text}' if text else ''))
 
-# %% ../nbs/45_sources.ipynb #17594c29
+# %% ../nbs/45_sources.ipynb #bd470a7d
 def _say(
     text:str # A line or several
 )->None:
@@ -192,12 +200,13 @@ def foprokd_data(
     no_samples:bool=False, # Leave the pictures out of the page
     **kwargs
 ):
-    "Show what is in the data: counts, true ratio, leakage and damaged files; a page goes to OUT/data.html"
+    "Show what is in the data: counts, true ratio, leakage and damaged files; a page goes to OUT"
     cfg = DataConfig(**kwargs)
     for k in folds_of(cfg):
         df = load_data(replace(cfg, fold=None if k is None else str(k)), bar=True)
         _say(('' if k is None else f'fold {k}: ') + data_line(cfg, df))
         _say(f'\n{leakage_summary(leakage_report(df)).to_string()}\n')
-    file = data_page(df, Path(cfg.out)/'data.html', title=Path(cfg.data).name, samples=not no_samples,
-                     groups=run_groups(cfg, df), white=cfg.white)
-    _say(f'Page: {file}')
+        name = 'data' if k is None else f'data_fold{k}'
+        file = data_page(df, Path(cfg.out)/f'{name}.html', title=Path(cfg.data).name, samples=not no_samples,
+                         groups=run_groups(cfg, df), white=cfg.white)
+        _say(f'Page: {file}\n')

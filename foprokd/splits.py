@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['crossing_groups', 'check_split', 'split_data', 'split_folds', 'use_fold']
 
-# %% ../nbs/21_splits.ipynb #36f2ac2a
-import warnings
+# %% ../nbs/21_splits.ipynb #33b80464
+import os, warnings
 from fractions import Fraction
 import numpy as np, pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
@@ -21,7 +21,7 @@ def crossing_groups(
     n = df.groupby('group').split.nunique()
     return n.index[n > 1].tolist()
 
-# %% ../nbs/21_splits.ipynb #85c21cf8
+# %% ../nbs/21_splits.ipynb #8c6c6a4a
 def check_split(
     df:pd.DataFrame, # Table with columns image and split, perhaps group
     leaks:str='warn' # What crossing groups do: 'warn', 'refuse' or 'allow'
@@ -31,7 +31,7 @@ def check_split(
     if 'split' not in df: raise ValueError("The table has no column 'split': use split_data first.")
     odd = sorted(set(df.split) - {'train', 'valid', 'test'}, key=str)
     if odd: raise ValueError(f"The split column holds {odd[0]!r}: use train, valid and test.")
-    twice = df.image[df.image.duplicated()]
+    twice = df.image[df.image.map(os.path.realpath).duplicated()] # one file by two names is one image
     if len(twice): raise ValueError(f"{len(twice)} images are listed more than once, the first is {twice.iloc[0]!r}: "
                                     "keep one row per image, in one part.")
     crossing = [] if leaks == 'allow' else crossing_groups(df)
@@ -40,17 +40,24 @@ def check_split(
     if leaks == 'refuse': raise ValueError(f"The split leaks: {text}")
     warnings.warn(f"The given split leaks: {text}")
 
-# %% ../nbs/21_splits.ipynb #8c22f31d
+# %% ../nbs/21_splits.ipynb #b5f7ca3c
 def _k_fold(
     df:pd.DataFrame, # Rows, columns label and perhaps group
     k:int, # Number of folds
     seed:int # Of the shuffle
 )->list[np.ndarray]: # Positions of the rows of each fold
     "Folds stratified by label, no group divided"
-    kf = (StratifiedGroupKFold if 'group' in df else StratifiedKFold)(k, shuffle=True, random_state=seed)
+    grouped = 'group' in df
+    alone = pd.Series([f'image {i}' for i in range(len(df))], index=df.index) # an unknown group is one of its own
+    groups = df.group.where(df.group.notna(), alone).astype(str) if grouped else alone
+    kf = (StratifiedGroupKFold if grouped else StratifiedKFold)(k, shuffle=True, random_state=seed)
+    n = groups.groupby(df.label.to_numpy()).nunique()
+    if n.max() < k or groups.nunique() < k:
+        raise ValueError(f"{len(df)} images in {groups.nunique()} groups cannot be cut into {k} parts: the largest "
+                         f"class, {n.idxmax()!r}, has {n.max()}. Get more images, or bring a split of your own.")
     with warnings.catch_warnings():
         warnings.filterwarnings('ignore', 'The least populated class')
-        return [held for _, held in kf.split(df, df.label, df.get('group'))]
+        return [held for _, held in kf.split(df, df.label, groups if grouped else None)]
 
 def _cut(
     df:pd.DataFrame, # Rows to cut from, columns label and perhaps group
@@ -116,17 +123,18 @@ def split_folds(
     for k, held in enumerate(_k_fold(df, n_folds, seed)): df.loc[held, 'fold'] = k
     return df
 
-# %% ../nbs/21_splits.ipynb #80e93371
+# %% ../nbs/21_splits.ipynb #fde48fc8
 def use_fold(
     df:pd.DataFrame, # Table with a column fold
     fold:int, # The fold to report
     valid:float=.15, # Share of all images for validation, cut from the other folds, 0-0.5
     seed:int=0, # Of that cut
-    imbalance:float|None=None # Cut the training part to this ratio; None: as it is
+    imbalance:float|None=None, # Cut the training part to this ratio; None: as it is
+    profile:str='exponential' # Of the cut: 'exponential' or 'pareto'
 )->pd.DataFrame: # `df` with a column split: test is the fold, train and valid are the rest
     "One fold to report, validation cut from the others (ours); `ValueError` for a fold that the table lacks"
     if 'fold' not in df: raise ValueError("The table has no column 'fold': use split_folds first.")
     known = sorted(set(df.fold))
     if fold not in known: raise ValueError(f"There is no fold {fold!r}; the table has {', '.join(map(str, known))}.")
     df = df.assign(split=np.where(df.fold == fold, 'test', 'train'))
-    return split_data(df, valid=valid, seed=seed, imbalance=imbalance)
+    return split_data(df, valid=valid, seed=seed, imbalance=imbalance, profile=profile)

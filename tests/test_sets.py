@@ -7,16 +7,15 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from foprokd.datasets import DATASETS
 from foprokd.isic import ISIC_CLASSES
 from foprokd.kvasir import HK_NAMES
 
 QUICK = ['--method', 'bsm', '--student', 'test_resnet', '--size', '32', '--bs', '8', '--distill', '1', '--quiet', '--seeds', '0']
 
 
-def rows(out):
+def rows(out, name='results.jsonl'):
     "The rows that a run wrote"
-    return [json.loads(o) for o in (out/'results.jsonl').read_text().splitlines()]
+    return [json.loads(o) for o in (out/name).read_text().splitlines()]
 
 
 def picture(file, rng, value):
@@ -42,12 +41,12 @@ def test_all_folds_of_hyper_kvasir_are_pooled(foprokd_run, kvasir, tmp_path):
     res = foprokd_run('--data', 'hyper_kvasir', '--data-root', kvasir, '--fold', 'all', '--groups', '15,25', '--groups-on', 'full', *QUICK,
                       '--cache-dir', tmp_path/'copies', '--out', tmp_path/'out')
     assert res.returncode == 0, res.stderr[-3000:]
-    done = rows(tmp_path/'out')
-    assert [r['fold'] for r in done] == [0, 1, 2, 3, 4, 'pooled']
-    assert [r['n_test'] for r in done] == [12] * 5 + [60]
-    assert all(r['about_data']['about']['name'] == 'hyper_kvasir' for r in done[:-1])
-    assert 'full counts' in done[-1]['group_rule'] and '5 folds pooled' in res.stdout
-    assert any((tmp_path/'copies').rglob('*'))
+    done, [pooled] = rows(tmp_path/'out'), rows(tmp_path/'out', 'pooled.jsonl')
+    assert [r['fold'] for r in done] == [0, 1, 2, 3, 4] and pooled['fold'] == 'pooled'
+    assert [r['n_test'] for r in done] == [12] * 5 and pooled['n_test'] == 60
+    assert all(r['about_data']['about']['name'] == 'hyper_kvasir' for r in done)
+    assert pooled['group_rule'] == 'head > 25, tail < 15 images, on full counts: 1/1/1 classes' and '5 folds pooled' in res.stdout
+    assert len([f for f in (tmp_path/'copies').rglob('*') if f.is_file()]) == 60
 
 
 def test_one_fold_of_hyper_kvasir(foprokd_run, kvasir, tmp_path):
@@ -125,7 +124,8 @@ def damaged(tmp_path_factory):
     return root
 
 
-ODD = ['empty.png', 'text.jpg', 'torn.jpg', 'torn.png', 'really_png.jpg', 'huge.png', 'float.tif', 'nowhere.png']
+ODD = {'empty.png': 'empty', 'text.jpg': 'not an image', 'torn.jpg': 'truncated', 'torn.png': 'truncated', 'really_png.jpg': 'wrong extension',
+       'huge.png': 'too large', 'float.tif': 'unsupported mode', 'nowhere.png': 'missing'}
 
 
 def test_damaged_files_are_refused_or_dropped(foprokd_run, damaged, tmp_path):
@@ -142,12 +142,10 @@ def test_every_damaged_file_is_in_one_report(damaged):
     from foprokd.data import read_labels
     from foprokd.scan import verify_images
     report = verify_images(read_labels(damaged, bad=None))
-    assert sorted(f.rsplit('/', 1)[1] for f in report.image) == sorted(ODD)
-    assert report.problem.nunique() >= 6, report[['image', 'problem']]
+    assert {f.rsplit('/', 1)[1]: p for f, p in zip(report.image, report.problem)} == ODD
 
 
 def test_data_command_shows_and_writes_a_page(foprokd_data, kvasir, tmp_path):
     res = foprokd_data('--data', 'hyper_kvasir', '--data-root', kvasir, '--fold', 0, '--out', tmp_path)
     assert res.returncode == 0, res.stderr[-3000:]
-    assert 'true ratio' in res.stdout and (tmp_path/'data.html').stat().st_size > 10_000
-    assert set(DATASETS) >= {'isic2019_lt', 'hyper_kvasir', 'medmnist'}
+    assert 'true ratio' in res.stdout and (tmp_path/'data_fold0.html').stat().st_size > 10_000
