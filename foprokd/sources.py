@@ -8,7 +8,7 @@ __all__ = ['GROUPS_ON', 'DataConfig', 'parse_groups', 'folds_of', 'tested_once',
 
 # %% ../nbs/45_sources.ipynb #b751a509
 import hashlib, sys, warnings
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 import pandas as pd
 from .command import as_command, take_fields
