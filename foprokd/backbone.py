@@ -12,6 +12,7 @@ import timm, torch
 from torch import nn
 from safetensors import safe_open
 from timm.models import load_state_dict
+from .mobilenet import mobilenetv1_025, mobilenetv1_050 # timm knows these names from here on
 
 # %% ../nbs/08_backbone.ipynb #ed1b40fe
 def _moco_encoder(

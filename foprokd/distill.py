@@ -42,11 +42,14 @@ class DistillCallback(LossPartsCallback):
         teacher:FrozenTeacher, # Frozen teacher
         prompt:nn.Module|None=None, # Spectral prompt for the teacher's images; None is the identity (plain EKD)
         lam:float=3., # Weight of the feature term (public EKD code: 3)
-        pixels:PixelSpace|None=None # From batches to pixels; None reads it off the DataLoaders
+        pixels:PixelSpace|None=None, # From batches to pixels; None reads it off the DataLoaders
+        lam_end:float|None=None, # Weight at the end of each fit, reached linearly (ours); None: `lam` throughout
+        prompt_student:bool=False # The student sees the prompted images, too (ours, a control)
     ):
         if not isinstance(teacher, FrozenTeacher):
             raise TypeError(f"Got a {type(teacher).__name__} as teacher: wrap a network as FrozenTeacher(network).")
-        self.teacher, self.lam, self.pixels = teacher, lam, pixels
+        self.teacher, self.lam, self.pixels, self.lam_end = teacher, lam, pixels, lam_end
+        self.prompt_student = prompt_student
         self.teacher_prompt = IdentityPrompt() if prompt is None else prompt
 
     def before_fit(self):
@@ -57,20 +60,28 @@ class DistillCallback(LossPartsCallback):
 
     def before_batch(self):
         self.px = self.space(self.xb[0])
+        if self.prompt_student: self.learn.xb = (self.prompt_both(), *self.xb[1:])
         self.learn.xb = (*self.xb, True)
 
     def after_pred(self): self.learn.pred, self.projected, self.aux = self.pred
 
     def after_loss(self):
         aux, feat = self.loss_func(self.aux, *self.yb), cosine_distance(self.projected, self.target())
-        self.set_loss(self.loss_grad + aux + self.lam * feat, dict(cls=self.loss_grad, aux=aux, feat=feat))
+        lam = self.lam if self.lam_end is None else self.lam + self.pct_train * (self.lam_end - self.lam)
+        self.set_loss(self.loss_grad + aux + lam * feat, dict(cls=self.loss_grad, aux=aux, feat=feat))
         self.projected = self.aux = self.px = None
 
     @torch.no_grad()
+    def prompt_both(self):
+        self.px = self.teacher_prompt(self.px)
+        return self.space.normalize(self.px)
+
+    @torch.no_grad()
     def target(self):
-        return self.teacher(self.teacher_prompt(self.px))
+        return self.teacher(self.px if self.prompt_student else self.teacher_prompt(self.px))
 
     _docs = dict(before_fit="Check the student, bring teacher and prompt to its device",
                  before_batch="Go back to pixels, ask the student for all heads",
                  after_pred="Keep the heads, leave the logits to fastai", after_loss="Add auxiliary and feature term",
+                 prompt_both="(B,3,H,W) prompted batch for the student; the teacher will see the same",
                  target="(B,dT) teacher features of the prompted batch, without gradient")

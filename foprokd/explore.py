@@ -61,11 +61,12 @@ class ExploreCallback(LossPartsCallback):
     "FPG: train an `Explorer` so that prompted images tell the teacher more, at a price for unfamiliar ones (ours)"
     part_names = ('cls', 'prior', 'div')
     def __init__(self,
+        w_cls:float=1., # Weight of the classification term; 0 leaves the data out
         w_prior:float=1., # Weight of the teacher's prior R, nats per channel
         w_div:float=1e-3, # Weight of the mode-seeking term D, which lies in (0, 100]
         n_stat:int=8 # Batches for the statistics of a teacher without BatchNorm
     ):
-        self.w_prior, self.w_div, self.n_stat, self.seen = w_prior, w_div, n_stat, None
+        self.w_cls, self.w_prior, self.w_div, self.n_stat, self.seen = w_cls, w_prior, w_div, n_stat, None
 
     def before_fit(self):
         ex = get_model(self.learn.model)
@@ -83,7 +84,7 @@ class ExploreCallback(LossPartsCallback):
     def after_pred(self): self.learn.pred, self.prior, self.div = self.pred
 
     def after_loss(self):
-        total = self.loss_grad + self.w_prior * self.prior + self.w_div * self.div
+        total = self.w_cls * self.loss_grad + self.w_prior * self.prior + self.w_div * self.div
         self.set_loss(total, dict(cls=self.loss_grad, prior=self.prior, div=self.div))
         self.prior = self.div = None
 
@@ -107,6 +108,7 @@ def explore_learner(
     counts=None, # (C,) training counts; None reads them off `dls`
     pixels:PixelSpace|None=None, # From batches to pixels; None reads it off `dls`
     validate:bool=False, # Also report the probe on the validation images
+    w_cls:float=1., # Weight of the classification term; 0 leaves the data out
     w_prior:float=1., # Weight of the prior
     w_div:float=1e-3, # Weight of the diversity term
     **kwargs # Passed to `Learner`
@@ -115,7 +117,8 @@ def explore_learner(
     counts = check_counts(class_counts(dls) if counts is None else counts, getattr(dls, 'vocab', None))
     prompt = FourierPromptGenerator() if prompt is None else prompt
     ex = Explorer(teacher, prompt, len(counts), PixelSpace.from_dls(dls) if pixels is None else pixels)
-    learn = Learner(dls, ex, loss_func=BalancedSoftmaxLoss(counts), cbs=[ExploreCallback(w_prior, w_div)], **kwargs)
+    learn = Learner(dls, ex, loss_func=BalancedSoftmaxLoss(counts), cbs=[ExploreCallback(w_cls, w_prior, w_div)],
+                    **kwargs)
     if not validate: learn.recorder.valid_metrics = False; learn.add_cb(SkipValidation())
     return learn
 

@@ -42,7 +42,8 @@ class FoProLearner(Learner):
         prompt:nn.Module|None=None, # Spectral prompt; None is the identity
         counts=None, # (C,) training counts; None reads them off `dls`
         lam:float=3., # Weight of the feature term
-        explore_kwargs:dict|None=None, # `w_prior`, `w_div` of the exploration
+        explore_kwargs:dict|None=None, # `w_cls`, `w_prior`, `w_div` of the exploration
+        distill_kwargs:dict|None=None, # `lam_end`, `prompt_student` of the distillation
         adversarial_kwargs:dict|None=None, # `prompt_lr`, `w_prior`, `w_pen` of the adversarial phase
         loss_func=None, # None: balanced softmax with `counts`
         **kwargs # Passed to `Learner`
@@ -52,7 +53,7 @@ class FoProLearner(Learner):
         super().__init__(dls, model, loss_func=loss_func, **kwargs)
         self.counts, self.teacher, self.feat_weight, self.phase_history = counts, teacher, lam, []
         self.explore_kwargs, self.adversarial_kwargs = explore_kwargs or {}, adversarial_kwargs or {}
-        if teacher is not None: self.add_cb(DistillCallback(teacher, prompt, lam))
+        if teacher is not None: self.add_cb(DistillCallback(teacher, prompt, lam, **(distill_kwargs or {})))
         self.prompt = prompt
 
     @property

@@ -42,6 +42,7 @@ class DataConfig:
     group_col:str=None # Column with what must stay together in a split (lesion, patient)
     imbalance:float=None # ISIC-LT: 100, 200 or 500; else cut the training part to this ratio; None: as it is
     profile:str='exponential' # Shape of that cut: exponential or pareto
+    n_max:int=None # Training images of the largest class after that cut; None: what it has
     valid:float=.15 # Share of images for validation, if the data bring none
     test:float=.2 # Share of images for test, if the data bring none
     split_seed:int=0 # Seed of split and subsampling, the same for all seeds of training
@@ -84,6 +85,10 @@ def _check_data(
     parse_groups(cfg.groups)
     if cfg.fold not in (None, 'all') and not str(cfg.fold).isdigit():
         raise ValueError(f"fold={cfg.fold!r} is neither a number nor 'all'.")
+    own = _published(cfg) and DATASETS[_published(cfg)]['imbalances']
+    if cfg.n_max is not None and (own or cfg.imbalance is None or cfg.n_max < 1):
+        raise ValueError(f"n_max={cfg.n_max} is part of a cut to a long tail by us: give imbalance, too, with data that "
+                         "bring no ratios of their own.")
     if _published(cfg):
         if not cfg.data_root: raise ValueError(f"data={cfg.data!r} needs data_root, the folder it was unpacked to.")
         for n in ('image_col', 'label_col', 'group_col', 'n_folds', 'test'):
@@ -123,7 +128,7 @@ def _load_published(
     df = read_dataset(cfg.data, cfg.data_root, fold=None if cfg.fold is None else int(cfg.fold),
                       imbalance=cfg.imbalance if own else None, **given)
     if own or not cfg.imbalance: return df
-    res = split_data(df, imbalance=cfg.imbalance, profile=cfg.profile, seed=cfg.split_seed)
+    res = split_data(df, imbalance=cfg.imbalance, profile=cfg.profile, seed=cfg.split_seed, n_max=cfg.n_max)
     return retell(res, f'training cut to 1:{cfg.imbalance:g} by us ({cfg.profile})')
 
 # %% ../nbs/45_sources.ipynb #bb734f09
@@ -141,11 +146,11 @@ def load_data(
     df = read_labels(source, cfg.image_col, cfg.label_col, cfg.group_col, root=cfg.data_root, bad=cfg.bad,
                      bar=bar)
     if cfg.fold is None: return split_data(df, cfg.valid, cfg.test, seed=cfg.split_seed, imbalance=cfg.imbalance,
-                                           profile=cfg.profile)
+                                           profile=cfg.profile, n_max=cfg.n_max)
     if 'split' in df:
         warnings.warn(f"fold={cfg.fold} cuts folds of our own: the split that the data bring is not used.")
     folds = split_folds(df.drop(columns='split', errors='ignore'), cfg.n_folds, cfg.split_seed)
-    return use_fold(folds, int(cfg.fold), cfg.valid, cfg.split_seed, cfg.imbalance, cfg.profile)
+    return use_fold(folds, int(cfg.fold), cfg.valid, cfg.split_seed, cfg.imbalance, cfg.profile, cfg.n_max)
 
 # %% ../nbs/45_sources.ipynb #0cb55c40
 def run_groups(

@@ -76,7 +76,8 @@ def split_data(
     group_col:str|None=None, # Column with what must stay together; None: `group` if the table has it
     seed:int=0, # Of the split and of the subsampling
     imbalance:float|None=None, # Cut the training part to this ratio of largest to smallest class; None: as it is
-    profile:str='exponential' # Of the cut: 'exponential' or 'pareto', as in `longtail_counts`
+    profile:str='exponential', # Of the cut: 'exponential' or 'pareto', as in `longtail_counts`
+    n_max:int|None=None # Training images of the largest class after the cut; None: what it has
 )->pd.DataFrame: # `df` with a column split, less the training rows that `imbalance` dropped
     "Cut train, valid and test; parts that `df` already has are kept, with a warning if groups cross them"
     for n, f in (('valid', valid), ('test', test)):
@@ -90,18 +91,21 @@ def split_data(
         rows = np.flatnonzero(df.split == 'train')
         df.loc[rows[_cut(df.iloc[rows], min(.5, fraction * len(df) / len(rows)), seed)], 'split'] = part
     check_split(df, leaks='warn' if given else 'refuse')
-    return df if imbalance is None else _thin(df, imbalance, seed, profile)
+    if n_max is not None and imbalance is None:
+        raise ValueError(f"n_max={n_max} is part of a cut to a long tail: give imbalance, too.")
+    return df if imbalance is None else _thin(df, imbalance, seed, profile, n_max)
 
 # %% ../nbs/21_splits.ipynb #b288beb0
 def _thin(
     df:pd.DataFrame, # Table with a column split
     ratio:float, # Largest to smallest class
     seed:int, # Of the choice
-    profile:str # 'exponential' or 'pareto'
+    profile:str, # 'exponential' or 'pareto'
+    n_max:int|None # Images of the largest class; None: what it has
 )->pd.DataFrame: # `df` without the training images that the profile has no room for
     "A long tail in the training part: as many images of each class as the profile has, or as there are"
     train = np.flatnonzero(df.split == 'train')
-    keep = train[np.asarray(subsample_longtail(df.label.to_numpy()[train], ratio, seed=seed, profile=profile))]
+    keep = train[np.asarray(subsample_longtail(df.label.to_numpy()[train], ratio, seed, n_max, profile=profile))]
     return df[(df.split != 'train') | df.index.isin(keep)].reset_index(drop=True)
 
 # %% ../nbs/21_splits.ipynb #b4012c4e
@@ -130,11 +134,12 @@ def use_fold(
     valid:float=.15, # Share of all images for validation, cut from the other folds, 0-0.5
     seed:int=0, # Of that cut
     imbalance:float|None=None, # Cut the training part to this ratio; None: as it is
-    profile:str='exponential' # Of the cut: 'exponential' or 'pareto'
+    profile:str='exponential', # Of the cut: 'exponential' or 'pareto'
+    n_max:int|None=None # Training images of the largest class after the cut; None: what it has
 )->pd.DataFrame: # `df` with a column split: test is the fold, train and valid are the rest
     "One fold to report, validation cut from the others (ours); `ValueError` for a fold that the table lacks"
     if 'fold' not in df: raise ValueError("The table has no column 'fold': use split_folds first.")
     known = sorted(set(df.fold))
     if fold not in known: raise ValueError(f"There is no fold {fold!r}; the table has {', '.join(map(str, known))}.")
     df = df.assign(split=np.where(df.fold == fold, 'test', 'train'))
-    return split_data(df, valid=valid, seed=seed, imbalance=imbalance, profile=profile)
+    return split_data(df, valid=valid, seed=seed, imbalance=imbalance, profile=profile, n_max=n_max)

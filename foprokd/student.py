@@ -16,11 +16,14 @@ from .backbone import create_backbone, feature_dim, pool_features
 # %% ../nbs/12_student.ipynb #db7f9533
 def projector(
     d_student:int, # Student feature width dS
-    d_teacher:int # Teacher feature width dT
+    d_teacher:int, # Teacher feature width dT
+    layers:int=2 # Linear layers; all but the last are followed by BatchNorm and ReLU
 )->nn.Sequential: # (B,dS) -> (B,dT)
-    "The head that maps student features to the teacher's space (public EKD code: `p_free`)"
-    return nn.Sequential(nn.Linear(d_student, d_student), nn.BatchNorm1d(d_student), nn.ReLU(inplace=True),
-                         nn.Linear(d_student, d_teacher))
+    "The head that maps student features to the teacher's space (public EKD code: `p_free`); `ValueError` for no layer"
+    if layers < 1: raise ValueError(f"A projector needs at least one layer, got {layers}.")
+    hidden = [m for _ in range(layers - 1) for m in (nn.Linear(d_student, d_student), nn.BatchNorm1d(d_student),
+                                                     nn.ReLU(inplace=True))]
+    return nn.Sequential(*hidden, nn.Linear(d_student, d_teacher))
 
 # %% ../nbs/12_student.ipynb #17f549f1
 class Student(nn.Module):
@@ -33,6 +36,7 @@ class Student(nn.Module):
         ckpt=None, # Start from a local checkpoint
         classifier:nn.Module|None=None, # Replaces the linear classifier dS -> C, e.g. `NormedLinear` for LDAM
         aux_classifier:nn.Module|None=None, # Replaces the linear auxiliary classifier dT -> C, likewise
+        projector_layers:int=2, # Depth of the projector, 2 in the public EKD code
         **kwargs # Passed to `timm.create_model`
     ):
         super().__init__()
@@ -45,7 +49,7 @@ class Student(nn.Module):
         try: self.num_features = feature_dim(self.backbone, own if cfg.get('fixed_input_size') else 64, 'the student')
         except (RuntimeError, AssertionError): self.num_features = feature_dim(self.backbone, own, 'the student')
         self.classifier = nn.Linear(self.num_features, n_out) if classifier is None else classifier
-        self.projector = projector(self.num_features, teacher_dim) if teacher_dim else None
+        self.projector = projector(self.num_features, teacher_dim, projector_layers) if teacher_dim else None
         self.aux_classifier = aux_classifier or (nn.Linear(teacher_dim, n_out) if teacher_dim else None)
 
     def forward(self,

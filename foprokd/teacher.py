@@ -86,13 +86,19 @@ class FrozenTeacher(nn.Module):
         "Stays frozen whatever is asked"
         return super().requires_grad_(False)
 
+    def prepare(self,
+        x:torch.Tensor # (B,3,H,W) pixels, nominally in [0,1]
+    )->torch.Tensor: # (B,3,size,size) as the network expects them, channels last
+        "The teacher's own resizing and normalisation"
+        if self.size and x.shape[-2:] != (self.size, self.size):
+            x = F.interpolate(x, (self.size, self.size), mode='bilinear', antialias=True)
+        return ((x - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+
     def forward(self,
         x:torch.Tensor # (B,3,H,W) pixels, nominally in [0,1]
     )->torch.Tensor: # (B, num_features) features; gradients flow to `x` only
-        "Pooled features of pixels, after the teacher's own resizing and normalisation"
-        if self.size and x.shape[-2:] != (self.size, self.size):
-            x = F.interpolate(x, (self.size, self.size), mode='bilinear', antialias=True)
-        x = ((x - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        "Pooled features of pixels, after `prepare`"
+        x = self.prepare(x)
         try: return pool_features(self.model(x), self.name)
         except (RuntimeError, AssertionError) as e:
             if isinstance(e, torch.cuda.OutOfMemoryError): raise
