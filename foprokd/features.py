@@ -26,7 +26,7 @@ def feature_maps(
     raise ValueError(f"{type(net).__name__} returns no map (B,d,h,w) but {what}: use a timm model, or one whose "
                      "forward returns maps.")
 
-# %% ../nbs/11_features.ipynb #456a050c
+# %% ../nbs/11_features.ipynb #da4a731e
 class TeacherFeatures(FrozenTeacher):
     "Frozen teachers as one: pooled maps of `stages`, concatenated, then put on one scale (ours)"
     def __init__(self,
@@ -61,7 +61,8 @@ class TeacherFeatures(FrozenTeacher):
     def _one(self, t, x):
         "(B,d) features of one part"
         if self.stages is None: return t(x).float()
-        maps = feature_maps(t.model, t.prepare(x))
+        x = t.prepare(x)
+        with t.precision(x): maps = feature_maps(t.model, x)
         try: maps = maps if self.stages == 'all' else [maps[i] for i in self.stages]
         except IndexError:
             raise ValueError(f"{t.name} has the stages 0-{len(maps) - 1}, not all of {self.stages}.") from None
@@ -80,7 +81,8 @@ class TeacherFeatures(FrozenTeacher):
     def with_prior(self,
         x:Tensor # (B,3,H,W) pixels
     )->tuple[Tensor, Tensor]: # (B, num_features) features, and the scalar prior R >= 0
-        "Features and how unfamiliar the batch is: the mean of the parts' priors"
+        "Features and how unfamiliar the batch is: over all BatchNorms, or the mean of the parts' priors"
+        if self.prior_layers: return super().with_prior(x)
         return self(x), torch.stack([t.with_prior(x)[1] for t in self.teachers]).mean()
 
     def fit_statistics(self,

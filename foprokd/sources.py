@@ -7,7 +7,7 @@ __all__ = ['GROUPS_ON', 'DataConfig', 'parse_groups', 'folds_of', 'tested_once',
            'data_line', 'foprokd_data']
 
 # %% ../nbs/45_sources.ipynb #b751a509
-import hashlib, sys, warnings
+import hashlib, os, sys, warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 import pandas as pd
@@ -138,6 +138,8 @@ def load_data(
 )->pd.DataFrame: # Columns image, label, split, perhaps group
     "The split table that the settings name; `ValueError` with one sentence for what is missing or unreadable"
     if cfg.fold == 'all': raise ValueError("fold='all' stands for several tables: see folds_of.")
+    named = {k: os.path.expandvars(v) for k in ('data', 'data_root', 'splits') if (v := getattr(cfg, k))}
+    cfg = replace(cfg, **named)
     if _published(cfg):
         df = _load_published(cfg)
         kept = usable_rows(df, cfg.bad, bar=bar)

@@ -37,12 +37,13 @@ class Student(nn.Module):
         classifier:nn.Module|None=None, # Replaces the linear classifier dS -> C, e.g. `NormedLinear` for LDAM
         aux_classifier:nn.Module|None=None, # Replaces the linear auxiliary classifier dT -> C, likewise
         projector_layers:int=2, # Depth of the projector, 2 in the public EKD code
+        dtype:torch.dtype|None=None, # Train in this type by autocast, e.g. `torch.bfloat16`; None: as the caller does
         **kwargs # Passed to `timm.create_model`
     ):
         super().__init__()
         if n_out < 2: raise ValueError(f"A classifier needs at least 2 classes, got n_out={n_out}.")
         self.backbone, _ = create_backbone(arch, pretrained=pretrained, ckpt=ckpt, **kwargs)
-        self.n_out, self.teacher_dim = n_out, teacher_dim
+        self.n_out, self.teacher_dim, self.dtype = n_out, teacher_dim, dtype
         cfg = getattr(self.backbone, 'pretrained_cfg', None) or {}
         own = kwargs.get('img_size') or (cfg.get('input_size') or (64,))[-1]
         own = own if isinstance(own, int) else own[0]
@@ -50,17 +51,30 @@ class Student(nn.Module):
         except (RuntimeError, AssertionError): self.num_features = feature_dim(self.backbone, own, 'the student')
         self.classifier = nn.Linear(self.num_features, n_out) if classifier is None else classifier
         self.projector = projector(self.num_features, teacher_dim, projector_layers) if teacher_dim else None
+        self.hint = None # a layer on the middle map, for hints
         self.aux_classifier = aux_classifier or (nn.Linear(teacher_dim, n_out) if teacher_dim else None)
 
     def forward(self,
         x:torch.Tensor, # (B,3,H,W) normalised images
-        heads:bool=False # Also return projection and auxiliary logits
-    )->torch.Tensor|tuple: # (B,C) logits, or (logits, (B,dT) projection, (B,C) auxiliary logits)
-        "Logits, and the other `heads` on demand; `ValueError` if they are asked of a student without projector"
+        heads:bool|str=False # Also return projection and auxiliary logits, or the `'maps'` of the stages
+    )->torch.Tensor|tuple: # (B,C) logits, or (logits, (B,dT) projection, (B,C) auxiliary logits), or (logits, *maps)
+        "Logits, and more on demand; `ValueError` if heads or maps are asked of a student that has none"
+        if heads == 'maps' and not hasattr(self.backbone, 'forward_intermediates'):
+            raise ValueError(f"{type(self.backbone).__name__} gives no maps of its stages: use a timm backbone.")
+        if heads is True and self.projector is None:
+            raise ValueError("This Student has no projector: build it with teacher_dim=teacher.num_features.")
+        if self.dtype is None or not self.training: return self._heads(x, heads)
+        with torch.autocast(x.device.type, self.dtype): out = self._heads(x, heads)
+        return tuple(o.float() for o in out) if heads else out.float()
+
+    def _heads(self, x, heads):
+        "What `forward` returns, in the precision of its context"
+        if heads == 'maps':
+            last, maps = self.backbone.forward_intermediates(x)
+            f = pool_features(self.backbone.forward_head(last, pre_logits=True), 'the student')
+            return self.classifier(f), *(maps if self.hint is None else [self.hint(maps[len(maps) // 2])])
         f = pool_features(self.backbone(x), 'the student')
         if not heads: return self.classifier(f)
-        if self.projector is None:
-            raise ValueError("This Student has no projector: build it with teacher_dim=teacher.num_features.")
         p = self.projector(f)
         return self.classifier(f), p, self.aux_classifier(p)
 

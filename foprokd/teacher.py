@@ -7,6 +7,7 @@ __all__ = ['EMBEDDED_TEACHER', 'gaussian_kl', 'FrozenTeacher']
 
 # %% ../nbs/10_teacher.ipynb #09d330ee
 import copy, json
+from contextlib import nullcontext
 from importlib.resources import files
 from pathlib import Path
 import torch
@@ -61,6 +62,7 @@ class FrozenTeacher(nn.Module):
         size:int|str|None=None, # Side in pixels images are resized to; None: the model's own; 'image': as they come
         mean:float|tuple|None=None, # Mean the model expects subtracted from pixels; None: its own
         std:float|tuple|None=None, # Standard deviation it expects divided by; None: its own
+        dtype:torch.dtype|None=None, # Compute in this type by autocast, e.g. `torch.bfloat16`; None: as the caller does
         **kwargs # `pretrained=False` for random weights; the rest goes to `timm.create_model`
     ):
         super().__init__()
@@ -69,7 +71,7 @@ class FrozenTeacher(nn.Module):
             v = torch.as_tensor(cfg[n] if v is None else v, dtype=torch.float32)
             self.register_buffer(n, v.reshape(1, -1, 1, 1).expand(1, 3, 1, 1).clone())
         self.size = cfg['input_size'] if size is None else None if size == 'image' else int(size)
-        self.reference = None
+        self.reference, self.dtype = None, dtype
         self.prior_layers = [m for m in self.model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
         self.requires_grad_(False).eval().to(memory_format=torch.channels_last)
         side = self.size or cfg['input_size'] or 64
@@ -94,12 +96,20 @@ class FrozenTeacher(nn.Module):
             x = F.interpolate(x, (self.size, self.size), mode='bilinear', antialias=True)
         return ((x - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
 
+    def precision(self,
+        x:torch.Tensor # What will be computed on
+    ): # Context manager
+        "Autocast to the teacher's `dtype`, if it has one"
+        return nullcontext() if self.dtype is None else torch.autocast(x.device.type, self.dtype)
+
     def forward(self,
         x:torch.Tensor # (B,3,H,W) pixels, nominally in [0,1]
     )->torch.Tensor: # (B, num_features) features; gradients flow to `x` only
         "Pooled features of pixels, after `prepare`"
         x = self.prepare(x)
-        try: return pool_features(self.model(x), self.name)
+        try:
+            with self.precision(x): feats = pool_features(self.model(x), self.name)
+            return feats if self.dtype is None else feats.float()
         except (RuntimeError, AssertionError) as e:
             if isinstance(e, torch.cuda.OutOfMemoryError): raise
             raise ValueError(f"The teacher {self.name} cannot take images of {x.shape[-2]}x{x.shape[-1]} pixels ({e}): "

@@ -37,16 +37,18 @@ def command(name, module, cwd):
     start = [str(script)] if script.exists() else [sys.executable, str(launcher)]
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')]))
 
+    env = environment(PYTHONPATH=path, FOPROKD_CACHE=str(cwd/'facts'))
+
     def run(*args):
-        return subprocess.run([*start, *map(str, args)], cwd=cwd, env=environment(PYTHONPATH=path, FOPROKD_CACHE=str(cwd/'facts')),
-                              capture_output=True, text=True, timeout=900)
+        return subprocess.run([*start, *map(str, args)], cwd=cwd, env=env, capture_output=True, text=True, timeout=900)
+    run.start = lambda *args: subprocess.Popen([*start, *map(str, args)], cwd=cwd, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     return run
 
 
 @pytest.fixture(scope='session')
 def foprokd_run(tmp_path_factory):
     "The command `foprokd_run`"
-    return command('foprokd_run', 'experiment', tmp_path_factory.mktemp('cli'))
+    return command('foprokd_run', 'grid', tmp_path_factory.mktemp('cli'))
 
 
 @pytest.fixture(scope='session')
