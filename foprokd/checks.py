@@ -286,7 +286,8 @@ def check_tested(
 _phase = {'pixels', 'prompt', 'teacher', 'losses', 'longtail', 'record'}
 MAY_IMPORT = {
     'spectrum': set(), 'prompt': {'spectrum'},
-    'backbone': set(), 'pixels': set(), 'teacher': {'backbone', 'pixels'}, 'student': {'backbone'}, 'losses': set(),
+    'mobilenet': set(), 'backbone': {'mobilenet'}, 'pixels': set(), 'teacher': {'backbone', 'pixels'},
+    'features': {'backbone', 'teacher'}, 'student': {'backbone'}, 'rows': set(), 'losses': set(),
     'images': set(), 'scan': {'images'}, 'leakage': {'scan'}, 'resized': {'images'},
     'longtail': set(), 'splits': {'longtail'}, 'data': {'images', 'scan', 'resized', 'longtail', 'splits'},
     'released': set(), 'isic': {'released', 'longtail', 'splits'}, 'kvasir': {'released', 'longtail', 'splits'},
@@ -297,7 +298,10 @@ MAY_IMPORT = {
     'record': set(), 'explore': _phase, 'distill': _phase | {'student'}, 'adversarial': _phase | {'student', 'distill'},
     'schedule': set(), 'learner': None,
     'frequency': {'spectrum', 'teacher'}, 'widgets': {'frequency', 'prompt'}, 'deploy': {'student'},
-    'command': set(), 'sources': None, 'experiment': None,
+    'rebalance': {'data', 'distill', 'longtail', 'losses'},
+    'rivals': _phase | {'backbone', 'features', 'student', 'distill', 'explore'},
+    'command': set(), 'sources': None, 'experiment': None, 'grid': None,
+    'table': {'command', 'metrics', 'rows'}, 'figures': {'command', 'overview', 'table'},
     'checks': set()}
 
 def own_imports(

@@ -43,8 +43,9 @@ from .teacher import EMBEDDED_TEACHER, FrozenTeacher
 # %% ../nbs/46_experiment.ipynb #1ce17628
 METHODS = dict(
     ce='cross-entropy', cbs='cross-entropy, classes drawn equally often', focal='focal loss',
-    cb='class-balanced loss', ldam_drw='LDAM, re-weighted at the end', la='cross-entropy, logits adjusted after training',
-    bsm='balanced softmax', mixup='cross-entropy with MixUp', bal_mixup='cross-entropy with Balanced-MixUp',
+    cb='class-balanced loss', ldam_drw='LDAM, re-weighted at the end',
+    la='cross-entropy, logits adjusted after training', bsm='balanced softmax', mixup='cross-entropy with MixUp',
+    bal_mixup='cross-entropy with Balanced-MixUp',
     probe='linear probe of the frozen teacher', finetune='fine-tuned teacher',
     kd='soft targets of the linear-probed teacher', fitnet='FitNet-style hints', at='attention transfer',
     ekd='EKD, no prompt', fopro='explored Fourier prompt, then EKD',
@@ -74,8 +75,8 @@ def parse_kwargs(
 @dataclass
 class RunConfig(DataConfig):
     "The settings of a run, those of its data included; `ValueError` with one sentence for those that cannot work"
-    method:str='fopro' # One of METHODS: ce, cbs, focal, cb, ldam_drw, la, bsm, mixup, bal_mixup, probe, finetune, kd, fitnet, at, ekd, fopro, fopro_akd
-    method_kwargs:str='' # name=value pairs of the method, e.g. gamma=1 (focal), tau (la), weight (kd, fitnet, at), lam_end (ekd, fopro)
+    method:str='fopro' # ce cbs focal cb ldam_drw la bsm mixup bal_mixup probe finetune kd fitnet at ekd fopro fopro_akd
+    method_kwargs:str='' # name=value pairs of the method, e.g. gamma=1 (focal), weight=2 (kd), lam_end=0 (ekd, fopro)
     student:str='resnet18' # timm name
     student_kwargs:str='' # name=value pairs for timm
     student_pretrained:bool=False # Start the student from hub weights instead of from scratch
@@ -167,7 +168,7 @@ def _check_teacher(
         raise ValueError(f"teacher_stages and teacher_scale change a vector of features, which method={cfg.method!r} "
                          "does not use.")
 
-# %% ../nbs/46_experiment.ipynb #193221ed
+# %% ../nbs/46_experiment.ipynb #49f3e5bf
 def _prompt(
     cfg:RunConfig # Settings
 )->SpectralPrompt|None: # None for methods without a prompt
@@ -175,7 +176,8 @@ def _prompt(
     kinds = _PROMPTS.get(cfg.method)
     if kinds is None: return None
     kind = cfg.prompt or kinds[0]
-    cls = dict(identity=IdentityPrompt, lowpass=LowPassPrompt, highpass=HighPassPrompt).get(kind, FourierPromptGenerator)
+    fixed = dict(identity=IdentityPrompt, lowpass=LowPassPrompt, highpass=HighPassPrompt)
+    cls = fixed.get(kind, FourierPromptGenerator)
     kwargs = parse_kwargs(cfg.prompt_kwargs)
     if kind in ('lowpass', 'highpass'): kwargs = {'cutoff': .15} | kwargs
     try: return cls(**kwargs)
@@ -184,13 +186,17 @@ def _prompt(
 # %% ../nbs/46_experiment.ipynb #3ab9e078
 _ELSEWHERE = ('out', 'workers', 'data_root', 'splits', 'cache_dir', 'name', 'log')
 _PATHS = ('data', 'teacher_ckpt', 'student_ckpt')
+_EXPLORING = ('explore', 'explore_lr', 'explore_kwargs', 'rounds')
+_TEACHING = ('teacher', 'teacher_ckpt', 'teacher_kwargs', 'teacher_size', 'teacher_stages', 'teacher_scale', 'lam',
+             'projector_layers', 'prompt', 'prompt_kwargs', *_EXPLORING)
 
 def settings_hash(
     cfg:RunConfig # Settings
 )->str: # 12 hexadecimal digits
-    "A name for the settings that decide a result: of paths the last part, without what is as by default"
+    "A name for the settings that decide a result: of paths the last part, without defaults and what has no effect"
+    idle = _TEACHING if cfg.method in _TEACHERLESS else _EXPLORING if cfg.method == 'ekd' else ()
     usual = {k: f.default for k, f in RunConfig.__dataclass_fields__.items()}
-    kept = {k: v for k, v in asdict(cfg).items() if k not in _ELSEWHERE and v != usual[k]}
+    kept = {k: v for k, v in asdict(cfg).items() if k not in _ELSEWHERE + idle and v != usual[k]}
     kept |= {k: '+'.join(Path(w).name for w in kept[k].split('+')) for k in _PATHS if k in kept}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]
 
@@ -276,7 +282,8 @@ def _student(
         student = teacher_student(teacher, n_out, PixelSpace.from_dls(dls), tune=cfg.method == 'finetune')
         student.dtype = _DTYPES[cfg.precision]
         return student
-    ckpt = EMBEDDED_TEACHER if cfg.student_ckpt == 'embedded' else cfg.student_ckpt and os.path.expandvars(cfg.student_ckpt)
+    ckpt = EMBEDDED_TEACHER if cfg.student_ckpt == 'embedded' else cfg.student_ckpt
+    ckpt = os.path.expandvars(ckpt) if ckpt else None
     dim = teacher.num_features if cfg.method in _PROMPTS else None
     student = Student(cfg.student, n_out, dim, cfg.student_pretrained, ckpt, projector_layers=cfg.projector_layers,
                       dtype=_DTYPES[cfg.precision], **parse_kwargs(cfg.student_kwargs))
@@ -336,7 +343,8 @@ def _about_teacher(
     if cfg.method in _TEACHERLESS: return None
     about = getattr(learn.student.backbone, 'about', None) # of a reference, which is its teacher
     if about is None:
-        t = next(o for o in (learn.teacher, *[getattr(cb, 'teacher', None) for cb in learn.cbs]) if o is not None)
+        own = [getattr(cb, 'teacher', None) or getattr(getattr(cb, 'source', None), 'teacher', None) for cb in learn.cbs]
+        t = next(o for o in (learn.teacher, *own) if o is not None)
         about = dict(name=t.name, size=t.size, num_features=t.num_features)
     files = [Path(os.path.expandvars(f)) for f in (cfg.teacher_ckpt or '').split('+') if f]
     return {**about, 'ckpt_sha256': '+'.join(hashlib.sha256(f.read_bytes()).hexdigest()[:12] for f in files) or None}
@@ -414,8 +422,8 @@ def _phases(
         learn.prompt, plan['explore'] = RandomPrompt(learn.prompt), 0
     learn.fit_fopro(**plan, cbs=cbs)
     if cfg.method == 'la':
-        tau = parse_kwargs(cfg.method_kwargs).get('tau', 1.)
-        with torch.no_grad(): learn.student.classifier.bias -= tau * log_prior(learn.counts).to(learn.student.classifier.bias)
+        tau, bias = parse_kwargs(cfg.method_kwargs).get('tau', 1.), learn.student.classifier.bias
+        with torch.no_grad(): bias -= tau * log_prior(learn.counts).to(bias)
 
 def _train(
     learn:FoProLearner, # Learner of the run

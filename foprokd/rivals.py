@@ -8,6 +8,7 @@ __all__ = ['soft_target_loss', 'probe_learner', 'SoftTargetCallback', 'add_hint'
 
 # %% ../nbs/41_rivals.ipynb #d2f8d3d3
 import copy, time
+from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ from fastai.learner import Learner
 from fastai.torch_core import get_model
 from .backbone import pool_features
 from .explore import explore_learner
-from .features import feature_maps
+from .features import TeacherFeatures, feature_maps
 from .pixels import PixelSpace
 from .prompt import IdentityPrompt
 from .record import LossPartsCallback
@@ -29,7 +30,10 @@ def soft_target_loss(
     teacher_logits:Tensor, # (B,C) of the teacher; no gradient reaches them
     temperature:float=4. # > 0
 )->Tensor: # scalar >= 0
-    "Squared temperature times KL(teacher || student) of the softened classes (Hinton et al. 2015)"
+    "Squared temperature times KL(teacher || student) (Hinton et al. 2015); `ValueError` for unequal shapes or T <= 0"
+    if logits.shape != teacher_logits.shape:
+        raise ValueError(f"Logits of shape {tuple(logits.shape)} and {tuple(teacher_logits.shape)} cannot be compared: "
+                         "student and soft targets must have the same classes.")
     if not temperature > 0: raise ValueError(f"The temperature must be positive, not {temperature}.")
     log_p, log_q = (F.log_softmax(z.float() / temperature, 1) for z in (teacher_logits.detach(), logits))
     return temperature**2 * F.kl_div(log_q, log_p, log_target=True, reduction='batchmean')
@@ -44,23 +48,46 @@ def probe_learner(
     return explore_learner(dls, teacher, IdentityPrompt(), w_prior=0., w_div=0., **kwargs)
 
 # %% ../nbs/41_rivals.ipynb #a8cba613
+def _check_weight(
+    weight:float # Weight of a term
+)->float: # The same
+    "`ValueError` for a weight that is no number >= 0"
+    if not weight >= 0: raise ValueError(f"The weight of a loss term must be >= 0, not {weight}.")
+    return weight
+
+def _check_alone(
+    cb:LossPartsCallback # Callback about to train
+)->None:
+    "`ValueError` if another callback of its Learner makes the training loss, too"
+    for o in cb.learn.cbs:
+        if isinstance(o, LossPartsCallback) and o is not cb:
+            raise ValueError(f"{type(cb).__name__} and {type(o).__name__} both make the training loss: keep one "
+                             "(a FoProLearner for a rival has teacher=None).")
+
 @docs
 class SoftTargetCallback(LossPartsCallback):
     "Knowledge distillation from a linear-probed teacher (Hinton et al. 2015)"
     part_names = ('cls', 'soft')
     def __init__(self,
-        probe:Learner, # From `probe_learner`, trained or not
-        weight:float=1., # Of the soft targets
+        probe:Learner|nn.Module, # From `probe_learner`, trained or not; or any network from batches to (B,C) logits
+        weight:float=1., # Of the soft targets, >= 0; the literature's 0.1 and 0.9 are 9
         temperature:float=4. # Of both softmaxes
-    ): self.probe, self.weight, self.temperature = probe, weight, temperature
+    ):
+        if not isinstance(probe, (Learner, nn.Module)) or isinstance(probe, FrozenTeacher):
+            raise TypeError(f"Soft targets come from a network with logits, not from a {type(probe).__name__}: give "
+                            "probe_learner(dls, teacher).")
+        self.probe, self.weight, self.temperature = probe, _check_weight(weight), temperature
 
     @property
-    def teacher(self): return get_model(self.probe.model).teacher
+    def source(self): return get_model(self.probe.model) if isinstance(self.probe, Learner) else self.probe
 
     def fit_probe(self,
         epochs:int=5, # Passes over the training set
         lr:float=1e-2 # Peak learning rate
     )->dict: # What a phase leaves in `phase_history`
+        if not isinstance(self.probe, Learner):
+            raise TypeError(f"A {type(self.probe).__name__} has no Learner to train it: "
+                            "give probe_learner(dls, teacher).")
         start, rec = time.perf_counter(), self.probe.recorder
         with self.probe.no_bar(), self.probe.no_logging(): self.probe.fit_one_cycle(epochs, lr)
         names = [n for n in rec.metric_names if n not in ('epoch', 'time')]
@@ -68,8 +95,10 @@ class SoftTargetCallback(LossPartsCallback):
                     values=[[float(v) for v in row] for row in rec.values], losses=[float(x) for x in rec.losses])
 
     def before_fit(self):
-        self.judge = get_model(self.probe.model).to(next(self.learn.model.parameters()).device)
-        self.judge.teacher.to(next(self.judge.parameters()).device)
+        _check_alone(self)
+        device = next(self.learn.model.parameters()).device
+        self.judge = self.source.to(device)
+        if hasattr(self.judge, 'teacher'): self.judge.teacher.to(device)
 
     def before_batch(self): self.images = self.xb[0]
 
@@ -80,18 +109,27 @@ class SoftTargetCallback(LossPartsCallback):
         self.images = None
 
     _docs = dict(fit_probe="Train the probe", before_fit="Bring probe and teacher to the student's device",
-                 teacher="The frozen teacher", before_batch="Keep the images for the teacher",
+                 source="The network with the logits", before_batch="Keep the images for the teacher",
                  after_loss="Add the soft targets; the probe is in eval mode and gets no gradient")
 
 # %% ../nbs/41_rivals.ipynb #5d2df128
+def _check_teacher(
+    teacher # What was given as teacher
+)->FrozenTeacher: # The same
+    "`TypeError` for anything but one `FrozenTeacher`"
+    if isinstance(teacher, FrozenTeacher) and not isinstance(teacher, TeacherFeatures): return teacher
+    raise TypeError(f"Got a {type(teacher).__name__} where one FrozenTeacher is needed: wrap a network as "
+                    "FrozenTeacher(network).")
+
 def add_hint(
     student:Student, # Changed in place
     teacher:FrozenTeacher, # Frozen teacher
-    size:int=64 # Side of the student's images, pixels
+    size:int|tuple=64 # Side of the student's images in pixels, or (height, width)
 )->Student: # `student`
     "Give a student the 1x1 convolution from its middle map to the teacher's (Romero et al. 2015)"
+    _check_teacher(teacher)
     p = next(student.parameters())
-    x = torch.zeros(2, 3, size, size, device=p.device)
+    x = torch.zeros(2, 3, *([size] * 2 if isinstance(size, int) else size), device=p.device)
     with torch.no_grad():
         mode, _ = student.training, student.eval()
         own, hers = student(x, 'maps')[1:], feature_maps(teacher.model, teacher.prepare(x.to(teacher.mean.device)))
@@ -101,17 +139,16 @@ def add_hint(
 # %% ../nbs/41_rivals.ipynb #ef04badf
 class _MapsCallback(LossPartsCallback):
     "Base of the callbacks that compare maps"
-    def __init__(self, teacher, weight):
-        if not isinstance(teacher, FrozenTeacher):
-            raise TypeError(f"Got a {type(teacher).__name__} as teacher: wrap a network as FrozenTeacher(network).")
-        self.teacher, self.weight = teacher, weight
+    def __init__(self, teacher, weight, pixels=None):
+        self.teacher, self.weight, self.pixels = _check_teacher(teacher), _check_weight(weight), pixels
 
     def before_fit(self):
+        _check_alone(self)
         student = get_model(self.learn.model)
         if not isinstance(student, Student):
             raise TypeError(f"{type(self).__name__} needs a Student, got a {type(student).__name__}.")
         device = next(student.parameters()).device
-        self.space = PixelSpace.from_dls(self.dls).to(device)
+        self.space = (PixelSpace.from_dls(self.dls) if self.pixels is None else self.pixels).to(device)
         self.teacher.to(device)
 
     def before_batch(self): self.images, self.learn.xb = self.xb[0], (*self.xb, 'maps')
@@ -137,42 +174,52 @@ class HintCallback(_MapsCallback):
     part_names = ('cls', 'hint')
     def __init__(self,
         teacher:FrozenTeacher, # Frozen teacher
-        weight:float=1. # Of the squared error
-    ): super().__init__(teacher, weight)
+        weight:float=1., # Of the squared error, >= 0
+        pixels:PixelSpace|None=None # From batches to pixels; None reads it off the DataLoaders
+    ): super().__init__(teacher, weight, pixels)
 
     def before_fit(self):
-        "Check the student; `ValueError` if it has no regressor"
+        "Check the student; `ValueError` if it has no regressor, or one that the optimizer does not know"
         super().before_fit()
-        if get_model(self.learn.model).hint is None:
+        hint = get_model(self.learn.model).hint
+        if hint is None:
             raise ValueError("This Student has no hint: call add_hint(student, teacher) before the Learner is made.")
+        if not any(p is hint.weight for p, *_ in self.opt.all_params()):
+            raise ValueError("The optimizer does not know the regressor: call add_hint before the first fit, or fit "
+                             "with reset_opt=True.")
 
     def compare(self, maps, hers):
         "Mean squared difference between the regressor's map and the teacher's, standardised"
         target = _standardised(hers[len(hers) // 2])
+        if maps[0].shape[1] != target.shape[1]:
+            raise ValueError(f"The hint has {maps[0].shape[1]} channels, the map of {self.teacher.name} has "
+                             f"{target.shape[1]}: call add_hint with the teacher that is used in training.")
         return F.mse_loss(maps[0].float(), F.interpolate(target, maps[0].shape[-2:], mode='bilinear', antialias=True))
 
 # %% ../nbs/41_rivals.ipynb #8e0f624e
 def attention_map(
-    m:Tensor # (B,d,h,w) activations
-)->Tensor: # (B,h*w) unit vectors
-    "Where a network looks: mean square over channels, normalised (Zagoruyko & Komodakis 2017)"
-    return F.normalize(m.float().pow(2).mean(1).flatten(1))
+    m:Tensor, # (B,d,h,w) activations
+    size:Sequence[int]|None=None # (height, width) to average the squares down to; None leaves them
+)->Tensor: # (B,cells) unit vectors
+    "Where a network looks: mean square over channels, normalised (Zagoruyko & Komodakis 2017; the size is ours)"
+    q = m.float().pow(2).mean(1, keepdim=True)
+    return F.normalize((q if size is None else F.adaptive_avg_pool2d(q, size)).flatten(1))
 
 class AttentionTransferCallback(_MapsCallback):
     "Attention transfer over the last three stages (Zagoruyko & Komodakis 2017, as in their public code)"
     part_names = ('cls', 'attention')
     def __init__(self,
         teacher:FrozenTeacher, # Frozen teacher
-        weight:float=1000. # Of the sum over stages
-    ): super().__init__(teacher, weight)
+        weight:float=1000., # Of the sum over stages, >= 0
+        pixels:PixelSpace|None=None # From batches to pixels; None reads it off the DataLoaders
+    ): super().__init__(teacher, weight, pixels)
 
     def compare(self, maps, hers):
         "Sum over stages of the mean squared difference of attention maps"
         total = 0.
         for s, t in list(zip(maps[::-1], hers[::-1]))[:3]:
             side = [min(a, b) for a, b in zip(s.shape[-2:], t.shape[-2:])]
-            s, t = (o if list(o.shape[-2:]) == side else F.adaptive_avg_pool2d(o.float().pow(2), side).sqrt() for o in (s, t))
-            total = total + (attention_map(s) - attention_map(t)).pow(2).mean()
+            total = total + (attention_map(s, side) - attention_map(t, side)).pow(2).mean()
         return total
 
 # %% ../nbs/41_rivals.ipynb #b415551f
@@ -180,8 +227,8 @@ class _TeacherBackbone(nn.Module):
     "A teacher's network on batches as fastai gives them, frozen or not"
     def __init__(self, teacher, pixels, tune):
         super().__init__()
-        self.eyes, self.tune = copy.deepcopy(teacher), tune
-        self.pixels, self.about = copy.deepcopy(pixels), dict(name=teacher.name, size=teacher.size, num_features=teacher.num_features)
+        self.eyes, self.tune = teacher, tune
+        self.pixels, self.about = pixels, dict(name=teacher.name, size=teacher.size, num_features=teacher.num_features)
         if tune:
             self.net, self.eyes.model = self.eyes.model, nn.Identity()
             for p in self.net.parameters(): p.requires_grad = True
@@ -194,10 +241,12 @@ class _TeacherBackbone(nn.Module):
 def teacher_student(
     teacher:FrozenTeacher, # Copied; the original is not touched
     n_out:int, # Classes C
-    pixels:PixelSpace, # From batches to pixels, `PixelSpace.from_dls(dls)`
+    pixels:PixelSpace, # From batches to pixels, `PixelSpace.from_dls(dls)`; copied, too
     tune:bool=False # Train the whole network; False: only a linear probe on frozen features
 )->Student: # Its `deploy()` contains the teacher
-    "A teacher as a student: linear probe (BatchNorm without parameters, then linear) or fine-tuning"
+    "A teacher as a student: linear probe (BatchNorm without parameters, then linear) or fine-tuned"
+    if tune or not isinstance(teacher, FrozenTeacher): _check_teacher(teacher)
+    teacher, pixels = (copy.deepcopy(m).cpu() for m in (teacher, pixels)) # one of them may have been on a GPU already
     student = Student(_TeacherBackbone(teacher, pixels, tune), n_out)
     d = student.num_features
     if not tune: student.classifier = nn.Sequential(nn.BatchNorm1d(d, affine=False), nn.Linear(d, n_out))

@@ -87,8 +87,8 @@ def _check_data(
         raise ValueError(f"fold={cfg.fold!r} is neither a number nor 'all'.")
     own = _published(cfg) and DATASETS[_published(cfg)]['imbalances']
     if cfg.n_max is not None and (own or cfg.imbalance is None or cfg.n_max < 1):
-        raise ValueError(f"n_max={cfg.n_max} is part of a cut to a long tail by us: give imbalance, too, with data that "
-                         "bring no ratios of their own.")
+        raise ValueError(f"n_max={cfg.n_max} is part of a cut to a long tail by us: give imbalance, too, and data "
+                         "that bring no ratios of their own.")
     if _published(cfg):
         if not cfg.data_root: raise ValueError(f"data={cfg.data!r} needs data_root, the folder it was unpacked to.")
         for n in ('image_col', 'label_col', 'group_col', 'n_folds', 'test'):
