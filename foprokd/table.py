@@ -383,8 +383,9 @@ def _epochs(
     row:dict, # Row
     student:bool=True # Of the student; else of the exploration
 )->int:
-    "Epochs that a run trained"
-    return sum(h.get('epochs', 0) for h in row.get('phase_history') or [] if (h.get('name') != 'explore') == student)
+    "Epochs that a run trained; a teacher's probe counts as exploration"
+    before = ('explore', 'probe')
+    return sum(h.get('epochs', 0) for h in row.get('phase_history') or [] if (h.get('name') not in before) == student)
 
 def _budget_notes(
     runs:dict # Label -> runs
