@@ -32,6 +32,9 @@ keep = whole.split.isin(['train', 'valid']) | ((whole.split == 'left over') & ~w
 pilot = whole[keep].copy()
 pilot['split'] = pilot.split.replace('left over', 'test')
 pilot['image'] = [Path(f).relative_to(Path(args.data).resolve()).as_posix() for f in pilot.image]
+n = pilot[pilot.split == 'test'].label.value_counts().reindex(sorted(whole.label.unique()), fill_value=0)
+if n.min() < 10:
+    raise SystemExit(f'Too little is left over to judge a pilot by: {n.min()} images of {n.idxmin()}. Cut the training part smaller.')
 assert not set(pilot.image) & set(study.image[study.split == 'test'])
 args.out.parent.mkdir(parents=True, exist_ok=True)
 pilot.rename(columns=dict(group='lesion_id')).to_csv(args.out, index=False)

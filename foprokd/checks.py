@@ -301,7 +301,8 @@ MAY_IMPORT = {
     'rebalance': {'data', 'distill', 'longtail', 'losses'},
     'rivals': _phase | {'backbone', 'features', 'student', 'distill', 'explore'},
     'command': set(), 'sources': None, 'experiment': None, 'grid': None,
-    'table': {'command', 'metrics', 'rows'}, 'figures': {'command', 'overview', 'table'},
+    'table': {'command', 'grid', 'metrics', 'rows'},
+    'figures': {'command', 'overview', 'table'},
     'checks': set()}
 
 def own_imports(

@@ -6,7 +6,7 @@
 __all__ = ['take_fields', 'as_command']
 
 # %% ../nbs/43_command.ipynb #8e707e84
-import re, sys, traceback
+import argparse, re, sys, traceback
 from functools import wraps
 from fastcore.meta import delegates
 from fastcore.script import anno_parser
@@ -38,8 +38,11 @@ def as_command(
         parser = anno_parser(f, prog=f.__name__)
         for a in parser._actions: a.option_strings = [o.replace('_', '-') for o in a.option_strings]
         argv = [re.sub('^--[^=]+', lambda m: '--' + m[0][2:].replace('-', '_'), a) for a in sys.argv[1:]]
+        parser.parse_args(argv)
+        for a in parser._actions: a.default = argparse.SUPPRESS # what was not given is left to the function
         flags = vars(parser.parse_args(argv))
         try: f(**{k: v for k, v in flags.items() if k not in ('pdb', 'xtra')})
+        except KeyboardInterrupt: parser.exit(130, f'\n{f.__name__}: interrupted\n')
         except _SAID as e:
             if any(s.name in loud for s in traceback.extract_tb(e.__traceback__)): raise
             parser.exit(2, f'{f.__name__}: {e}\n')

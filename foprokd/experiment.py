@@ -67,7 +67,8 @@ def parse_kwargs(
     for word in text.split():
         k, eq, v = word.partition('=')
         if not (eq and k.isidentifier() and v): raise ValueError(f"{word!r} is not of the form name=value.")
-        try: res[k] = ast.literal_eval(v)
+        words = dict(true=True, false=False, none=None)
+        try: res[k] = words[v.lower()] if v.lower() in words else ast.literal_eval(v)
         except (ValueError, SyntaxError): res[k] = v
     return res
 
@@ -140,10 +141,12 @@ def _check_method(
     cfg:RunConfig # Settings
 )->None:
     "One sentence for options that the method does not have"
-    known, odd = _OPTIONS.get(cfg.method, ()), set(parse_kwargs(cfg.method_kwargs))
-    if odd - set(known):
-        raise ValueError(f"method={cfg.method!r} has no option {min(odd - set(known))!r}: it has "
-                         f"{', '.join(known) or 'none'}.")
+    known = _OPTIONS.get(cfg.method, ())
+    for field, names in (('method_kwargs', known), ('explore_kwargs', ('w_cls', 'w_prior', 'w_div'))):
+        for k, v in parse_kwargs(getattr(cfg, field)).items():
+            if k not in names: raise ValueError(f"{field} has no {k!r}: it has {', '.join(names) or 'nothing'}.")
+            if not (isinstance(v, (int, float)) or v is None) or (v or 0) < 0:
+                raise ValueError(f"{field}: {k}={v!r} is no number of at least 0.")
     kinds = _PROMPTS.get(cfg.method, ())
     if cfg.prompt is not None and cfg.prompt not in kinds:
         raise ValueError(f"prompt={cfg.prompt!r} does not go with method={cfg.method!r}: it has "
@@ -164,9 +167,9 @@ def _check_teacher(
         raise ValueError(f"teacher_scale={cfg.teacher_scale!r} is neither standard nor whiten.")
     if cfg.teacher_stages not in (None, 'all') and not all(w.isdigit() for w in cfg.teacher_stages.split()):
         raise ValueError(f"teacher_stages={cfg.teacher_stages!r} is neither 'all' nor indices like '2 3'.")
-    if (cfg.teacher_stages or cfg.teacher_scale) and cfg.method in ('probe', 'finetune', 'fitnet', 'at'):
-        raise ValueError(f"teacher_stages and teacher_scale change a vector of features, which method={cfg.method!r} "
-                         "does not use.")
+    if (cfg.teacher_stages or cfg.teacher_scale or '+' in cfg.teacher) and cfg.method in ('probe', 'finetune', 'fitnet', 'at'):
+        raise ValueError(f"Several teachers, teacher_stages and teacher_scale make one vector of features, which "
+                         f"method={cfg.method!r} does not use.")
 
 # %% ../nbs/46_experiment.ipynb #49f3e5bf
 def _prompt(
@@ -185,19 +188,23 @@ def _prompt(
 
 # %% ../nbs/46_experiment.ipynb #3ab9e078
 _ELSEWHERE = ('out', 'workers', 'data_root', 'splits', 'cache_dir', 'name', 'log')
-_PATHS = ('data', 'teacher_ckpt', 'student_ckpt')
+_PROMPTING = ('lam', 'projector_layers', 'prompt', 'prompt_kwargs', 'explore_kwargs', 'rounds')
 _EXPLORING = ('explore', 'explore_lr', 'explore_kwargs', 'rounds')
-_TEACHING = ('teacher', 'teacher_ckpt', 'teacher_kwargs', 'teacher_size', 'teacher_stages', 'teacher_scale', 'lam',
-             'projector_layers', 'prompt', 'prompt_kwargs', *_EXPLORING)
+_TEACHING = ('teacher', 'teacher_ckpt', 'teacher_kwargs', 'teacher_size', 'teacher_stages', 'teacher_scale')
+_NETWORK = ('student', 'student_kwargs', 'student_pretrained', 'student_ckpt')
+_IDLE = dict.fromkeys(_TEACHERLESS, _PROMPTING + _EXPLORING + _TEACHING) | dict.fromkeys(
+    ('probe', 'finetune'), _PROMPTING + _EXPLORING + _NETWORK) | dict.fromkeys(
+    ('fitnet', 'at'), _PROMPTING + _EXPLORING) | dict(kd=_PROMPTING, ekd=_EXPLORING)
 
 def settings_hash(
     cfg:RunConfig # Settings
 )->str: # 12 hexadecimal digits
-    "A name for the settings that decide a result: of paths the last part, without defaults and what has no effect"
-    idle = _TEACHING if cfg.method in _TEACHERLESS else _EXPLORING if cfg.method == 'ekd' else ()
+    "A name for the settings that decide a result: paths as given, without defaults and what the method has no use for"
     usual = {k: f.default for k, f in RunConfig.__dataclass_fields__.items()}
-    kept = {k: v for k, v in asdict(cfg).items() if k not in _ELSEWHERE + idle and v != usual[k]}
-    kept |= {k: '+'.join(Path(w).name for w in kept[k].split('+')) for k in _PATHS if k in kept}
+    idle = _ELSEWHERE + _IDLE.get(cfg.method, ())
+    kept = {k: v for k, v in asdict(cfg).items() if k not in idle and v != usual[k]}
+    kept |= {k: sorted((n, repr(v)) for n, v in parse_kwargs(o).items()) for k, o in kept.items() if k.endswith('_kwargs')}
+    if kept.get('prompt') == _PROMPTS.get(cfg.method, (None,))[0]: kept.pop('prompt', None)
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]
 
 # %% ../nbs/46_experiment.ipynb #ed917fe5
@@ -297,6 +304,7 @@ def run_learner(
     seed:int # Of initialisation, batches and augmentation; sets fastai's global seeds
 )->FoProLearner: # Ready for training; its `teacher` is None unless the method is one of EKD's
     "The Learner of a run"
+    set_seed(seed, reproducible=True) # for a teacher with random weights
     teacher, draw = _teacher(cfg, df), 'class' if cfg.method == 'cbs' else cfg.sampling
     dls = image_dls(df, cfg.size, cfg.bs, seed, cfg.workers, cache_dir=cfg.cache_dir, sampling=draw, white=cfg.white)
     set_seed(seed, reproducible=True)
@@ -505,6 +513,7 @@ def _loggers(
     for name in cfg.log.split():
         if name != 'csv' and find_spec(name) is None:
             raise ValueError(f"log={name!r} needs a package that is not installed: pip install {name}.")
+    if 'csv' in cfg.log.split(): (folder/'epochs.csv').unlink(missing_ok=True) # of a run that was killed
     res = [CSVLogger(folder.resolve()/'epochs.csv', append=True)] if 'csv' in cfg.log.split() else []
     if 'tensorboard' in cfg.log.split():
         from fastai.callback.tensorboard import TensorBoardCallback
@@ -524,7 +533,7 @@ def run_experiment(
     bar:bool=True # Progress bars and the table of epochs
 )->dict: # The row: method, seed, metrics, predictions, data, settings, phases, provenance; JSON-able
     "Train and evaluate once; files go to `run_folder(cfg, seed)`, the row is returned, not written"
-    start, df = time.perf_counter(), load_data(cfg) if df is None else df
+    start, made, df = time.perf_counter(), provenance(), load_data(cfg) if df is None else df
     folder = run_folder(cfg, seed)
     folder.mkdir(parents=True, exist_ok=True)
     loggers = _loggers(cfg, folder)
@@ -539,7 +548,7 @@ def run_experiment(
                **{**metrics, **describe_data(df)},
                settings=asdict(cfg), teacher=_about_teacher(learn, cfg),
                n_student=sum(p.numel() for p in learn.student.deploy().parameters()), phase_history=_history(learn),
-               **provenance(), seconds={k: round(v, 2) for k, v in seconds.items()},
+               **made, seconds={k: round(v, 2) for k, v in seconds.items()},
                finished=datetime.now(timezone.utc).isoformat(timespec='seconds'))
     _save(learn, cfg, row, preds, folder)
     return json.loads(json.dumps(row, default=float))

@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['feature_maps', 'TeacherFeatures']
 
-# %% ../nbs/11_features.ipynb #d6b960b5
+# %% ../nbs/11_features.ipynb #f0d1eedb
 from collections.abc import Sequence
 import torch
+from sklearn.covariance import LedoitWolf
 from fastcore.basics import patch
 from torch import Tensor, nn
 from .backbone import pool_features
@@ -26,13 +27,13 @@ def feature_maps(
     raise ValueError(f"{type(net).__name__} returns no map (B,d,h,w) but {what}: use a timm model, or one whose "
                      "forward returns maps.")
 
-# %% ../nbs/11_features.ipynb #617cfb04
+# %% ../nbs/11_features.ipynb #ac708064
 class TeacherFeatures(FrozenTeacher):
     "Frozen teachers as one: pooled maps of `stages`, concatenated, then put on one scale (ours)"
     def __init__(self,
         teachers:FrozenTeacher|Sequence[FrozenTeacher], # One teacher or several
         stages:str|Sequence[int]|None=None, # None: the teacher's own vector; 'all', or indices of its stages
-        scale:str|None=None # None: as they come; 'standard': each channel; 'whiten': PCA whitening
+        scale:str|None=None # None: as they come; 'standard': each channel; 'whiten': also uncorrelated
     ):
         nn.Module.__init__(self)
         teachers = [teachers] if isinstance(teachers, FrozenTeacher) else list(teachers)
@@ -40,7 +41,7 @@ class TeacherFeatures(FrozenTeacher):
             raise TypeError(f"TeacherFeatures is made of FrozenTeacher objects, got {teachers!r}.")
         if scale not in (None, 'standard', 'whiten'):
             raise ValueError(f"scale={scale!r} is none of None, 'standard', 'whiten'.")
-        self.teachers, self.stages, self.scale = nn.ModuleList(teachers), stages, scale
+        self.teachers, self.stages, self.scale, self.dtype = nn.ModuleList(teachers), stages, scale, None
         self.name, self.size = '+'.join(t.name for t in teachers), max((t.size or 0 for t in teachers)) or None
         known = all(t.prior_layers for t in teachers)
         self.prior_layers = [m for t in teachers for m in t.prior_layers] if known else []
@@ -94,31 +95,29 @@ class TeacherFeatures(FrozenTeacher):
         for t in self.teachers: t.fit_statistics(batches)
         return self
 
-# %% ../nbs/11_features.ipynb #02022e6b
+# %% ../nbs/11_features.ipynb #491ac23a
 def _directions(
     f:Tensor, # (N,d) centred features
-    scale:str, # 'standard' or 'whiten'
-    keep:float=1e-3 # Directions with less than this share of the largest variance are left out
-)->Tensor: # (d,) factors, or (d,k) projection, such that the result has unit variance
-    "What makes channels equally wide, or also uncorrelated"
+    scale:str # 'standard' or 'whiten'
+)->Tensor: # (d,) factors, or (d,d) projection
+    "What makes channels equally wide, or also uncorrelated under a shrunk covariance"
     if scale == 'standard':
         sd = f.std(0)
         return torch.where(sd > 1e-6, 1 / sd.clamp_min(1e-6), 0.)
-    _, s, v = torch.linalg.svd(f.double(), full_matrices=False)
-    kept = s**2 > keep * s[0]**2
-    return (v[kept].T * (len(f) - 1)**.5 / s[kept]).float()
+    cov = LedoitWolf(assume_centered=True).fit(f.double().cpu().numpy()).covariance_
+    val, vec = torch.linalg.eigh(torch.from_numpy(cov))
+    return (vec / val.clamp_min(1e-9).sqrt()).float().to(f.device)
 
-# %% ../nbs/11_features.ipynb #664a43ac
+# %% ../nbs/11_features.ipynb #8f15a8bb
 @patch
 @torch.no_grad()
 def fit_scale(self:TeacherFeatures,
     batches # Iterable of (B,3,H,W) pixel batches of the un-prompted target data
-)->TeacherFeatures: # self; `num_features` may be smaller after whitening
+)->TeacherFeatures: # self
     "Estimate centre and scale of the features once; `ValueError` for fewer than two images"
     if self.scale is None: return self
     f = torch.cat([self.combine(x) for x in batches])
     if len(f) < 2: raise ValueError(f"{len(f)} images are too few to estimate a scale: give at least 2.")
     self.center = f.mean(0)
     self.directions = _directions(f - self.center, self.scale)
-    self.num_features = self.directions.shape[-1]
     return self

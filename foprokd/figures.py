@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from .command import as_command
 from .overview import _count_axis, shown_name
-from .table import compare_runs, filter_rows, label_runs, load_results
+from .table import grid_rows, compare_runs, filter_rows, label_runs, load_results
 
 # %% ../nbs/49_figures.ipynb #0da2ac94
 _MARKERS = 'osD^vPX*<>'
@@ -304,6 +304,7 @@ def foprokd_plot(
     out:str='results.png', # File to write: .png, .svg or .pdf
     by:str='name', # What makes a label: name, method, or settings, e.g. student,teacher
     where:str='', # Only runs with these settings, e.g. 'method=bsm method=ekd size=64'
+    grid:str='', # Only runs of this grid file, under its names
     baseline:str='', # Label that the others are compared with (comparison)
     metric:str='', # Score(s) of a comparison, or the recorded column of curves
     interval:str='images', # sd, seeds, images or both (comparison)
@@ -313,7 +314,7 @@ def foprokd_plot(
     if kind not in _DRAW: raise ValueError(f"kind={kind!r} is none of {', '.join(_DRAW)}.")
     file = Path(out)
     if file.suffix not in ('.png', '.svg', '.pdf'): raise ValueError(f"out={out!r} must end in .png, .svg or .pdf.")
-    rows = filter_rows(load_results(files), where)
+    rows = filter_rows(grid_rows(load_results(files), grid), where)
     fig = _DRAW[kind](rows, dict(by=by, baseline=baseline, metric=metric, interval=interval))
     file.parent.mkdir(parents=True, exist_ok=True)
     fig.savefig(file, dpi=dpi)

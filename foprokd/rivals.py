@@ -227,7 +227,7 @@ class _TeacherBackbone(nn.Module):
     "A teacher's network on batches as fastai gives them, frozen or not"
     def __init__(self, teacher, pixels, tune):
         super().__init__()
-        self.eyes, self.tune = teacher, tune
+        self.eyes, self.tune, self.half = teacher, tune, teacher.dtype
         self.pixels, self.about = pixels, dict(name=teacher.name, size=teacher.size, num_features=teacher.num_features)
         if tune:
             self.net, self.eyes.model = self.eyes.model, nn.Identity()
@@ -236,6 +236,7 @@ class _TeacherBackbone(nn.Module):
     def forward(self, x):
         px = self.pixels(x)
         if self.tune: return pool_features(self.net(self.eyes.prepare(px)), 'the teacher')
+        self.eyes.dtype = self.half if self.training else None # what is measured is measured in full precision
         with torch.no_grad(): return self.eyes(px)
 
 def teacher_student(

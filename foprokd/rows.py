@@ -11,7 +11,7 @@ from pathlib import Path
 from shutil import which
 import fastai, fastcore, numpy as np, timm, torch
 
-# %% ../nbs/14_rows.ipynb #b8f86dfc
+# %% ../nbs/14_rows.ipynb #d7d6c6b2
 def append_row(
     row:dict, # JSON-able
     file:str|Path # `results.jsonl`, made if absent
@@ -21,7 +21,8 @@ def append_row(
     file.parent.mkdir(parents=True, exist_ok=True)
     with open(file, 'ab+', buffering=0) as f:
         torn = f.seek(0, os.SEEK_END) and (f.seek(-1, os.SEEK_END), f.read(1) != b'\n')[1]
-        f.write((b'\n' if torn else b'') + json.dumps(row).encode() + b'\n')
+        line = (b'\n' if torn else b'') + json.dumps(row).encode() + b'\n'
+        if f.write(line) != len(line): raise OSError(f"The row does not fit on the disk of {str(file)!r}.")
         os.fsync(f.fileno())
 
 def read_rows(

@@ -52,8 +52,23 @@ class DataConfig:
     out:str='runs' # Folder for results
 
     def __post_init__(self):
-        if self.fold is not None: self.fold = str(self.fold)
+        for k, f in self.__dataclass_fields__.items(): setattr(self, k, _cast(k, f.type, getattr(self, k)))
         _check_data(self)
+
+# %% ../nbs/45_sources.ipynb #e5bef3f4
+def _cast(
+    name:str, # Of the setting
+    kind:type, # bool, int, float or str
+    v # Value; None stays
+): # The value in its type
+    "A setting in its declared type; `ValueError` if it has no such value"
+    if v is None or type(v) is kind: return v
+    try:
+        if kind is bool: res = {'true': True, '1': True, 'false': False, '0': False}[str(v).lower()]
+        else: res = kind(v)
+        if kind is str or float(v) == float(res) or kind is bool: return res
+    except (TypeError, ValueError, KeyError): pass
+    raise ValueError(f"{name}={v!r} is no {kind.__name__}.")
 
 # %% ../nbs/45_sources.ipynb #2066ac09
 def _published(
@@ -139,6 +154,8 @@ def load_data(
     "The split table that the settings name; `ValueError` with one sentence for what is missing or unreadable"
     if cfg.fold == 'all': raise ValueError("fold='all' stands for several tables: see folds_of.")
     named = {k: os.path.expandvars(v) for k in ('data', 'data_root', 'splits') if (v := getattr(cfg, k))}
+    if unset := [f'{k}={v!r}' for k, v in named.items() if '$' in v]:
+        raise ValueError(f"{unset[0]} names an environment variable that is not set.")
     cfg = replace(cfg, **named)
     if _published(cfg):
         df = _load_published(cfg)

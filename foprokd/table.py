@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['ResultRows', 'load_results', 'label_rows', 'filter_rows', 'LabelRun', 'label_runs', 'compare_runs', 'format_results',
-           'foprokd_table']
+           'grid_rows', 'foprokd_table']
 
 # %% ../nbs/48_table.ipynb #6df725d9
-import re, sys
+import re, shlex, sys
 import numpy as np
 import pandas as pd
 from collections import Counter
@@ -16,6 +16,7 @@ from pathlib import Path
 from fastcore.script import Param
 from scipy import stats
 from .command import as_command
+from .grid import read_grid, rows_of_grid
 from .metrics import _matthews
 from .rows import read_rows, unpack_ints
 
@@ -87,24 +88,31 @@ def label_rows(
     bare = {'name', 'method'} if len(keys) > 1 else {*keys}
     return [', '.join(str(_value(r, k)) if k in bare else f'{k}={_value(r, k)}' for k in keys) for r in rows]
 
+def _pairs(o): return o.split(',') if all('=' in w for w in o.split(',')) else [o]
+
+def _plain(v):
+    "A value as a number where it is one, else as text: .001 and 1e-3 are the same"
+    try: return float(v)
+    except (TypeError, ValueError): return str(v)
+
 def filter_rows(
     rows, # Rows
     where:str|dict='' # 'method=ekd method=bsm size=64', or {key: value or list of values}
 )->ResultRows: # Those that fit
     "Rows with the wanted settings; `ValueError` for a bad word, an unknown key, and if none is left"
     pairs = [(k, v) for k, o in where.items() for v in (o if isinstance(o, (list, tuple)) else [o])] \
-        if isinstance(where, dict) else [w.partition('=')[::2] for w in _words(where)]
+        if isinstance(where, dict) else [w.partition('=')[::2] for o in shlex.split(where) for w in _pairs(o)]
     bad = [k for k, v in pairs if v == '' or not k]
     if bad: raise ValueError(f"{bad[0]!r} in where={where!r} is not of the form key=value.")
     _check_keys(rows, [k for k, _ in pairs])
-    want = {k: {str(v) for o, v in pairs if o == k} for k, _ in pairs}
-    def fits(r): return all(str(_value(r, k)) in v for k, v in want.items())
+    want = {k: {_plain(v) for o, v in pairs if o == k} for k, _ in pairs}
+    def fits(r): return all(_plain(_value(r, k)) in v for k, v in want.items())
     res = ResultRows(filter(fits, rows), filter(fits, getattr(rows, 'failed', ())))
     if not res: raise ValueError(f"None of the {len(rows)} rows has {where!r}.")
     return res
 
 # %% ../nbs/48_table.ipynb #57403467
-_FREE = ('fold', 'out', 'workers', 'data_root', 'splits', 'cache_dir')
+_FREE = ('fold', 'out', 'workers', 'data_root', 'splits', 'cache_dir', 'name', 'log')
 
 def _check_label(
     label:str, # Label
@@ -594,6 +602,17 @@ def format_results(
     raise ValueError(f"The format {fmt!r} is none of markdown, latex, csv.")
 
 # %% ../nbs/48_table.ipynb #af754a97
+def grid_rows(
+    rows:ResultRows, # From `load_results`
+    grid:str='' # Grid file; '': all rows as they are
+)->ResultRows: # Those of the grid, under its names, in its order
+    "Rows that belong to a grid file; `ValueError` if none does"
+    if not grid: return rows
+    runs = read_grid(grid)
+    res = ResultRows(rows_of_grid(runs, rows), rows_of_grid(runs, rows.failed))
+    if not res: raise ValueError(f"None of the {len(rows)} rows is a run of {grid}.")
+    return res
+
 _SUFFIX = {'.md': 'md', '.tex': 'latex', '.csv': 'csv'}
 
 @as_command
@@ -604,6 +623,7 @@ def foprokd_table(
     metrics:str='balanced_accuracy,recall_head,recall_medium,recall_tail,recall_mean_of_groups', # Or all
     interval:str='images', # sd, seeds, images or both
     where:str='', # Only runs with these settings, e.g. 'method=bsm method=ekd size=64'
+    grid:str='', # Only runs of this grid file, under its names
     format:str='', # md, latex or csv; default: by the ending of OUT, else md
     out:str='', # File to write; default: print
     digits:int=3, # Decimals
@@ -612,7 +632,7 @@ def foprokd_table(
     seed:int=0 # Of the resampling
 ):
     "Results as a table: means over seeds, intervals, and paired differences to a baseline"
-    rows = filter_rows(load_results(files), where)
+    rows = filter_rows(grid_rows(load_results(files), grid), where)
     metrics = None if metrics == 'all' else metrics
     tidy = compare_runs(rows, by, baseline or None, metrics, interval, n_boot, level, seed)
     text = format_results(tidy, format or _SUFFIX.get(Path(out).suffix, 'md'), digits)

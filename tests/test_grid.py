@@ -2,8 +2,10 @@
 import json
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
+from shutil import which
 
 import numpy as np
 import pytest
@@ -88,15 +90,36 @@ def test_killed_twice_gives_the_same_rows(foprokd_run, grid, whole, tmp_path):
     assert '3 of 4 runs are done.' in res.stdout and rows(out)[:4] == before  # only the failure was tried again
 
 
-def test_side_by_side_gives_the_same_rows_and_leaves_nothing_behind(foprokd_run, grid, whole, tmp_path):
+def test_side_by_side_gives_the_same_rows(foprokd_run, grid, whole, tmp_path):
     out = tmp_path/'beside'
-    args = ('--grid', grid, '--jobs', 2, '--quiet', '--out', out)
-    kill_in_the_middle(lambda: foprokd_run.start(*args), out, 0)
-    time.sleep(4)  # the jobs notice within a second that their parent is gone
-    left = rows(out)
-    time.sleep(4)
-    assert rows(out) == left
-    res = foprokd_run(*args)
+    res = foprokd_run('--grid', grid, '--jobs', 2, '--quiet', '--out', out)
     assert res.returncode == 2, res.stderr[-2000:]
     assert finished(out) == finished(whole[1])
-    assert [r['machine']['threads'] for r in rows(out) if 'failed' not in r] == [1] * 3
+
+
+def children(pid):
+    "Process ids of the children of a process"
+    res = subprocess.run(['ps', '--ppid', str(pid), '-o', 'pid='], capture_output=True, text=True)
+    return [int(p) for p in res.stdout.split()]
+
+
+def alive(pid):
+    "Whether a process runs (one that has ended and was not waited for does not)"
+    state = subprocess.run(['ps', '-p', str(pid), '-o', 'stat='], capture_output=True, text=True).stdout.strip()
+    return bool(state) and not state.startswith('Z')
+
+
+@pytest.mark.skipif(which('ps') is None, reason='needs ps')
+def test_jobs_end_with_a_killed_grid(foprokd_run, grid, tmp_path):
+    out = tmp_path/'orphans'
+    proc = foprokd_run.start('--grid', grid, '--jobs', 2, '--quiet', '--distill', 20000, '--out', out)
+    deadline = time.time() + 120
+    while time.time() < deadline and len(children(proc.pid)) < 2: time.sleep(.2)
+    jobs = children(proc.pid)
+    time.sleep(15)  # imports are over, training is not: it would take many minutes
+    assert len(jobs) == 2 and all(map(alive, jobs))
+    os.kill(proc.pid, signal.SIGKILL)
+    proc.wait()
+    deadline = time.time() + 30
+    while time.time() < deadline and any(map(alive, jobs)): time.sleep(.2)
+    assert not any(map(alive, jobs)) and rows(out) == []
