@@ -167,7 +167,8 @@ def _check_teacher(
         raise ValueError(f"teacher_scale={cfg.teacher_scale!r} is neither standard nor whiten.")
     if cfg.teacher_stages not in (None, 'all') and not all(w.isdigit() for w in cfg.teacher_stages.split()):
         raise ValueError(f"teacher_stages={cfg.teacher_stages!r} is neither 'all' nor indices like '2 3'.")
-    if (cfg.teacher_stages or cfg.teacher_scale or '+' in cfg.teacher) and cfg.method in ('probe', 'finetune', 'fitnet', 'at'):
+    joined = cfg.teacher_stages or cfg.teacher_scale or '+' in cfg.teacher
+    if joined and cfg.method in ('probe', 'finetune', 'fitnet', 'at'):
         raise ValueError(f"Several teachers, teacher_stages and teacher_scale make one vector of features, which "
                          f"method={cfg.method!r} does not use.")
 
@@ -203,7 +204,7 @@ def settings_hash(
     usual = {k: f.default for k, f in RunConfig.__dataclass_fields__.items()}
     idle = _ELSEWHERE + _IDLE.get(cfg.method, ())
     kept = {k: v for k, v in asdict(cfg).items() if k not in idle and v != usual[k]}
-    kept |= {k: sorted((n, repr(v)) for n, v in parse_kwargs(o).items()) for k, o in kept.items() if k.endswith('_kwargs')}
+    kept |= {k: sorted((n, repr(v)) for n, v in parse_kwargs(kept[k]).items()) for k in kept if k.endswith('_kwargs')}
     if kept.get('prompt') == _PROMPTS.get(cfg.method, (None,))[0]: kept.pop('prompt', None)
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]
 
@@ -351,7 +352,8 @@ def _about_teacher(
     if cfg.method in _TEACHERLESS: return None
     about = getattr(learn.student.backbone, 'about', None) # of a reference, which is its teacher
     if about is None:
-        own = [getattr(cb, 'teacher', None) or getattr(getattr(cb, 'source', None), 'teacher', None) for cb in learn.cbs]
+        holders = [o for cb in learn.cbs for o in (cb, getattr(cb, 'source', None))]
+        own = [getattr(o, 'teacher', None) for o in holders]
         t = next(o for o in (learn.teacher, *own) if o is not None)
         about = dict(name=t.name, size=t.size, num_features=t.num_features)
     files = [Path(os.path.expandvars(f)) for f in (cfg.teacher_ckpt or '').split('+') if f]

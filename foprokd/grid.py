@@ -123,7 +123,7 @@ def todo(
         return _same_files(done[k], now[what])
     return [job for k, job in jobs.items() if again or not is_done(k, job[0])]
 
-# %% ../nbs/47_grid.ipynb #c70c5c8f
+# %% ../nbs/47_grid.ipynb #3a69b76d
 def _say(text): sys.stdout.write(f'{text}\n'); sys.stdout.flush()
 
 def _failure(
@@ -157,8 +157,9 @@ def _run_here(
             append_row(run_experiment(cfg, seed, df, bar), Path(cfg.out)/'results.jsonl')
         except Exception as e:
             if strict: raise
-            append_row(_failure(cfg, seed, f"{type(e).__name__}: {' '.join(str(e).split())}"), Path(cfg.out)/'results.jsonl')
-            _say(f'failed: {type(e).__name__}: {e}')
+            why = f"{type(e).__name__}: {' '.join(str(e).split())}"
+            append_row(_failure(cfg, seed, why), Path(cfg.out)/'results.jsonl')
+            _say(f'failed: {why}')
 
 # %% ../nbs/47_grid.ipynb #e2f6289f
 def _follow_parent(
@@ -212,7 +213,7 @@ def _share(
     "An equal share of the cores"
     return max(1, cores // max(1, n))
 
-# %% ../nbs/47_grid.ipynb #f19620b6
+# %% ../nbs/47_grid.ipynb #d8cab509
 def _run_beside(
     jobs:list[tuple[RunConfig, int]], # Settings and seeds
     n:int, # Processes
@@ -248,7 +249,8 @@ def run_grid(
     if len(missing) < len(everything): _say(f'{len(everything) - len(missing)} of {len(everything)} runs are done.')
     if jobs == 1: _run_here(missing, bar, strict=len(everything) == 1)
     else: _run_beside(missing, jobs, again)
-    return rows_of_grid(grid, [r for o in dict.fromkeys(c.out for c, _ in grid) for r in read_rows(Path(o)/'results.jsonl')])
+    files = dict.fromkeys(Path(c.out)/'results.jsonl' for c, _ in grid)
+    return rows_of_grid(grid, [r for f in files for r in read_rows(f)])
 
 # %% ../nbs/47_grid.ipynb #be4c84de
 def rows_of_grid(
