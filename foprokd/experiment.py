@@ -32,6 +32,7 @@ from .metrics import evaluate
 from .pixels import PixelSpace
 from .prompt import (FourierPromptGenerator, HighPassPrompt, IdentityPrompt, LowPassPrompt, RandomPrompt,
                             SpectralPrompt)
+from .record import ValidateEvery
 from .rebalance import BalancedMixUp, DRWCallback
 from .rivals import (AttentionTransferCallback, HintCallback, SoftTargetCallback, add_hint, probe_learner,
                             teacher_student)
@@ -92,6 +93,7 @@ class RunConfig(DataConfig):
     prompt:str=None # ekd: identity, lowpass, highpass; fopro: learned, random (of equal norm); None: the first
     prompt_kwargs:str='' # name=value pairs of the prompt, e.g. mode=mix, strength=.5, low=.1, high=.3, cutoff=.15
     explore_kwargs:str='' # name=value pairs of exploration: w_cls, w_prior, w_div
+    valid_every:int=1 # Validate in every n-th epoch of the student, and in the last
     precision:str='fp32' # Train student and run teacher in fp32, or in bf16 by autocast; measured in fp32
     size:int=64 # Side of the student's images, pixels
     bs:int=64 # Batch size
@@ -118,7 +120,7 @@ def _check(
 )->None:
     "One sentence for settings that contradict each other or lie out of range"
     if cfg.method not in METHODS: raise ValueError(f"method={cfg.method!r} is none of {', '.join(METHODS)}.")
-    for n in ('size', 'bs', 'lr', 'explore_lr', 'rounds', 'projector_layers'):
+    for n in ('size', 'bs', 'lr', 'explore_lr', 'rounds', 'projector_layers', 'valid_every'):
         if not getattr(cfg, n) > 0: raise ValueError(f"{n}={getattr(cfg, n)} must be positive.")
     for n in ('explore', 'distill', 'adversarial', 'lam', 'workers'):
         if getattr(cfg, n) < 0: raise ValueError(f"{n}={getattr(cfg, n)} must not be negative.")
@@ -314,7 +316,7 @@ def run_learner(
     own = dict(distill_kwargs=k) if cfg.method in ('ekd', 'fopro') else dict(adversarial_kwargs=k)
     return fopro_learner(dls, student, teacher if cfg.method in _PROMPTS else None, prompt, lam=cfg.lam,
                          loss_func=_loss_func(cfg, class_counts(dls)), explore_kwargs=parse_kwargs(cfg.explore_kwargs),
-                         cbs=[ChannelsLast(), *_callbacks(cfg, teacher, dls)], **own)
+                         cbs=[ChannelsLast(), ValidateEvery(cfg.valid_every), *_callbacks(cfg, teacher, dls)], **own)
 
 # %% ../nbs/46_experiment.ipynb #88f8a2fb
 def epochs_of(
@@ -342,7 +344,8 @@ def _history(
 )->list[dict]: # Per phase: name, epochs, lr, round, seconds, columns, values per epoch
     "The phases without their per-batch losses, five decimals"
     kept = [{k: v for k, v in h.items() if k != 'losses'} for h in learn.phase_history]
-    return [{**h, 'values': [[round(v, 5) for v in row] for row in h['values']]} for h in kept]
+    number = lambda v: round(v, 5) if v == v else None # NaN where an epoch was not validated
+    return [{**h, 'values': [[number(v) for v in row] for row in h['values']]} for h in kept]
 
 def _about_teacher(
     learn:FoProLearner, # Learner

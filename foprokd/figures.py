@@ -176,7 +176,8 @@ def _curve(
         for i, h in enumerate(row['phase_history']):
             if metric in h['columns']:
                 k = h['columns'].index(metric)
-                out += [dict(epoch=start + e + 1, value=v[k], phase=i) for e, v in enumerate(h['values'])]
+                known = [(start + e + 1, v[k]) for e, v in enumerate(h['values']) if v[k] is not None]
+                out += [dict(epoch=e, value=v, phase=i) for e, v in known]
             start += len(h['values'])
     return pd.DataFrame(out, columns=['epoch', 'value', 'phase'])
 
