@@ -170,7 +170,7 @@ def _check_teacher(
     if cfg.teacher_stages not in (None, 'all') and not all(w.isdigit() for w in cfg.teacher_stages.split()):
         raise ValueError(f"teacher_stages={cfg.teacher_stages!r} is neither 'all' nor indices like '2 3'.")
     joined = cfg.teacher_stages or cfg.teacher_scale or '+' in cfg.teacher
-    if joined and cfg.method in ('probe', 'finetune', 'fitnet', 'at'):
+    if joined and cfg.method in ('finetune', 'fitnet', 'at'):
         raise ValueError(f"Several teachers, teacher_stages and teacher_scale make one vector of features, which "
                          f"method={cfg.method!r} does not use.")
 

@@ -27,7 +27,7 @@ def feature_maps(
     raise ValueError(f"{type(net).__name__} returns no map (B,d,h,w) but {what}: use a timm model, or one whose "
                      "forward returns maps.")
 
-# %% ../nbs/11_features.ipynb #ac708064
+# %% ../nbs/11_features.ipynb #65111d46
 class TeacherFeatures(FrozenTeacher):
     "Frozen teachers as one: pooled maps of `stages`, concatenated, then put on one scale (ours)"
     def __init__(self,
@@ -41,13 +41,21 @@ class TeacherFeatures(FrozenTeacher):
             raise TypeError(f"TeacherFeatures is made of FrozenTeacher objects, got {teachers!r}.")
         if scale not in (None, 'standard', 'whiten'):
             raise ValueError(f"scale={scale!r} is none of None, 'standard', 'whiten'.")
-        self.teachers, self.stages, self.scale, self.dtype = nn.ModuleList(teachers), stages, scale, None
+        self.teachers, self.stages, self.scale = nn.ModuleList(teachers), stages, scale
         self.name, self.size = '+'.join(t.name for t in teachers), max((t.size or 0 for t in teachers)) or None
         known = all(t.prior_layers for t in teachers)
         self.prior_layers = [m for t in teachers for m in t.prior_layers] if known else []
         self.register_buffer('center', None); self.register_buffer('directions', None)
         self.requires_grad_(False).eval()
         with torch.no_grad(): self.num_features = self.combine(torch.zeros(2, 3, *[self.size or 64] * 2)).shape[1]
+
+    @property
+    def dtype(self):
+        "What the first part computes in; a new one holds for all parts"
+        return self.teachers[0].dtype
+    @dtype.setter
+    def dtype(self, dtype):
+        for t in self.teachers: t.dtype = dtype
 
     @property
     def reference(self):
