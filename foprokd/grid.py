@@ -148,7 +148,7 @@ def _run_here(
     "One job after the other in this process; images are read once for jobs that share them"
     df, shown = None, None
     for cfg, seed in jobs:
-        data = {k: v for k, v in asdict(cfg).items() if k in RunConfig.__mro__[1].__dataclass_fields__ and k != 'out'}
+        data = {k: v for k, v in asdict(cfg).items() if k in DataConfig.__dataclass_fields__ and k != 'out'}
         try:
             if data != shown:
                 df, shown = load_data(cfg, bar), data
