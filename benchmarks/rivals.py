@@ -59,12 +59,13 @@ from fastai.torch_core import params
 from torch import nn
 
 from foprokd import experiment
-from foprokd.experiment import METHODS, RunConfig, parse_kwargs, run_folder, run_learner, settings_hash
+from foprokd.experiment import run_folder, run_learner
 from foprokd.grid import _failure, parse_seeds, read_grid, todo
 from foprokd.pixels import PixelSpace
 from foprokd.record import LossPartsCallback
 from foprokd.rivals import SoftTargetCallback, probe_learner
 from foprokd.rows import append_row, provenance
+from foprokd.settings import METHODS, RunConfig, parse_kwargs, settings_hash
 from foprokd.sources import data_line, describe_data, load_data
 from foprokd.teacher import FrozenTeacher
 

@@ -287,7 +287,8 @@ _phase = {'pixels', 'prompt', 'teacher', 'losses', 'longtail', 'record'}
 MAY_IMPORT = {
     'spectrum': set(), 'prompt': {'spectrum'},
     'mobilenet': set(), 'backbone': {'mobilenet'}, 'pixels': set(), 'teacher': {'backbone', 'pixels'},
-    'features': {'backbone', 'teacher'}, 'student': {'backbone'}, 'rows': set(), 'losses': set(),
+    'features': {'backbone', 'teacher'}, 'student': {'backbone'}, 'losses': set(),
+    'rows': set(), 'command': set(), 'results': {'rows'},
     'images': set(), 'scan': {'images'}, 'leakage': {'scan'}, 'resized': {'images'},
     'longtail': set(), 'splits': {'longtail'}, 'data': {'images', 'scan', 'resized', 'longtail', 'splits'},
     'released': set(), 'isic': {'released', 'longtail', 'splits'}, 'kvasir': {'released', 'longtail', 'splits'},
@@ -300,9 +301,9 @@ MAY_IMPORT = {
     'frequency': {'spectrum', 'teacher'}, 'widgets': {'frequency', 'prompt'}, 'deploy': {'student'},
     'rebalance': {'data', 'distill', 'longtail', 'losses'},
     'rivals': _phase | {'backbone', 'features', 'student', 'distill', 'explore'},
-    'command': set(), 'sources': None, 'experiment': None, 'grid': None,
-    'table': {'command', 'grid', 'metrics', 'rows'},
-    'figures': {'command', 'overview', 'table'},
+    'sources': None, 'settings': {'prompt', 'sources'}, 'experiment': None, 'grid': None,
+    'table': {'command', 'grid', 'metrics', 'results'},
+    'figures': {'command', 'overview', 'results', 'table'},
     'checks': set()}
 
 def own_imports(

@@ -17,7 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from .command import as_command
 from .overview import _count_axis, shown_name
-from .table import grid_rows, compare_runs, filter_rows, label_runs, load_results
+from .results import filter_rows, label_runs, load_results
+from .table import compare_runs, grid_rows
 
 # %% ../nbs/49_figures.ipynb #0da2ac94
 _MARKERS = 'osD^vPX*<>'

@@ -14,10 +14,11 @@ from itertools import product
 from pathlib import Path
 import numpy as np, pandas as pd, torch, yaml
 from .command import as_command, take_fields
-from .experiment import METHODS, RunConfig, run_experiment, run_folder, settings_hash
+from .experiment import run_experiment, run_folder
 from .longtail import class_groups
 from .metrics import evaluate, format_table, pool_folds, results_table
 from .rows import append_row, provenance, read_rows
+from .settings import METHODS, RunConfig, settings_hash
 from .sources import (GROUPS_ON, DataConfig, data_line, describe_data, folds_of, load_data, parse_groups,
                              tested_once)
 
