@@ -11,7 +11,7 @@ from torch import nn
 from fastcore.foundation import docs
 from fastai.learner import Learner
 from fastai.torch_core import get_model
-from .losses import cosine_distance
+from .losses import cosine_distance, soft_target_loss
 from .pixels import PixelSpace
 from .prompt import IdentityPrompt
 from .record import LossPartsCallback
@@ -44,12 +44,17 @@ class DistillCallback(LossPartsCallback):
         lam:float=3., # Weight of the feature term (public EKD code: 3)
         pixels:PixelSpace|None=None, # From batches to pixels; None reads it off the DataLoaders
         lam_end:float|None=None, # Weight at the end of each fit, reached linearly (ours); None: `lam` throughout
-        prompt_student:bool=False # The student sees the prompted images, too (ours, a control)
+        prompt_student:bool=False, # The student sees the prompted images, too (ours, a control)
+        soft:float=0., # Weight of the soft targets of a probe, >= 0 (ours; 0 is EKD)
+        temperature:float=4., # Of the soft targets, > 0
+        probe:nn.Module|None=None # (B,dT) features -> (B,C) logits; a `FoProLearner` takes that of its exploration
     ):
         if not isinstance(teacher, FrozenTeacher):
             raise TypeError(f"Got a {type(teacher).__name__} as teacher: wrap a network as FrozenTeacher(network).")
         self.teacher, self.lam, self.pixels, self.lam_end = teacher, lam, pixels, lam_end
-        self.prompt_student = prompt_student
+        if not soft >= 0: raise ValueError(f"The weight of the soft targets must be >= 0, not {soft}.")
+        self.prompt_student, self.soft, self.temperature, self.probe = prompt_student, soft, temperature, probe
+        if soft: self.part_names = (*self.part_names, 'soft')
         self.teacher_prompt = IdentityPrompt() if prompt is None else prompt
 
     def before_fit(self):
@@ -57,6 +62,10 @@ class DistillCallback(LossPartsCallback):
         device = next(self.learn.model.parameters()).device
         self.space = (PixelSpace.from_dls(self.dls) if self.pixels is None else self.pixels).to(device)
         self.teacher.to(device); self.teacher_prompt.to(device)
+        if not self.soft: return
+        if self.probe is None:
+            raise ValueError("Soft targets come from a probe: explore first, or give probe=, from features to logits.")
+        self.probe.to(device).eval()
 
     def before_batch(self):
         self.px = self.space(self.xb[0])
@@ -66,10 +75,17 @@ class DistillCallback(LossPartsCallback):
     def after_pred(self): self.learn.pred, self.projected, self.aux = self.pred
 
     def after_loss(self):
-        aux, feat = self.loss_func(self.aux, *self.yb), cosine_distance(self.projected, self.target())
+        target = self.target()
+        aux, feat = self.loss_func(self.aux, *self.yb), cosine_distance(self.projected, target)
         lam = self.lam if self.lam_end is None else self.lam + self.pct_train * (self.lam_end - self.lam)
-        self.set_loss(self.loss_grad + aux + lam * feat, dict(cls=self.loss_grad, aux=aux, feat=feat))
+        total, parts = self.loss_grad + aux + lam * feat, dict(cls=self.loss_grad, aux=aux, feat=feat)
+        if self.soft: parts['soft'] = self.soft_targets(target)
+        self.set_loss(total + self.soft * parts.get('soft', 0.), parts)
         self.projected = self.aux = self.px = None
+
+    def soft_targets(self, target):
+        with torch.no_grad(): logits = self.probe(target.float())
+        return soft_target_loss(self.pred, logits, self.temperature)
 
     @torch.no_grad()
     def prompt_both(self):
@@ -83,5 +99,6 @@ class DistillCallback(LossPartsCallback):
     _docs = dict(before_fit="Check the student, bring teacher and prompt to its device",
                  before_batch="Go back to pixels, ask the student for all heads",
                  after_pred="Keep the heads, leave the logits to fastai", after_loss="Add auxiliary and feature term",
+                 soft_targets="Scalar: disagreement of the plain classifier with the probe on (B,dT) features",
                  prompt_both="(B,3,H,W) prompted batch for the student; the teacher will see the same",
                  target="(B,dT) teacher features of the prompted batch, without gradient")

@@ -23,6 +23,8 @@ from fastai.callback.progress import CSVLogger
 from fastai.losses import CrossEntropyLossFlat
 from fastai.torch_core import set_seed
 from .data import image_dls, test_dl
+from .distill import DistillCallback
+from .explore import explore_learner
 from .features import TeacherFeatures
 from .learner import FoProLearner, fopro_learner
 from .longtail import class_counts
@@ -243,6 +245,17 @@ def _save_figures(
         plt.close(fig)
 
 # %% ../nbs/46_experiment.ipynb #7b61c245
+def _fit_probe(
+    learn:FoProLearner, # Learner of the run
+    cfg:RunConfig # Settings
+)->None:
+    "The probe for soft targets where no exploration trains it: of images under the prompt as it stands"
+    for cb in learn._grab_cbs(DistillCallback):
+        if not cb.soft: continue
+        own = explore_learner(learn.dls, learn.teacher, learn.prompt, counts=learn.counts, w_prior=0., w_div=0.)
+        learn.phase_history.append(SoftTargetCallback(own).fit_probe(cfg.explore, cfg.explore_lr))
+        cb.probe = own.model.probe
+
 def _phases(
     learn:FoProLearner, # Learner of the run
     cfg:RunConfig, # Settings
@@ -254,6 +267,7 @@ def _phases(
     if cfg.prompt == 'random':
         learn.fit_fopro(**{**plan, 'distill': 0})
         learn.prompt, plan['explore'] = RandomPrompt(learn.prompt), 0
+    if not plan['explore']: _fit_probe(learn, cfg)
     learn.fit_fopro(**plan, cbs=cbs)
     if cfg.method == 'la':
         tau, bias = parse_kwargs(cfg.method_kwargs).get('tau', 1.), learn.student.classifier.bias

@@ -43,7 +43,7 @@ class FoProLearner(Learner):
         counts=None, # (C,) training counts; None reads them off `dls`
         lam:float=3., # Weight of the feature term
         explore_kwargs:dict|None=None, # `w_cls`, `w_prior`, `w_div` of the exploration
-        distill_kwargs:dict|None=None, # `lam_end`, `prompt_student` of the distillation
+        distill_kwargs:dict|None=None, # `lam_end`, `prompt_student`, `soft`, ... of the distillation
         adversarial_kwargs:dict|None=None, # `prompt_lr`, `w_prior`, `w_pen` of the adversarial phase
         loss_func=None, # None: balanced softmax with `counts`
         **kwargs # Passed to `Learner`
@@ -67,8 +67,10 @@ class FoProLearner(Learner):
         return self._prompt
     @prompt.setter
     def prompt(self, prompt):
-        self._prompt, self.explorer = prompt, None
-        for cb in self._grab_cbs(DistillCallback): cb.teacher_prompt = IdentityPrompt() if prompt is None else prompt
+        explored, self._prompt, self.explorer = getattr(self, 'explorer', None), prompt, None
+        for cb in self._grab_cbs(DistillCallback):
+            cb.teacher_prompt = IdentityPrompt() if prompt is None else prompt
+            if explored is not None and cb.probe is explored.model.probe: cb.probe = None
 
 # %% ../nbs/38_learner.ipynb #a8420656
 def fopro_learner(
@@ -122,6 +124,7 @@ def _explore(self:FoProLearner, phase, cbs=None):
     ex.add_cbs([MixedPrecision(amp_mode=cb.amp_mode) for cb in self._grab_cbs(MixedPrecision)])
     with nullcontext() if hasattr(self, 'progress') else ex.no_bar():
         ex.fit_one_cycle(phase.epochs, phase.lr, reset_opt=True)
+    for cb in self._grab_cbs(DistillCallback): cb.probe = ex.model.probe if cb.probe is None else cb.probe
     return _curves(ex)
 
 @patch

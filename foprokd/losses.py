@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['log_prior', 'balanced_softmax', 'logit_adjusted', 'focal', 'class_balanced_weights', 'class_balanced', 'ldam_margins',
            'ldam', 'NormedLinear', 'drw_weights', 'LongTailLoss', 'LogitAdjustedLoss', 'BalancedSoftmaxLoss',
-           'FocalLoss', 'ClassBalancedLoss', 'LDAMLoss', 'cosine_distance', 'mode_seeking', 'ekd_loss', 'fpg_loss',
-           'akd_loss']
+           'FocalLoss', 'ClassBalancedLoss', 'LDAMLoss', 'cosine_distance', 'mode_seeking', 'ekd_loss',
+           'soft_target_loss', 'fpg_loss', 'akd_loss']
 
 # %% ../nbs/15_losses.ipynb #8392da0b
 import torch
@@ -337,6 +337,20 @@ def ekd_loss(
     parts = dict(cls=_offset_ce(logits, targ, prior, 'mean'), aux=_offset_ce(aux_logits, targ, prior, 'mean'),
                  feat=cosine_distance(projected, teacher_feats.detach()))
     return parts['cls'] + parts['aux'] + lam*parts['feat'], parts
+
+# %% ../nbs/15_losses.ipynb #d0ad09af
+def soft_target_loss(
+    logits:Tensor, # (B,C) of the student
+    teacher_logits:Tensor, # (B,C) of the teacher; no gradient reaches them
+    temperature:float=4. # > 0
+)->Tensor: # scalar >= 0
+    "Squared temperature times KL(teacher || student) (Hinton et al. 2015); `ValueError` for unequal shapes or T <= 0"
+    if logits.shape != teacher_logits.shape:
+        raise ValueError(f"Logits of shape {tuple(logits.shape)} and {tuple(teacher_logits.shape)} cannot be compared: "
+                         "student and soft targets must have the same classes.")
+    if not temperature > 0: raise ValueError(f"The temperature must be positive, not {temperature}.")
+    log_p, log_q = (F.log_softmax(z.float() / temperature, 1) for z in (teacher_logits.detach(), logits))
+    return temperature**2 * F.kl_div(log_q, log_p, log_target=True, reduction='batchmean')
 
 # %% ../nbs/15_losses.ipynb #d0e7c691
 def fpg_loss(

@@ -19,7 +19,7 @@ class LossPartsRecorder(Callback):
     order, run_valid = Recorder.order + 5, False
 
     def before_fit(self):
-        self.names = [n for cb in self.learn.cbs for n in getattr(type(cb), 'part_names', ())]
+        self.names = [n for cb in self.learn.cbs if isinstance(cb, LossPartsCallback) for n in cb.part_names]
         if not self.names or not hasattr(self.learn, 'recorder'): return
         cols = self.recorder.metric_names
         i = len(cols) - bool(self.recorder.add_time)

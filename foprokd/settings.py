@@ -24,7 +24,7 @@ METHODS = dict(
     ekd='EKD, no prompt', fopro='explored Fourier prompt, then EKD',
     fopro_akd='explored Fourier prompt, EKD, then adversarial distillation')
 
-_EKD = ('lam_end', 'prompt_student')
+_EKD = ('lam_end', 'prompt_student', 'soft', 'temperature')
 _OPTIONS = dict(focal=('gamma',), cb=('beta', 'gamma'), ldam_drw=('max_m', 's', 'start', 'beta'), la=('tau',),
                 mixup=('alpha',), bal_mixup=('alpha',), kd=('weight', 'temperature'), fitnet=('weight',),
                 at=('weight',), ekd=_EKD, fopro=_EKD, fopro_akd=('prompt_lr', 'w_prior', 'w_pen'))
@@ -50,7 +50,7 @@ def parse_kwargs(
 class RunConfig(DataConfig):
     "The settings of a run, those of its data included; `ValueError` with one sentence for those that cannot work"
     method:str='fopro' # ce cbs focal cb ldam_drw la bsm mixup bal_mixup probe finetune kd fitnet at ekd fopro fopro_akd
-    method_kwargs:str='' # name=value pairs of the method, e.g. gamma=1 (focal), weight=2 (kd), lam_end=0 (ekd, fopro)
+    method_kwargs:str='' # name=value pairs of the method, e.g. gamma=1 (focal), weight=2 (kd), soft=1 (ekd, fopro)
     student:str='resnet18' # timm name
     student_kwargs:str='' # name=value pairs for timm
     student_pretrained:bool=False # Start the student from hub weights instead of from scratch
@@ -71,7 +71,7 @@ class RunConfig(DataConfig):
     bs:int=64 # Batch size
     lr:float=1e-3 # Peak learning rate of the student
     explore_lr:float=1e-2 # Peak learning rate of prompt and probe
-    explore:int=5 # Epochs of exploration (fopro, fopro_akd), or of the teacher's probe (kd)
+    explore:int=5 # Epochs of exploration (fopro, fopro_akd), or of the teacher's probe (kd, soft)
     distill:int=40 # Epochs of the student
     adversarial:int=0 # Epochs of the student on top, adversarial for fopro_akd, ordinary for the others
     rounds:int=1 # How often explore and distill alternate
@@ -100,6 +100,8 @@ def _check(
     if cfg.method in ('fopro', 'fopro_akd', 'kd') and not cfg.explore:
         raise ValueError(f"method={cfg.method!r} needs explore of at least 1 epoch"
                          + ("; without it use ekd." if cfg.method != 'kd' else ", in which its probe is trained."))
+    if cfg.method == 'ekd' and parse_kwargs(cfg.method_kwargs).get('soft') and not cfg.explore:
+        raise ValueError("soft targets need explore of at least 1 epoch, in which their probe is trained.")
     if cfg.method == 'fopro_akd' and not cfg.adversarial:
         raise ValueError("method='fopro_akd' needs adversarial of at least 1 epoch; without it use fopro.")
     if cfg.sampling not in ('instance', 'sqrt', 'class'):
@@ -176,7 +178,8 @@ def settings_hash(
 )->str: # 12 hexadecimal digits
     "A name for the settings that decide a result: paths as given, without defaults and what the method has no use for"
     usual = {k: f.default for k, f in RunConfig.__dataclass_fields__.items()}
-    idle = _ELSEWHERE + _IDLE.get(cfg.method, ())
+    soft = ('explore', 'explore_lr') if parse_kwargs(cfg.method_kwargs).get('soft') else ()
+    idle = {*_ELSEWHERE, *_IDLE.get(cfg.method, ())} - {*soft}
     kept = {k: v for k, v in asdict(cfg).items() if k not in idle and v != usual[k]}
     kept |= {k: sorted((n, repr(v)) for n, v in parse_kwargs(kept[k]).items()) for k in kept if k.endswith('_kwargs')}
     if kept.get('prompt') == PROMPTS.get(cfg.method, (None,))[0]: kept.pop('prompt', None)
