@@ -58,7 +58,7 @@ from fastai.callback.fp16 import MixedPrecision
 from fastai.torch_core import params
 from torch import nn
 
-from foprokd import experiment
+from foprokd import experiment, settings
 from foprokd.experiment import run_folder, run_learner
 from foprokd.grid import _failure, parse_seeds, read_grid, todo
 from foprokd.pixels import PixelSpace
@@ -73,12 +73,13 @@ RIVALS = dict(timm_feature="timm's FeatureDistillationTask", timm_logit="timm's 
               fasterai="fasterai's KnowledgeDistillationCallback")
 MAP_LOSSES = dict(Attention=.9, Similarity=.5, FitNet=.5, ActivationBoundaries=.5) # weights of fasterai's guide
 LOGIT_LOSSES = dict(SoftTarget=.5, DecoupledKD=.5, Logits=.5, Mutual=.5)
+OPTIONS = dict(timm_feature=('weight',), timm_logit=('weight', 'temperature'), fasterai=('loss', 'weight', 'own_input'))
 IDLE = 'lam', 'projector_layers', 'prompt', 'prompt_kwargs', 'explore_kwargs', 'rounds', 'log'
 
-# a rival becomes a name that RunConfig knows, in this process only
+# a rival becomes a name that RunConfig knows, in this process only; its options are checked in `rival_config`
 METHODS.update(RIVALS)
-experiment._OPTIONS.update(timm_feature=('weight',), timm_logit=('weight', 'temperature'),
-                           fasterai=('loss', 'weight', 'own_input'))
+_of_ours = settings._check_method
+settings._check_method = lambda cfg: None if cfg.method in RIVALS else _of_ours(cfg)
 
 
 def needs_probe(rival, k):
@@ -95,6 +96,8 @@ def rival_config(base, rival, text='', name='', out=None):
     usual = dict(timm_feature=dict(weight=base.lam), timm_logit=dict(weight=1., temperature=4.),
                  fasterai=dict(loss='Attention'))[rival]
     given = parse_kwargs(text)
+    if odd := set(given) - {*OPTIONS[rival]}:
+        raise ValueError(f"{rival} has no option {min(odd)!r}, only {', '.join(OPTIONS[rival])}.")
     k, label = usual | given, rival
     if rival == 'fasterai':
         weights = MAP_LOSSES | LOGIT_LOSSES
