@@ -29,8 +29,10 @@ from sklearn.preprocessing import StandardScaler
 
 from foprokd.experiment import run_folder, run_learner
 from foprokd.grid import read_grid
+from foprokd.losses import cosine_distance
 from foprokd.pixels import PixelSpace
 from foprokd.prompt import FourierPromptGenerator, HighPassPrompt, IdentityPrompt, LowPassPrompt, RandomPrompt
+from foprokd.rows import provenance
 from foprokd.sources import load_data
 
 VIEWS = 8
@@ -52,7 +54,7 @@ def features(teacher, prompt, x, views):
 
 def far(a, b):
     "Mean 1 - cos"
-    return float(1 - torch.cosine_similarity(a, b, dim=-1).mean())
+    return float(cosine_distance(a, b)) / 2
 
 
 def probe(f_train, y_train):
@@ -82,7 +84,7 @@ def main():
     warnings.simplefilter('ignore', ConvergenceWarning); warnings.simplefilter('ignore', FutureWarning)
     cfg, seeds = next((c, s) for c, s in read_grid(args.grid, out=str(args.runs)) if c.name == args.only)
     df = load_data(cfg)
-    lines = []
+    lines, made = [], provenance()
     for seed in seeds:
         learn = run_learner(cfg, df, seed)
         train, test = pixels(learn, df, 'train'), pixels(learn, df, 'test')
@@ -92,7 +94,7 @@ def main():
         prompts = {'learned': learned, 'random, equal norm': RandomPrompt(like=learned), 'low-pass .15': LowPassPrompt(.15),
                    'high-pass .15': HighPassPrompt(.15), 'identity': IdentityPrompt()}
         for name, prompt in prompts.items():
-            lines.append(dict(prompt=name, seed=seed, views=VIEWS, **measure(learn.teacher, prompt, train, test, plain)))
+            lines.append(dict(prompt=name, seed=seed, views=VIEWS, **measure(learn.teacher, prompt, train, test, plain), **made))
             print(lines[-1], flush=True)
     args.out.write_text(''.join(json.dumps(o) + '\n' for o in lines))
 
