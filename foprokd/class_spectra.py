@@ -16,6 +16,7 @@ import pandas as pd
 import seaborn as sns
 import torch
 from matplotlib.figure import Figure
+from .intervals import mean_interval
 from .overview import choose_images, image_array, shown_name
 from .spectrum import full_plane, radial_power, to_spectrum
 
@@ -31,21 +32,6 @@ def _log_spectrum(
     x = torch.from_numpy(image_array(file, size, white) @ _LUMA)
     amp = full_plane(to_spectrum(x).abs(), size)
     return amp.clamp_min(_FLOOR).log10().numpy(), radial_power(x)[1].clamp_min(_FLOOR**2).log10().numpy()
-
-def _interval(
-    y:np.ndarray, # (N,R) one row per image
-    group:np.ndarray, # (N,) group of each image
-    rng:np.random.Generator, # Of the resampling
-    n_boot:int=1000 # Resamples
-)->np.ndarray: # (2,R) ends of the 95 % interval of the mean over images; NaN for fewer than two groups
-    "Percentile bootstrap of the mean, whole groups resampled"
-    _, g = np.unique(group, return_inverse=True)
-    n = np.bincount(g)
-    if len(n) < 2: return np.full((2, y.shape[1]), np.nan)
-    sums = np.zeros((len(n), y.shape[1]))
-    np.add.at(sums, g, y)
-    w = rng.multinomial(len(n), np.full(len(n), 1 / len(n)), size=n_boot)
-    return np.percentile(w @ sums / (w @ n)[:, None], [2.5, 97.5], axis=0)
 
 # %% ../nbs/35_class_spectra.ipynb #306ffee7
 @dataclass(eq=False)
@@ -79,7 +65,7 @@ def class_spectra(
             for a, b in (pool.map if pool else map)(partial(_log_spectrum, size=size, white=white), rows.image):
                 total += a; p.append(b)
             amplitude.append(total / len(p)); power.append(np.mean(p, 0, dtype=float))
-            ends.append(_interval(np.stack(p).astype(float), rows.group.to_numpy(), rng))
+            ends.append(mean_interval(np.stack(p), rows.group.to_numpy(), rng))
     freq, (low, high) = radial_power(torch.zeros(size, size))[0].numpy(), np.stack(ends, 1)
     return ClassSpectra(list(chosen), [len(r) for r in chosen.values()], [r.group.nunique() for r in chosen.values()],
                         freq, np.stack(power), low, high, np.stack(amplitude))

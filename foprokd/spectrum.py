@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['to_spectrum', 'from_spectrum', 'amplitude_phase', 'from_amplitude_phase', 'half_weights', 'field_norm', 'is_even',
-           'make_even', 'radial_frequency', 'orientation', 'band_mask', 'full_plane', 'radial_power', 'fourier_basis']
+           'make_even', 'radial_frequency', 'orientation', 'band_mask', 'full_plane', 'spectrum_axes', 'radial_power',
+           'fourier_basis']
 
 # %% ../nbs/00_spectrum.ipynb #c5f6804b
 import math
@@ -140,6 +141,16 @@ def full_plane(
     _even_columns(field, width)
     right = field[..., 1:(width + 1)//2].flip(-1)
     return torch.fft.fftshift(torch.cat([field, right.flip(-2).roll(1, -2)], -1), dim=(-2, -1))
+
+# %% ../nbs/00_spectrum.ipynb #d8de5314
+def spectrum_axes(
+    ax, # matplotlib axes
+    size:tuple[int,int] # (H, W) of the image
+)->tuple: # left, right, bottom, top: `extent` for `imshow`, row 0 on top
+    "Label `ax` for a centred full plane in cycles per pixel"
+    ax.set(xlabel='$f_x$ [cycles/pixel]', ylabel='$f_y$ [cycles/pixel]')
+    (t, b), (l, r) = ((-(n//2) / n - .5 / n, (n - 1)//2 / n + .5 / n) for n in size)
+    return l, r, b, t
 
 # %% ../nbs/00_spectrum.ipynb #b15fdd30
 def radial_power(
