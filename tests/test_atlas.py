@@ -1,0 +1,46 @@
+"An atlas that is killed in the middle measures only what is missing."
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from conftest import ROOT, environment
+
+CODE = '''
+import sys, time
+import torch
+from foprokd.atlas import frequency_atlas
+slow = len(sys.argv) > 2
+models = {f'untrained {i}': dict(model='test_resnet', pretrained=False, seed=i) for i in range(4)}
+def report(name, what):
+    print(name, what, flush=True)
+    if slow and name.endswith('1'): time.sleep(600) # the place to be killed
+x = torch.rand(4, 3, 24, 24, generator=torch.Generator().manual_seed(0))
+atlas = frequency_atlas(models, x, sys.argv[1], gains=(0.,), progress=False, report=report)
+print([round(float(m.cosine.sum()), 6) for m in atlas.maps.values()])
+'''
+
+
+def start(cwd, *args):
+    "The script in a second process"
+    (cwd/'atlas.py').write_text(CODE)
+    env = environment(PYTHONPATH=os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')])))
+    return subprocess.Popen([sys.executable, 'atlas.py', *map(str, args)], cwd=cwd, env=env, stdout=subprocess.PIPE, text=True)
+
+
+def test_a_killed_atlas_goes_on(tmp_path):
+    folder = tmp_path/'atlas'
+    killed = start(tmp_path, folder, 'slow')
+    lines = [killed.stdout.readline().strip() for _ in range(2)]
+    assert lines == ['untrained 0 measured', 'untrained 1 measured']
+    time.sleep(.2)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait(30)
+    (folder/'.untrained_2.safetensors.1').write_bytes(b'half a file') # what a kill while writing leaves behind
+    *lines, sums = start(tmp_path, folder).communicate(timeout=600)[0].splitlines()
+    assert lines == [f'untrained {i} {"found" if i < 2 else "measured"}' for i in range(4)]
+    *_, whole = start(tmp_path, tmp_path/'other').communicate(timeout=600)[0].splitlines()
+    assert sums == whole
+    assert len(list(Path(folder).glob('[!.]*'))) == 8
