@@ -13,7 +13,7 @@ DEV := .venv-dev
 DEMO_OUT ?= runs/demo
 DEMO_FLAGS ?= --data demo --method fopro --student test_resnet --explore 4 --distill 15 --lr 3e-3 --seeds 0
 N_WORKERS ?= 2
-SOURCES := $(wildcard foprokd/*.py foprokd/weights/*) settings.ini setup.py pyproject.toml
+SOURCES := $(wildcard foprokd/*.py foprokd/weights/* foprokd/app/*) settings.ini setup.py pyproject.toml
 
 .PHONY: help demo test dev export docs clean
 

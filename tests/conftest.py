@@ -24,6 +24,9 @@ def python(code, cwd, **env):
                           capture_output=True, text=True, timeout=900)
 
 
+def pytest_configure(config): config.addinivalue_line('markers', 'browser: needs Chromium')
+
+
 @pytest.fixture(scope='session')
 def root():
     "Folder of the repository"

@@ -1,0 +1,110 @@
+"""What the two ImageNet MobileNets of FOPROKD_DATA prefer, on natural and on skin images, and what trained prompts amplify.
+
+Written is a JSONL file of aggregates, one row each, that nbs/52_preferences.ipynb reads:
+
+    ring         mean sensitivity (1 - cos) by radius, per model and image set
+    band         `Response.frame` of octaves removed, weakened and amplified, per model and image set, with a probe
+    agreement    rank correlations of the mean maps between models and between image sets
+    gain         radial profile of the log gain of each trained prompt
+    relation     rank correlation of each prompt with the sensitivity of the teacher that it was trained for
+    spectra      the same with what each class has more of than the mean of the classes
+    before_after feature shift and probe under each prompt
+
+    python benchmarks/frequency_reading.py runs/skin --grid studies/skin_methods.yaml --only FoPro-KD --out results/skin_frequency.jsonl
+"""
+import argparse
+import json
+import os
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from foprokd.atlas import frequency_atlas, open_model
+from foprokd.bands import prompt_response
+from foprokd.class_spectra import class_spectra
+from foprokd.experiment import run_folder
+from foprokd.frequency import rank_correlation, read_prompt
+from foprokd.grid import read_grid
+from foprokd.images import open_rgb
+from foprokd.prompt import FourierPromptGenerator
+from foprokd.rows import provenance
+
+DATA = Path(os.environ['FOPROKD_DATA'])
+SIZE = 64
+
+
+def pixels(files):
+    "(N,3,64,64) pixels of files or bytes"
+    return torch.stack([torch.from_numpy(np.array(open_rgb(f, size=SIZE))).permute(2, 0, 1) for f in files]) / 255
+
+
+def skin(n):
+    "`n` images of each class, of different lesions: pixels, labels and the label table"
+    df = pd.read_csv(DATA/'skin'/'labels.csv')
+    df = df.sample(frac=1, random_state=0).drop_duplicates('lesion_id').groupby('label').head(n).sort_values(['label', 'image'])
+    df['image'] = [str(DATA/'skin'/o) for o in df.image]
+    return pixels(df.image), df.label.to_numpy(), df
+
+
+def natural(n, classes=16):
+    "`n` images of each of the first classes of Tiny-ImageNet's validation part"
+    with zipfile.ZipFile(DATA/'tiny_imagenet.zip') as z:
+        names = sorted(o for o in z.namelist() if '/val/' in f'/{o}' and o.lower().endswith(('.jpg', '.jpeg', '.png')))
+        df = pd.DataFrame(dict(image=names, label=[o.split('/')[-2] for o in names]))
+        df = df[df.label.isin(sorted(df.label.unique())[:classes])].groupby('label').head(n)
+        return pixels([z.read(o) for o in df.image]), df.label.to_numpy()
+
+
+def models(size):
+    "The two teachers"
+    common = dict(pad_type='same', bn_eps=1e-3, mean=.5, std=.5, size=size)
+    folder = DATA/'teachers'
+    return {'MobileNet 0.25': dict(model='mobilenetv1_025', ckpt=folder/'mobilenet_v1_025.safetensors', **common),
+            'MobileNet 1.0': dict(model='mobilenetv1_100', ckpt=folder/'mobilenet_v1_100_trunk12.safetensors', **common)}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('runs', type=Path, help='folder of the runs, with their prompts')
+    parser.add_argument('--grid', required=True, help='grid file that names the run')
+    parser.add_argument('--only', default='FoPro-KD', help='name of the run in that file')
+    parser.add_argument('--atlas', type=Path, default=Path('runs/atlas'), help='folder of the atlas, which goes on where it was killed')
+    parser.add_argument('--step', type=int, default=4, help='of the sensitivity maps')
+    parser.add_argument('--out', type=Path, required=True, help='JSONL file to write')
+    args = parser.parse_args()
+    made, rows = provenance(), []
+    add = lambda kind, frame, **kw: rows.extend(dict(kind=kind, **kw, **r) for r in frame.to_dict('records'))
+    x_skin, y_skin, _ = skin(20)
+    sets = {'natural': natural(10), 'skin': (x_skin, y_skin)}
+    atlases = {}
+    for name, (x, y) in sets.items():
+        atlases[name] = a = frequency_atlas(models('image'), x, args.atlas, labels=y, step=args.step, report=lambda *o: print(name, *o, flush=True))
+        f = a.frame()
+        add('ring', f[f.what == 'ring'][['model', 'freq', 'value', 'lower', 'upper']], images=name, n=len(x))
+        add('band', a.bands.drop(columns='angle'), images=name, n=len(x))
+        add('agreement', a.agreement(), images=name)
+    for m in models('image'):
+        a, b = (atlases[o].maps[m] for o in ('natural', 'skin'))
+        rows.append(dict(kind='agreement', a='natural', b='skin', images=m, **rank_correlation(a.cosine, b.cosine, SIZE)))
+    teacher = {'MobileNet 0.25 at 96': dict(models(96)['MobileNet 0.25'])}
+    a = frequency_atlas(teacher, x_skin, args.atlas, labels=y_skin, step=args.step)
+    m, spectra = a.maps['MobileNet 0.25 at 96'], class_spectra(skin(100)[2], size=SIZE)
+    cfg, seeds = next((c, s) for c, s in read_grid(args.grid, out=str(args.runs)) if c.name == args.only)
+    net = open_model(teacher['MobileNet 0.25 at 96'])
+    for seed in seeds:
+        prompt = FourierPromptGenerator.from_file(run_folder(cfg, seed)/'prompt.safetensors').eval()
+        torch.manual_seed(seed)
+        r = read_prompt(prompt, x_skin)
+        add('gain', r.radial(), seed=seed)
+        rows.append(dict(kind='relation', seed=seed, **r.relation(m)))
+        add('spectra', r.class_relation(spectra), seed=seed)
+        res = prompt_response(net, x_skin, {'learned': prompt}, labels=y_skin, views=8).frame()
+        add('before_after', res[res.measure.isin(['cosine', 'l2', 'balanced accuracy', 'loss'])], seed=seed)
+        print('seed', seed, rows[-1], flush=True)
+    args.out.write_text(''.join(json.dumps({**o, **made}) + '\n' for o in rows))
+
+
+if __name__ == '__main__': main()
