@@ -2,6 +2,7 @@
 
 Written is a JSONL file of aggregates, one row each, that nbs/52_preferences.ipynb reads:
 
+    made         commit, machine and versions of all the others, and the command
     ring         mean sensitivity (1 - cos) by radius, per model and image set
     band         `Response.frame` of octaves removed, weakened and amplified, per model and image set, with a probe
     agreement    rank correlations of the mean maps between models and between image sets
@@ -15,6 +16,7 @@ Written is a JSONL file of aggregates, one row each, that nbs/52_preferences.ipy
 import argparse
 import json
 import os
+import sys
 import zipfile
 from pathlib import Path
 
@@ -58,6 +60,13 @@ def natural(n, classes=16):
         return pixels([z.read(o) for o in df.image]), df.label.to_numpy()
 
 
+def sample(n):
+    "`n` images of ImageNet, evenly over its classes, reduced from 128 px: no JPEG blocks of 64-px pictures"
+    with zipfile.ZipFile(DATA/'imagenet_sample.zip') as z:
+        names = sorted(o for o in z.namelist() if o.endswith('.jpg'))
+        return pixels([z.read(o) for o in names[::len(names) // n][:n]])
+
+
 def models(size):
     "The two teachers"
     common = dict(pad_type='same', bn_eps=1e-3, mean=.5, std=.5, size=size)
@@ -75,22 +84,25 @@ def main():
     parser.add_argument('--step', type=int, default=4, help='of the sensitivity maps')
     parser.add_argument('--out', type=Path, required=True, help='JSONL file to write')
     args = parser.parse_args()
-    made, rows = provenance(), []
+    command = ' '.join(['python', *sys.argv]).replace(str(DATA), '$FOPROKD_DATA')
+    rows = [dict(kind='made', command=command, **provenance())]
     add = lambda kind, frame, **kw: rows.extend(dict(kind=kind, **kw, **r) for r in frame.to_dict('records'))
     x_skin, y_skin, _ = skin(20)
-    sets = {'natural': natural(10), 'skin': (x_skin, y_skin)}
+    sets = {'natural': natural(10), 'sample': (sample(160), None), 'skin': (x_skin, y_skin)}
+    maps = dict(step=args.step, progress=False)
     atlases = {}
     for name, (x, y) in sets.items():
-        atlases[name] = a = frequency_atlas(models('image'), x, args.atlas, labels=y, step=args.step, report=lambda *o: print(name, *o, flush=True))
+        atlases[name] = a = frequency_atlas(models('image'), x, args.atlas, labels=y, **maps, report=lambda *o: print(name, *o, flush=True))
         f = a.frame()
         add('ring', f[f.what == 'ring'][['model', 'freq', 'value', 'lower', 'upper']], images=name, n=len(x))
         add('band', a.bands.drop(columns='angle'), images=name, n=len(x))
         add('agreement', a.agreement(), images=name)
     for m in models('image'):
-        a, b = (atlases[o].maps[m] for o in ('natural', 'skin'))
-        rows.append(dict(kind='agreement', a='natural', b='skin', images=m, **rank_correlation(a.cosine, b.cosine, SIZE)))
+        for one, two in ('natural', 'sample'), ('natural', 'skin'), ('sample', 'skin'):
+            a, b = (atlases[o].maps[m] for o in (one, two))
+            rows.append(dict(kind='agreement', a=one, b=two, images=m, **rank_correlation(a.cosine, b.cosine, SIZE)))
     teacher = {'MobileNet 0.25 at 96': dict(models(96)['MobileNet 0.25'])}
-    a = frequency_atlas(teacher, x_skin, args.atlas, labels=y_skin, step=args.step)
+    a = frequency_atlas(teacher, x_skin, args.atlas, labels=y_skin, **maps)
     m, spectra = a.maps['MobileNet 0.25 at 96'], class_spectra(skin(100)[2], size=SIZE)
     cfg, seeds = next((c, s) for c, s in read_grid(args.grid, out=str(args.runs)) if c.name == args.only)
     net = open_model(teacher['MobileNet 0.25 at 96'])
@@ -103,8 +115,9 @@ def main():
         add('spectra', r.class_relation(spectra), seed=seed)
         res = prompt_response(net, x_skin, {'learned': prompt}, labels=y_skin, views=8).frame()
         add('before_after', res[res.measure.isin(['cosine', 'l2', 'balanced accuracy', 'loss'])], seed=seed)
-        print('seed', seed, rows[-1], flush=True)
-    args.out.write_text(''.join(json.dumps({**o, **made}) + '\n' for o in rows))
+        print('seed', seed, flush=True)
+    short = lambda v: round(v, 5) if isinstance(v, float) else v
+    args.out.write_text(''.join(json.dumps({k: short(v) for k, v in o.items() if v == v}) + '\n' for o in rows))
 
 
 if __name__ == '__main__': main()

@@ -177,7 +177,7 @@ def _ticks(x, y, xs, ys):
     for p, t in ys: out += [tick(f'{x} {y + p*_SIDE:g}', 'h-4'), _text(x - 6, y + p*_SIDE + 3.5, t, 10, 'end')]
     return out
 
-# %% ../nbs/42_widgets.ipynb #1e55f0e4
+# %% ../nbs/42_widgets.ipynb #f788ebc5
 def _picture_panel(x, y, title, rgb, xs, ys, labels):
     "A picture with axes"
     im = (f'<image x="{x}" y="{y}" width="{_SIDE}" height="{_SIDE}" preserveAspectRatio="none" '
@@ -196,7 +196,7 @@ def _bar(x, y, lo, hi, name):
 
 def _profile_panel(x, y, v, n):
     "Radial power before and after"
-    lo, hi = math.floor(v.power[0].min() - .7), math.ceil(v.power[0].max() + .7)
+    lo, hi = math.floor(v.power[0].min() - 1), math.ceil(v.power[0].max() + 1.2)
     at = lambda f, p: (x + f / .5**.5 * _SIDE, y + _SIDE * (1 - (min(max(p, lo), hi) - lo) / (hi - lo)))
     line = lambda p: 'M' + 'L'.join('%.1f %.1f' % at(f, q) for f, q in zip(v.freq, p))
     xs = [(t / .5**.5, f'{t:g}') for t in (0, .2, .4, .6)]
@@ -268,7 +268,7 @@ def read_upload(
     a = torch.from_numpy(np.array(rgb)).permute(2, 0, 1)[None] / 255
     return F.interpolate(a, size, mode='bilinear', antialias=True)[0].clamp(0, 1)
 
-# %% ../nbs/42_widgets.ipynb #9153bec9
+# %% ../nbs/42_widgets.ipynb #c3d0b22f
 class Explorer:
     "Sliders over a `Scene`, and its live picture (ipywidgets); a still picture where widgets cannot be shown"
     def __init__(self,
@@ -293,7 +293,7 @@ class Explorer:
         look = dict(style={'description_width': '90px'}, layout=w.Layout(width='370px'))
         slide = lambda what, kind=w.FloatSlider, **kw: kind(description=what, **look, **kw)
         none = self.scene.prompt is None
-        angles = [('all', None), *((f'{a}°', float(a)) for a in range(0, 180, 45))]
+        angles = [('all', -1.), *((f'{a}°', float(a)) for a in range(0, 180, 45))]
         return dict(
             image=slide('image', w.Dropdown, options=self._options()),
             band=slide('band', w.FloatRangeSlider, value=(0, .71), min=0, max=.71, step=.005, readout_format='.3f',
@@ -311,8 +311,9 @@ class Explorer:
     def _moved(self, change):
         "Read all controls and draw again"
         c = {k: o.value for k, o in self.controls.items()}
-        low, high = c.pop('band')
-        self.state = replace(self.state, **c, low=low, high=max(high, low + .005) if high < .71 else .7072)
+        (low, high), angle = c.pop('band'), c.pop('angle')
+        high = max(high, low + .005) if high < .71 else .7072
+        self.state = replace(self.state, **c, low=low, high=high, angle=None if angle < 0 else angle)
         self.refresh()
 
     def refresh(self):
