@@ -9,7 +9,7 @@ Written is a JSONL file of aggregates, one row each, that nbs/52_preferences.ipy
     gain         radial profile of the log gain of each trained prompt
     relation     rank correlation of each prompt with the sensitivity of the teacher that it was trained for
     spectra      the same with what each class has more of than the mean of the classes
-    before_after feature shift and probe under each prompt
+    before_after feature shift and probe under each prompt; the probe fitted on plain images, or under the prompt (refit)
 
     python benchmarks/frequency_reading.py runs/skin --grid studies/skin_methods.yaml --only FoPro-KD --out results/skin_frequency.jsonl
 """
@@ -113,8 +113,9 @@ def main():
         add('gain', r.radial(), seed=seed)
         rows.append(dict(kind='relation', seed=seed, **r.relation(m)))
         add('spectra', r.class_relation(spectra), seed=seed)
-        res = prompt_response(net, x_skin, {'learned': prompt}, labels=y_skin, views=8).frame()
-        add('before_after', res[res.measure.isin(['cosine', 'l2', 'balanced accuracy', 'loss'])], seed=seed)
+        for refit in False, True:
+            res = prompt_response(net, x_skin, {'learned': prompt}, labels=y_skin, views=8, refit=refit).frame()
+            add('before_after', res[res.measure.isin(['cosine', 'l2', 'balanced accuracy', 'loss'])], seed=seed, refit=refit)
         print('seed', seed, flush=True)
     short = lambda v: round(v, 5) if isinstance(v, float) else v
     args.out.write_text(''.join(json.dumps({k: short(v) for k, v in o.items() if v == v}) + '\n' for o in rows))

@@ -96,9 +96,9 @@ def frame(self:Response,
         rows.append(self.prompts.assign(measure=k, value=v[0], lower=lower, upper=upper))
     return pd.concat(rows, ignore_index=True)
 
-# %% ../nbs/07_bands.ipynb #f2281d13
-def _out_of_fold(plain, prompted, labels, group, probe, folds, seed):
-    "(1+P,N) whether a probe fitted on the plain features of other folds is right"
+# %% ../nbs/07_bands.ipynb #e1faedfc
+def _out_of_fold(plain, prompted, labels, group, probe, folds, seed, refit):
+    "(1+P,N) whether a probe fitted on the features of other folds is right, plain ones unless it is fitted again"
     smallest = np.unique(labels, return_counts=True)[1].min()
     if smallest < folds:
         raise ValueError(f"A class has {smallest} images, too few for {folds} folds: lower folds, or leave labels out.")
@@ -106,7 +106,9 @@ def _out_of_fold(plain, prompted, labels, group, probe, folds, seed):
     split = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     for fit, ask in split.split(plain, labels, group):
         clf = clone(probe).fit(plain[fit], labels[fit])
-        for i, f in enumerate([plain, *prompted]): correct[i, ask] = clf.predict(f[ask]) == labels[ask]
+        for i, f in enumerate([plain, *prompted]):
+            if refit and i: clf = clone(probe).fit(f[fit], labels[fit])
+            correct[i, ask] = clf.predict(f[ask]) == labels[ask]
     return correct
 
 @torch.no_grad()
@@ -119,6 +121,7 @@ def prompt_response(
     views:int=1, # Latents per image, for prompts that have them
     probe=None, # scikit-learn classifier; None: logistic regression, C=.1, balanced class weights
     folds:int=5, # Of the probe
+    refit:bool=False, # Fit the probe under each prompt again; False: once, on plain features
     chunk:int=256, # Forward passes at once
     seed:int=0 # Of the folds
 )->Response:
@@ -142,7 +145,8 @@ def prompt_response(
     out.labels = np.asarray(labels)
     if probe is None:
         probe = make_pipeline(StandardScaler(), LogisticRegression(C=.1, class_weight='balanced', max_iter=500))
-    out.correct = _out_of_fold(plain.cpu().numpy(), prompted, out.labels, group, probe, folds, seed)
+    out.correct = _out_of_fold(plain.cpu().numpy(), prompted, out.labels, group, probe, folds, seed,
+                               refit)
     return out
 
 # %% ../nbs/07_bands.ipynb #16877b46

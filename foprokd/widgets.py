@@ -54,7 +54,7 @@ class View:
     shift:float # 1 - cos between the features before and after
     nearest:tuple # Before and after: [(name, cos), ...], nearest first
 
-# %% ../nbs/42_widgets.ipynb #27ec9d4c
+# %% ../nbs/42_widgets.ipynb #2db20355
 class Scene:
     "Images, a frozen teacher and a prompt to look at"
     def __init__(self,
@@ -71,7 +71,7 @@ class Scene:
         self.teacher = teacher if ready else FrozenTeacher(teacher or 'embedded', size='image')
         self.names = [str(o) for o in (range(len(x)) if names is None else names)]
         self.labels = None if labels is None else [str(o) for o in labels]
-        self.features = self._see(self.x)
+        self.features, self._plain = self._see(self.x), {}
         self._index()
 
     @torch.no_grad()
@@ -112,7 +112,13 @@ class Scene:
         self.member = torch.tensor([[float(o == k) for k in self.classes] for o in self.labels])
         self.sums, self.count = self.member.T @ self.features, self.member.sum(0)
 
-# %% ../nbs/42_widgets.ipynb #5045e0d1
+# %% ../nbs/42_widgets.ipynb #5199a75f
+def _spectrum(x):
+    "What is shown of the spectrum of (1,C,H,W) pixels: (H,W) log10 amplitude, frequencies of rings, log10 power in them"
+    logs = full_plane(to_spectrum(x).abs().mean(1).clamp_min(1e-4).log10(), x.shape[-1])
+    freq, power = radial_power(x.mean(1))
+    return logs[0].numpy(), freq.numpy(), power[0].clamp_min(1e-9).log10().numpy()
+
 @patch
 @torch.no_grad()
 def steer(self:Scene,
@@ -135,13 +141,12 @@ def view(self:Scene,
 )->View: # On the CPU
     "What a state shows; one forward pass; `IndexError` for an image that is not there"
     s = replace(state, **changes)
-    x, y = self.x[s.image][None], self.steer(s)
-    both = torch.cat([x, y])
-    logs = full_plane(to_spectrum(both).abs().mean(1).clamp_min(1e-4).log10(), x.shape[-1])
-    freq, power = radial_power(both.mean(1))
+    x, y = self.x[s.image], self.steer(s)
+    if s.image not in self._plain: self._plain[s.image] = _spectrum(x[None])
+    logs, (freq, _), power = zip(self._plain[s.image], _spectrum(y))
     f, old = self._see(y)[0], self.features[s.image]
-    return View(s, x[0].numpy(), y[0].numpy(), logs.numpy(), freq.numpy(), power.clamp_min(1e-9).log10().numpy(),
-                float(1 - f @ old), (self.nearest(old, s.image), self.nearest(f, s.image)))
+    return View(s, x.numpy(), y[0].numpy(), np.stack(logs), freq, np.stack(power), float(1 - f @ old),
+                (self.nearest(old, s.image), self.nearest(f, s.image)))
 
 # %% ../nbs/42_widgets.ipynb #fe67d4de
 _SIDE, _PAD, _TOP = 190, 62, 34 # Side of a panel, space left of it and above it, in SVG units
