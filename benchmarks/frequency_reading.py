@@ -4,12 +4,15 @@ Written is a JSONL file of aggregates, one row each, that nbs/52_preferences.ipy
 
     made         commit, machine and versions of all the others, and the command
     ring         mean sensitivity (1 - cos) by radius, per model and image set
+    centroid     spectral centroid of each map
     band         `Response.frame` of octaves removed, weakened and amplified, per model and image set, with a probe
     agreement    rank correlations of the mean maps between models and between image sets
     gain         radial profile of the log gain of each trained prompt
-    relation     rank correlation of each prompt with the sensitivity of the teacher that it was trained for
+    relation     rank correlation of each prompt with the sensitivity of the teacher that it was trained for, and with that
+                 sensitivity times the mean power of the images, which is what a factor on an amplitude is worth
     spectra      the same with what each class has more of than the mean of the classes
-    before_after feature shift and probe under each prompt; the probe fitted on plain images, or under the prompt (refit)
+    before_after feature shift and probe under each prompt, the probe fitted on plain images or under the prompt (refit);
+                 `pooled` is the mean over the prompts of the loss of balanced accuracy, images resampled
 
     python benchmarks/frequency_reading.py runs/skin --grid studies/skin_methods.yaml --only FoPro-KD --out results/skin_frequency.jsonl
 """
@@ -33,9 +36,10 @@ from foprokd.grid import read_grid
 from foprokd.images import open_rgb
 from foprokd.prompt import FourierPromptGenerator
 from foprokd.rows import provenance
+from foprokd.spectrum import to_spectrum
 
 DATA = Path(os.environ['FOPROKD_DATA'])
-SIZE = 64
+SIZE, MEASURES = 64, ['cosine', 'l2', 'balanced accuracy', 'loss']
 
 
 def pixels(files):
@@ -95,7 +99,8 @@ def main():
         atlases[name] = a = frequency_atlas(models('image'), x, args.atlas, labels=y, **maps, report=lambda *o: print(name, *o, flush=True))
         f = a.frame()
         add('ring', f[f.what == 'ring'][['model', 'freq', 'value', 'lower', 'upper']], images=name, n=len(x))
-        add('band', a.bands.drop(columns='angle'), images=name, n=len(x))
+        add('band', a.bands[a.bands.measure.isin(MEASURES)].drop(columns=['angle', 'prompt']), images=name, n=len(x))
+        rows += [dict(kind='centroid', images=name, model=k, **m.centroid()) for k, m in a.maps.items()]
         add('agreement', a.agreement(), images=name)
     for m in models('image'):
         for one, two in ('natural', 'sample'), ('natural', 'skin'), ('sample', 'skin'):
@@ -106,17 +111,24 @@ def main():
     m, spectra = a.maps['MobileNet 0.25 at 96'], class_spectra(skin(100)[2], size=SIZE)
     cfg, seeds = next((c, s) for c, s in read_grid(args.grid, out=str(args.runs)) if c.name == args.only)
     net = open_model(teacher['MobileNet 0.25 at 96'])
+    power, prompts = to_spectrum(x_skin).abs().square().mean((0, 1)).numpy(), {}
     for seed in seeds:
-        prompt = FourierPromptGenerator.from_file(run_folder(cfg, seed)/'prompt.safetensors').eval()
+        prompts[seed] = prompt = FourierPromptGenerator.from_file(run_folder(cfg, seed)/'prompt.safetensors').eval()
         torch.manual_seed(seed)
         r = read_prompt(prompt, x_skin)
         add('gain', r.radial(), seed=seed)
-        rows.append(dict(kind='relation', seed=seed, **r.relation(m)))
+        for against, other in ('sensitivity', m.cosine), ('sensitivity x power', m.cosine * power):
+            rows.append(dict(kind='relation', against=against, seed=seed, **rank_correlation(r.log_gain, other, SIZE)))
         add('spectra', r.class_relation(spectra), seed=seed)
-        for refit in False, True:
-            res = prompt_response(net, x_skin, {'learned': prompt}, labels=y_skin, views=8, refit=refit).frame()
-            add('before_after', res[res.measure.isin(['cosine', 'l2', 'balanced accuracy', 'loss'])], seed=seed, refit=refit)
-        print('seed', seed, flush=True)
+    for refit in False, True:
+        torch.manual_seed(0)
+        res = prompt_response(net, x_skin, prompts, labels=y_skin, views=8, refit=refit)
+        f = res.frame()
+        add('before_after', f[f.measure.isin(MEASURES)].rename(columns=dict(prompt='seed')), refit=refit)
+        accuracy = np.nanmean(res.recalls(res.draws()), 2)
+        loss = accuracy[:, 0] - accuracy[:, 1:].mean(1)
+        rows.append(dict(kind='pooled', refit=refit, plain=accuracy[0, 0], value=loss[0],
+                         **dict(zip(('lower', 'upper'), np.quantile(loss[1:], [.025, .975])))))
     short = lambda v: round(v, 5) if isinstance(v, float) else v
     args.out.write_text(''.join(json.dumps({k: short(v) for k, v in o.items() if v == v}) + '\n' for o in rows))
 

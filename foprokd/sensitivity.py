@@ -192,7 +192,7 @@ def sensitivity_map(
     return SensitivityMap(cosine, l2, base.norm(dim=1).cpu().numpy(), plane.measured, x.shape[-1], eps,
                           getattr(model, 'name', type(model).__name__), None if group is None else np.asarray(group))
 
-# %% ../nbs/13_sensitivity.ipynb #fd77343d
+# %% ../nbs/13_sensitivity.ipynb #2f17adb6
 def radial_mean(
     maps:np.ndarray, # (N,H,W//2+1) half-plane maps
     width:int, # W
@@ -224,6 +224,22 @@ def radial(self:SensitivityMap,
 def groups(self:SensitivityMap)->np.ndarray: # (N,)
     "What is resampled together"
     return np.arange(len(self.norm)) if self.group is None else self.group
+
+@patch
+def centroid(self:SensitivityMap,
+    kind:str='cosine', # 'cosine' or 'l2'
+    n_boot:int=1000, # Resamples
+    seed:int=0 # Of the bootstrap
+)->dict: # value, lower, upper, cycles/pixel
+    "Spectral centroid: radius averaged over the plane, weighted by sensitivity; 95 % interval over images"
+    weight = half_weights(self.width).numpy() * np.ones_like(self.mean(kind))
+    weight[0, 0] = 0
+    share = self.values(kind).astype(float) * weight
+    radius = radial_frequency(self.size).numpy()
+    w = np.concatenate([np.ones((1, len(share))), group_weights(self.groups, np.random.default_rng(seed), n_boot)])
+    value = (w @ (share * radius).sum((1, 2))) / (w @ share.sum((1, 2)))
+    lower, upper = np.quantile(value[1:], [.025, .975]) if n_boot else (np.nan, np.nan)
+    return dict(value=float(value[0]), lower=float(lower), upper=float(upper))
 
 # %% ../nbs/13_sensitivity.ipynb #91d2395d
 @patch
