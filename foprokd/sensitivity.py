@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['unique_frequencies', 'SensitivityMap', 'sensitivity_map', 'radial_mean']
 
-# %% ../nbs/13_sensitivity.ipynb #cc1b0599
+# %% ../nbs/13_sensitivity.ipynb #2eb3129a
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +21,7 @@ from scipy.interpolate import RegularGridInterpolator
 from scipy.ndimage import convolve1d, maximum_filter
 from torch import Tensor, nn
 from .bands import feature_shift, model_features
-from .intervals import mean_interval
+from .intervals import group_weights, mean_interval
 from .spectrum import amplitude_phase, full_plane, half_weights, orientation, radial_frequency, spectrum_axes
 
 # %% ../nbs/13_sensitivity.ipynb #f0a4638b
