@@ -38,6 +38,7 @@ def map_speed(teacher, x, chunk, rounds):
         for i in range(0, n, chunk): teacher(batch[:min(chunk, n - i)])
     pairs = [(seconds(lambda: sensitivity_map(teacher, x, chunk=chunk, progress=False)), seconds(bare)) for _ in range(rounds)]
     for m, b in pairs: print(f'map {m:.1f} s for {n} passes, bare {b:.1f} s, ratio {m/b:.2f}', flush=True)
+    print(f'median ratio {statistics.median(m/b for m, b in pairs):.2f}', flush=True)
 
 
 @torch.no_grad()
