@@ -94,9 +94,11 @@ def main():
     x_skin, y_skin, _ = skin(20)
     sets = {'natural': natural(10), 'sample': (sample(160), None), 'skin': (x_skin, y_skin)}
     maps = dict(step=args.step, progress=False)
-    atlases = {}
+    atlases, teacher = {}, {'MobileNet 0.25 at 96': dict(models(96)['MobileNet 0.25'])}
     for name, (x, y) in sets.items():
-        atlases[name] = a = frequency_atlas(models('image'), x, args.atlas, labels=y, **maps, report=lambda *o: print(name, *o, flush=True))
+        wanted = {**models('image'), **(teacher if name == 'skin' else {})}
+        report = lambda *o: print(name, *o, flush=True)
+        atlases[name] = a = frequency_atlas(wanted, x, args.atlas, labels=y, **maps, report=report)
         f = a.frame()
         add('ring', f[f.what == 'ring'][['model', 'freq', 'value', 'lower', 'upper']], images=name, n=len(x))
         add('band', a.bands[a.bands.measure.isin(MEASURES)].drop(columns=['angle', 'prompt']), images=name, n=len(x))
@@ -106,9 +108,7 @@ def main():
         for one, two in ('natural', 'sample'), ('natural', 'skin'), ('sample', 'skin'):
             a, b = (atlases[o].maps[m] for o in (one, two))
             rows.append(dict(kind='agreement', a=one, b=two, images=m, **rank_correlation(a.cosine, b.cosine, SIZE)))
-    teacher = {'MobileNet 0.25 at 96': dict(models(96)['MobileNet 0.25'])}
-    a = frequency_atlas(teacher, x_skin, args.atlas, labels=y_skin, **maps)
-    m, spectra = a.maps['MobileNet 0.25 at 96'], class_spectra(skin(100)[2], size=SIZE)
+    m, spectra = atlases['skin'].maps['MobileNet 0.25 at 96'], class_spectra(skin(100)[2], size=SIZE)
     cfg, seeds = next((c, s) for c, s in read_grid(args.grid, out=str(args.runs)) if c.name == args.only)
     net = open_model(teacher['MobileNet 0.25 at 96'])
     power, prompts = to_spectrum(x_skin).abs().square().mean((0, 1)).numpy(), {}

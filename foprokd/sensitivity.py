@@ -34,7 +34,7 @@ def unique_frequencies(
     once = (i <= h//2) | ((j > 0) & ((w % 2 == 1) | (j < w//2)))
     return torch.stack([i[once], j[once]], 1)
 
-# %% ../nbs/13_sensitivity.ipynb #f46c1316
+# %% ../nbs/13_sensitivity.ipynb #d82703ad
 def _phases(
     x:Tensor, # (N,C,H,W) images
     phase:str, # 'image' or 'random'
@@ -53,12 +53,12 @@ def _phases(
     return p
 
 def _waves(
-    x:Tensor, # (P,C,H,W) float32 images, one per wave
+    x:Tensor, # (P,C,H,W) float32 images, one per wave; overwritten
     phase:Tensor, # (P,C) radians
     freq:Tensor, # (P,2) row and column in the half plane
     eps:float # Root mean square of a wave
 )->Tensor: # (P,C,H,W) images with their wave on them
-    "`x` plus a plane wave each"
+    "A plane wave added to each of `x`, in place"
     p, c, h, w = x.shape
     ys, xs = (torch.arange(n, device=x.device) for n in (h, w))
     a, b = (2*torch.pi * ((n[:, None] * o) % o.numel()) / o.numel() for n, o in zip(freq.T, (ys, xs)))
@@ -66,7 +66,7 @@ def _waves(
     amp = torch.where(own, eps, eps * 2**.5)[:, None, None]
     a = (a[:, None] + phase[..., None])
     rows = torch.stack([amp * a.cos(), -amp * a.sin()], -1).view(p, c*h, 2)
-    return torch.baddbmm(x.reshape(p, c*h, w), rows, torch.stack([b.cos(), b.sin()], 1)).view(p, c, h, w)
+    return x.view(p, c*h, w).baddbmm_(rows, torch.stack([b.cos(), b.sin()], 1)).view(p, c, h, w)
 
 # %% ../nbs/13_sensitivity.ipynb #a08c11a6
 @dataclass(eq=False)
@@ -105,7 +105,7 @@ class SensitivityMap:
         "Mean over images on the whole plane, completed by symmetry"
         return full_plane(torch.from_numpy(self.mean(kind)), self.width).numpy()
 
-# %% ../nbs/13_sensitivity.ipynb #c80cce06
+# %% ../nbs/13_sensitivity.ipynb #0c2f3648
 def _measure(
     model, # (B,C,H,W) -> (B,d)
     x:Tensor, # (N,C,H,W) images
@@ -116,9 +116,11 @@ def _measure(
 )->np.ndarray: # (K,N,2)
     "Shifts for every image and wave"
     n, out = len(x), []
+    room = x.new_empty(min(chunk, len(freq) * n), *x.shape[1:]) # new memory for each chunk would cost more than the waves
     for pair in bar(torch.arange(len(freq) * n).split(chunk)):
         i, k = (pair % n).to(x.device), freq[pair // n]
-        images = _waves(x[i], phase[i, :, k[:, 0], k[:, 1]], k.to(x.device), eps)
+        images = torch.index_select(x, 0, i, out=room[:len(i)])
+        images = _waves(images, phase[i, :, k[:, 0], k[:, 1]], k.to(x.device), eps)
         out.append(feature_shift(model_features(model, images), base[i]).cpu())
     return torch.cat(out).view(len(freq), n, 2).numpy() if out else np.zeros((0, n, 2), np.float32)
 
