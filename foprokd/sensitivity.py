@@ -105,7 +105,7 @@ class SensitivityMap:
         "Mean over images on the whole plane, completed by symmetry"
         return full_plane(torch.from_numpy(self.mean(kind)), self.width).numpy()
 
-# %% ../nbs/13_sensitivity.ipynb #0c2f3648
+# %% ../nbs/13_sensitivity.ipynb #9f090120
 def _measure(
     model, # (B,C,H,W) -> (B,d)
     x:Tensor, # (N,C,H,W) images
@@ -116,7 +116,8 @@ def _measure(
 )->np.ndarray: # (K,N,2)
     "Shifts for every image and wave"
     n, out = len(x), []
-    room = x.new_empty(min(chunk, len(freq) * n), *x.shape[1:]) # new memory for each chunk would cost more than the waves
+    # New memory for each chunk would cost more than the waves
+    room = x.new_empty(min(chunk, len(freq) * n), *x.shape[1:])
     for pair in bar(torch.arange(len(freq) * n).split(chunk)):
         i, k = (pair % n).to(x.device), freq[pair // n]
         images = torch.index_select(x, 0, i, out=room[:len(i)])

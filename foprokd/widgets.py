@@ -112,9 +112,9 @@ class Scene:
         self.member = torch.tensor([[float(o == k) for k in self.classes] for o in self.labels])
         self.sums, self.count = self.member.T @ self.features, self.member.sum(0)
 
-# %% ../nbs/42_widgets.ipynb #5199a75f
+# %% ../nbs/42_widgets.ipynb #02d6739f
 def _spectrum(x):
-    "What is shown of the spectrum of (1,C,H,W) pixels: (H,W) log10 amplitude, frequencies of rings, log10 power in them"
+    "Of (1,C,H,W) pixels: (H,W) log10 amplitude, frequencies of rings, log10 power in them"
     logs = full_plane(to_spectrum(x).abs().mean(1).clamp_min(1e-4).log10(), x.shape[-1])
     freq, power = radial_power(x.mean(1))
     return logs[0].numpy(), freq.numpy(), power[0].clamp_min(1e-9).log10().numpy()
