@@ -105,6 +105,8 @@ def check_explorer(page, name, tmp_path):
         if file is bad: page.get_by_role('alert').filter(has_text='no image that can be read').wait_for(timeout=30_000); assert np.array_equal(pictures(page)[0], before[0])
     changed(page, before, 0)
     page.get_by_text('added as image').wait_for(timeout=30_000)
+    direction = page.locator('.widget-dropdown', has=page.get_by_text('direction', exact=True)).locator('select').first
+    assert direction.evaluate('e => e.selectedOptions.length && e.selectedOptions[0].text.trim()') == 'all'
     shot(page, f'{name}_upload')
 
 
