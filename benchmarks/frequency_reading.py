@@ -4,12 +4,14 @@ Written is a JSONL file of aggregates, one row each, that nbs/52_preferences.ipy
 
     made         commit, machine and versions of all the others, and the command
     ring         mean sensitivity (1 - cos) by radius, per model and image set
-    centroid     spectral centroid of each map
+    centroid     spectral centroid of each map, and the share of it that was measured, not interpolated
+    check        coarse-to-fine maps against maps that were measured whole, on a fifth of the skin images
     band         `Response.frame` of octaves removed, weakened and amplified, per model and image set, with a probe
     agreement    rank correlations of the mean maps between models and between image sets
     gain         radial profile of the log gain of each trained prompt
     relation     rank correlation of each prompt with the sensitivity of the teacher that it was trained for, and with that
                  sensitivity times the mean power of the images, which is what a factor on an amplitude is worth
+    alike        rank correlations of the prompts with each other
     spectra      the same with what each class has more of than the mean of the classes
     before_after feature shift and probe under each prompt, the probe fitted on plain images or under the prompt (refit);
                  `pooled` is the mean over the prompts of the loss of balanced accuracy, images resampled
@@ -36,6 +38,8 @@ from foprokd.grid import read_grid
 from foprokd.images import open_rgb
 from foprokd.prompt import FourierPromptGenerator
 from foprokd.rows import provenance
+from foprokd.sensitivity import sensitivity_map
+from foprokd.sources import load_data
 from foprokd.spectrum import to_spectrum
 
 DATA = Path(os.environ['FOPROKD_DATA'])
@@ -47,12 +51,10 @@ def pixels(files):
     return torch.stack([torch.from_numpy(np.array(open_rgb(f, size=SIZE))).permute(2, 0, 1) for f in files]) / 255
 
 
-def skin(n):
-    "`n` images of each class, of different lesions: pixels, labels and the label table"
-    df = pd.read_csv(DATA/'skin'/'labels.csv')
-    df = df.sample(frac=1, random_state=0).drop_duplicates('lesion_id').groupby('label').head(n).sort_values(['label', 'image'])
-    df['image'] = [str(DATA/'skin'/o) for o in df.image]
-    return pixels(df.image), df.label.to_numpy(), df
+def skin(df, n):
+    "`n` images of each class of a table, of different lesions"
+    df = df.sample(frac=1, random_state=0).drop_duplicates('group')
+    return df.groupby('label').head(n).sort_values(['label', 'image'])
 
 
 def natural(n, classes=16):
@@ -91,7 +93,10 @@ def main():
     command = ' '.join(['python', *sys.argv]).replace(str(DATA), '$FOPROKD_DATA')
     rows = [dict(kind='made', command=command, **provenance())]
     add = lambda kind, frame, **kw: rows.extend(dict(kind=kind, **kw, **r) for r in frame.to_dict('records'))
-    x_skin, y_skin, _ = skin(20)
+    cfg, seeds = next((c, s) for c, s in read_grid(args.grid, out=str(args.runs)) if c.name == args.only)
+    test = load_data(cfg).query('split == "test"') # no prompt was trained on these lesions
+    df = skin(test, 20)
+    x_skin, y_skin = pixels(df.image), df.label.to_numpy()
     sets = {'natural': natural(10), 'sample': (sample(160), None), 'skin': (x_skin, y_skin)}
     maps = dict(step=args.step, progress=False)
     atlases, teacher = {}, {'MobileNet 0.25 at 96': dict(models(96)['MobileNet 0.25'])}
@@ -102,21 +107,30 @@ def main():
         f = a.frame()
         add('ring', f[f.what == 'ring'][['model', 'freq', 'value', 'lower', 'upper']], images=name, n=len(x))
         add('band', a.bands[a.bands.measure.isin(MEASURES)].drop(columns=['angle', 'prompt']), images=name, n=len(x))
-        rows += [dict(kind='centroid', images=name, model=k, **m.centroid()) for k, m in a.maps.items()]
+        rows += [dict(kind='centroid', images=name, model=k, measured=m.measured.mean(), **m.centroid()) for k, m in a.maps.items()]
         add('agreement', a.agreement(), images=name)
     for m in models('image'):
         for one, two in ('natural', 'sample'), ('natural', 'skin'), ('sample', 'skin'):
             a, b = (atlases[o].maps[m] for o in (one, two))
             rows.append(dict(kind='agreement', a=one, b=two, images=m, **rank_correlation(a.cosine, b.cosine, SIZE)))
-    m, spectra = atlases['skin'].maps['MobileNet 0.25 at 96'], class_spectra(skin(100)[2], size=SIZE)
-    cfg, seeds = next((c, s) for c, s in read_grid(args.grid, out=str(args.runs)) if c.name == args.only)
+    for k, spec in models('image').items(): # what was interpolated, against all of it
+        whole = sensitivity_map(open_model(spec), x_skin[::5], progress=False)
+        m = sensitivity_map(open_model(spec), x_skin[::5], **maps)
+        rho = rank_correlation(m.cosine, whole.cosine, SIZE, n_boot=0)['rho']
+        a, b = (o.mean()[1:] for o in (m, whole))
+        rows.append(dict(kind='check', model=k, n=len(whole.norm), measured=m.measured.mean(), rho=rho,
+                         mean_off=abs(a / b - 1).mean(), max_off=abs(a - b).max() / b.max()))
+        print(rows[-1], flush=True)
+    m, spectra = atlases['skin'].maps['MobileNet 0.25 at 96'], class_spectra(skin(test, 100), size=SIZE)
     net = open_model(teacher['MobileNet 0.25 at 96'])
-    power, prompts = to_spectrum(x_skin).abs().square().mean((0, 1)).numpy(), {}
+    power, prompts, gains = to_spectrum(x_skin).abs().square().mean((0, 1)).numpy(), {}, {}
     for seed in seeds:
         prompts[seed] = prompt = FourierPromptGenerator.from_file(run_folder(cfg, seed)/'prompt.safetensors').eval()
         torch.manual_seed(seed)
         r = read_prompt(prompt, x_skin)
         add('gain', r.radial(), seed=seed)
+        rows += [dict(kind='alike', a=o, b=seed, **rank_correlation(r.log_gain, g, SIZE)) for o, g in gains.items()]
+        gains[seed] = r.log_gain
         for against, other in ('sensitivity', m.cosine), ('sensitivity x power', m.cosine * power):
             rows.append(dict(kind='relation', against=against, seed=seed, **rank_correlation(r.log_gain, other, SIZE)))
         add('spectra', r.class_relation(spectra), seed=seed)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['open_model', 'model_key', 'Atlas', 'frequency_atlas']
 
-# %% ../nbs/41_atlas.ipynb #10905975
+# %% ../nbs/41_atlas.ipynb #f450cc98
 import hashlib, json, os, re
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +20,9 @@ from .bands import OCTAVES, band_response
 from .frequency import rank_correlation
 from .sensitivity import SensitivityMap, sensitivity_map
 from .spectrum import spectrum_axes
-from .teacher import FrozenTeacher
+from .teacher import EMBEDDED_TEACHER, FrozenTeacher
 
-# %% ../nbs/41_atlas.ipynb #8c4224f4
+# %% ../nbs/41_atlas.ipynb #142d746d
 def open_model(
     spec, # timm name, 'embedded', path, module, `FrozenTeacher`, or a dict of `FrozenTeacher`'s arguments and `seed`
     size='image' # Side the images are resized to, where the spec does not say; 'image': as they come
@@ -44,31 +44,39 @@ def model_key(
 )->str: # Text, equal for equal models
     "What tells one model from another, weights included"
     if isinstance(spec, nn.Module):
-        h = hashlib.sha256(type(spec).__name__.encode())
+        h = hashlib.sha256(repr(spec).encode())
         for k, v in spec.state_dict().items():
-            h.update(k.encode() + v.detach().cpu().contiguous().float().numpy().tobytes())
-        return h.hexdigest()[:16] + (f':{spec.size}' if isinstance(spec, FrozenTeacher) else '')
+            raw = v.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+            h.update(f'{k} {v.dtype} {tuple(v.shape)} '.encode() + raw)
+        return h.hexdigest()[:16] + (f':{spec.size}:{spec.dtype}' if isinstance(spec, FrozenTeacher) else '')
     kwargs = dict(spec) if isinstance(spec, dict) else dict(model=spec)
-    is_file = lambda k, v: k in ('model', 'ckpt') and v and Path(v).is_file()
+    kwargs = {k: EMBEDDED_TEACHER if k == 'model' and isinstance(v, str) and v == 'embedded' else v for k, v in kwargs.items()}
+    is_file = lambda k, v: k in ('model', 'ckpt') and isinstance(v, (str, Path)) and v and Path(v).is_file()
     key = lambda k, v: model_key(v) if isinstance(v, nn.Module) else _file_key(v) if is_file(k, v) else str(v)
     return json.dumps({k: key(k, v) for k, v in kwargs.items()}, sort_keys=True)
 
-# %% ../nbs/41_atlas.ipynb #df5e5b63
+# %% ../nbs/41_atlas.ipynb #a024e45a
 @dataclass(eq=False)
 class Atlas:
     "Sensitivity map and band response of each model, on the same images"
     maps:dict # name -> `SensitivityMap`
     bands:pd.DataFrame # model, and the columns of `Response.frame`
 
+_FORMAT = 2 # To be raised whenever a measurement changes, so that older files are not taken for it
+
 def _digest(*parts):
     "First digits of the SHA-256 of texts and arrays"
     h = hashlib.sha256()
-    for o in parts: h.update(str(o).encode() if isinstance(o, str) else np.ascontiguousarray(o).tobytes())
+    for o in parts:
+        text = isinstance(o, str)
+        raw = o.encode() if text else np.ascontiguousarray(o).tobytes()
+        h.update(f"{'text' if text else (o.dtype, o.shape)} {len(raw)} ".encode() + raw)
     return h.hexdigest()[:12]
 
 def _measure_model(spec, name, x, files, size, map_kwargs, band_kwargs):
     "Measure one model and write its two files, the map last"
-    model = open_model(spec, size)
+    model = open_model(spec, size).to(x.device)
+    if map_kwargs.get('phase') == 'random': map_kwargs['generator'] = torch.Generator().manual_seed(0) # alike for all
     frame = band_response(model, x, **band_kwargs).frame()
     m = sensitivity_map(model, x, **map_kwargs)
     m.name = name
@@ -77,10 +85,10 @@ def _measure_model(spec, name, x, files, size, map_kwargs, band_kwargs):
         write(tmp)
         os.replace(tmp, file)
 
-# %% ../nbs/41_atlas.ipynb #9d334ff4
+# %% ../nbs/41_atlas.ipynb #c2d9097b
 def frequency_atlas(
     models:dict, # name -> spec as in `open_model`
-    x:Tensor, # (N,3,H,W) pixels in [0,1]
+    x:Tensor, # (N,3,H,W) pixels in [0,1], on the device to measure on
     path:str|Path, # Folder of what has been measured, made if needed
     labels=None, # (N,) classes, for the probe; None: feature shifts only
     group=None, # (N,) lesion or patient of each image; None: each its own
@@ -91,13 +99,15 @@ def frequency_atlas(
     report=None, # Function that is told each name and whether it was measured or found; None: nobody
     **map_kwargs # eps, step, tol, phase, progress for `sensitivity_map`
 )->Atlas:
-    "Sensitivity maps and band responses of all models (ours); `ValueError` for an empty list"
+    "Sensitivity maps and band responses of all models (ours); `ValueError` for an empty list or a `generator`"
+    if 'generator' in map_kwargs:
+        raise ValueError("An atlas draws random phases from seed 0, the same for all models: leave `generator` out.")
     if not models: raise ValueError("There are no models to measure.")
     path, settings = Path(path).expanduser(), dict(edges=list(edges), gains=list(gains), size=str(size), **map_kwargs)
     path.mkdir(parents=True, exist_ok=True)
     told = {k: v for k, v in settings.items() if k != 'progress'}
     known = (str(None if o is None else list(o)) for o in (labels, group))
-    images = _digest(x.numpy(), *known, json.dumps(told, sort_keys=True))
+    images = _digest(f'format {_FORMAT}', x.cpu().numpy(), *known, json.dumps(told, sort_keys=True))
     maps, bands = {}, []
     for name, spec in models.items():
         stem = f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', name)}-{_digest(model_key(spec), images)}"
@@ -111,7 +121,7 @@ def frequency_atlas(
         bands.append(pd.read_csv(files[1]).assign(model=name))
     return Atlas(maps, pd.concat(bands, ignore_index=True))
 
-# %% ../nbs/41_atlas.ipynb #7126ea33
+# %% ../nbs/41_atlas.ipynb #1ac903a6
 @patch
 def frame(self:Atlas,
     kind:str='cosine' # Measure of the maps, 'cosine' or 'l2'
@@ -132,9 +142,10 @@ def agreement(self:Atlas,
     pairs = [(a, b) for i, a in enumerate(names) for b in names[:i]]
     rho = lambda a, b: rank_correlation(a.values(kind), b.values(kind), a.width, (a.groups, b.groups), paired=True,
                                         **kwargs)
-    return pd.DataFrame([dict(a=a, b=b, **rho(self.maps[a], self.maps[b])) for a, b in pairs])
+    rows = [dict(a=a, b=b, **rho(self.maps[a], self.maps[b])) for a, b in pairs]
+    return pd.DataFrame(rows, columns=['a', 'b', 'rho', 'lower', 'upper'])
 
-# %% ../nbs/41_atlas.ipynb #86a2b0ee
+# %% ../nbs/41_atlas.ipynb #982ae497
 @patch
 def plot(self:Atlas,
     kind:str='cosine', # 'cosine' or 'l2'
@@ -145,7 +156,7 @@ def plot(self:Atlas,
     cols, profiles = min(cols, len(names)), {k: m.radial(kind) for k, m in self.maps.items()}
     rows = -(-len(names) // cols)
     values = np.concatenate([m.mean(kind).ravel()[1:] for m in self.maps.values()])
-    lo, hi = max(np.percentile(values, 1), 1e-7), np.percentile(values, 99.8)
+    lo, hi = (max(np.percentile(values, q), 1e-7 * (1 + q)) for q in (1, 99.8))
     fig, axs = plt.subplots(2 * rows, cols, figsize=(2.1 * cols + .6, 3.6 * rows), squeeze=False, layout='constrained',
                             sharey='row')
     for i, k in enumerate(names):
@@ -160,7 +171,7 @@ def plot(self:Atlas,
         low.set(xlabel='radial frequency\n[cycles/pixel]', xlim=(0, .5**.5), ylim=(lo, hi * 1.3))
         if i % cols: top.set_ylabel('')
         else: low.set_ylabel(label)
-    for ax in axs.T.ravel():
-        if not ax.has_data(): ax.remove()
+    for ax in axs.ravel():
+        if not ax.has_data(): ax.set_visible(False)
     fig.colorbar(im, ax=axs[::2].ravel().tolist(), extend='both', label=label, shrink=.8)
     return fig

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['OCTAVES', 'model_features', 'feature_shift', 'Response', 'prompt_response', 'band_response']
 
-# %% ../nbs/07_bands.ipynb #9a9d19c0
+# %% ../nbs/07_bands.ipynb #4e83069c
 import math
 from dataclasses import dataclass
 import matplotlib.pyplot as plt
@@ -21,7 +21,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
-from .intervals import group_weights
+from .intervals import group_codes, group_weights
 from .prompt import BandPrompt, IdentityPrompt
 
 # %% ../nbs/07_bands.ipynb #7ff7ff5d
@@ -66,7 +66,7 @@ class Response:
         "Names of the classes, sorted; none without labels"
         return [] if self.labels is None else np.unique(self.labels).tolist()
 
-# %% ../nbs/07_bands.ipynb #4a460fe3
+# %% ../nbs/07_bands.ipynb #6e7bc6a3
 @patch
 def recalls(self:Response,
     weights # (B,N) weights of the images
@@ -82,7 +82,8 @@ def frame(self:Response,
     n_boot:int=1000, # Resamples; 0 for no intervals
     seed:int=0 # Of the resampling
 )->pd.DataFrame: # One row per prompt and measure: what is known of the prompt, measure, value, lower, upper
-    "Means with 95 % intervals; with labels also probe accuracy, its `loss` against plain images, and recalls"
+    "Means with 95 % intervals, NaN for one group; with labels also probe accuracy, its `loss` against plain, recalls"
+    n_boot = n_boot if group_codes(self.group).max() else 0
     w = self.draws(n_boot, seed)
     out = {k: w @ getattr(self, k).T / w.sum(1, keepdims=True) for k in ('cosine', 'l2')}
     if self.correct is not None:
@@ -96,12 +97,14 @@ def frame(self:Response,
         rows.append(self.prompts.assign(measure=k, value=v[0], lower=lower, upper=upper))
     return pd.concat(rows, ignore_index=True)
 
-# %% ../nbs/07_bands.ipynb #e1faedfc
+# %% ../nbs/07_bands.ipynb #582ab042
 def _out_of_fold(plain, prompted, labels, group, probe, folds, seed, refit):
     "(1+P,N) whether a probe fitted on the features of other folds is right, plain ones unless it is fitted again"
-    smallest = np.unique(labels, return_counts=True)[1].min()
-    if smallest < folds:
-        raise ValueError(f"A class has {smallest} images, too few for {folds} folds: lower folds, or leave labels out.")
+    groups = pd.DataFrame(dict(label=labels, group=group)).groupby('label').group.nunique()
+    if len(groups) < 2: raise ValueError("A probe needs two classes or more: leave labels out.")
+    if groups.min() < folds:
+        raise ValueError(f"A class has {groups.min()} images (or groups of them), too few for {folds} folds: lower "
+                         "folds, or leave labels out.")
     correct = np.zeros((1 + len(prompted), len(labels)), bool)
     split = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     for fit, ask in split.split(plain, labels, group):
@@ -125,10 +128,14 @@ def prompt_response(
     chunk:int=256, # Forward passes at once
     seed:int=0 # Of the folds
 )->Response:
-    "Feature shift, and with labels probe accuracy, under prompts (ours); `ValueError` for what cannot be measured"
+    """Feature shift, and with labels probe accuracy, under prompts (ours); `ValueError` for what cannot be measured
+
+    Latents come from torch's global generator."""
     if getattr(model, 'training', False):
         raise ValueError(f"This {type(model).__name__} is in training mode: call eval() first.")
     if not prompts: raise ValueError("There are no prompts to ask about.")
+    if x.ndim != 4 or not x.is_floating_point():
+        raise ValueError(f"Images are floating point and (N,C,H,W), not {x.dtype} of shape {tuple(x.shape)}.")
     n, x = len(x), x.as_subclass(Tensor).float()
     if any(o is not None and len(o) != n for o in (labels, group)):
         raise ValueError(f"There are {n} images, but labels or groups of another number.")
@@ -149,7 +156,7 @@ def prompt_response(
                                refit)
     return out
 
-# %% ../nbs/07_bands.ipynb #16877b46
+# %% ../nbs/07_bands.ipynb #06462724
 OCTAVES = (0., 1/32, 1/16, 1/8, 1/4, .7072) # cycles/pixel; the last band reaches into the corners
 
 def band_response(
@@ -160,10 +167,13 @@ def band_response(
     angles=None, # Directions of sectors, radians; None: whole rings
     **kwargs # labels, group, folds, ... as in `prompt_response`
 )->Response: # `prompts` has low, high, gain and angle
-    "Feature shift and probe accuracy when one band at a time is removed, weakened or amplified (ours)"
+    """Feature shift and probe accuracy when one band at a time is removed, weakened or amplified (ours)
+
+    Bands in which images of this size have no frequency are left out; `ValueError` if none is left."""
     sectors = [None] if angles is None else list(angles)
     width = math.pi / len(sectors)
-    rows = [dict(low=lo, high=hi, gain=g, angle=a) for lo, hi in zip(edges, edges[1:]) for a in sectors for g in gains]
+    rows = [dict(low=lo, high=hi, gain=g, angle=a) for lo, hi in zip(edges, edges[1:]) for a in sectors for g in gains
+            if BandPrompt(lo, hi, angle=a, width=width).band(x.shape[-2:]).any()]
     names = [' '.join([f"{r['low']:.3g}-{r['high']:.3g}", f"x{r['gain']:g}"] +
                       ([] if r['angle'] is None else [f"at {math.degrees(r['angle']):.0f} deg"])) for r in rows]
     prompts = {n: BandPrompt(**r, width=width) for n, r in zip(names, rows)}
@@ -171,7 +181,7 @@ def band_response(
     out.prompts = pd.concat([out.prompts, pd.DataFrame(rows)], axis=1)
     return out
 
-# %% ../nbs/07_bands.ipynb #af91f21e
+# %% ../nbs/07_bands.ipynb #5c12e320
 @patch
 def plot(self:Response,
     measures=None, # Measures of `frame`, one panel each; None: 'cosine', and with labels 'balanced accuracy'
@@ -199,4 +209,4 @@ def plot(self:Response,
         if m == 'balanced accuracy': ax.axhline(np.nanmean(self.recalls(self.draws(0))[0, 0]), c='.4', ls=':', lw=1)
     np.atleast_1d(axs)[0].legend(title='gain', frameon=False)
     np.atleast_1d(axs)[0].set_title(self.name)
-    return axs
+    return np.atleast_1d(axs)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['HALF_OCTAVES', 'PromptReading', 'read_prompt', 'rank_correlation', 'student_features', 'FrequencyRecorder']
 
-# %% ../nbs/40_frequency.ipynb #ed6cac17
+# %% ../nbs/40_frequency.ipynb #7c9fdacd
 import math
 from dataclasses import dataclass
 import matplotlib.pyplot as plt
@@ -16,12 +16,13 @@ import torch
 from fastcore.basics import patch
 from fastai.callback.core import Callback
 from fastai.learner import Recorder
+from fastai.torch_core import get_model
 from scipy.stats import rankdata
 from torch import Tensor, nn
 from .backbone import pool_features
 from .bands import band_response
 from .class_spectra import ClassSpectra
-from .intervals import group_weights, mean_interval
+from .intervals import group_codes, group_weights, mean_interval
 from .pixels import PixelSpace
 from .prompt import SpectralPrompt
 from .sensitivity import SensitivityMap, radial_mean, unique_frequencies
@@ -72,13 +73,14 @@ def read_prompt(
         raise ValueError(f"This {type(prompt).__name__} removes a band: its log gain is infinite.")
     return PromptReading(g.numpy(), x.shape[-1], type(prompt).__name__)
 
-# %% ../nbs/40_frequency.ipynb #3f60a6fa
+# %% ../nbs/40_frequency.ipynb #47901226
 def _ranks(m, size):
-    "(B,K) centred ranks of maps (B,H,W//2+1), every pair of mirrored frequencies once, without DC, unit norm"
+    "(B,K) centred ranks of maps (B,H,W//2+1), mirrored frequencies once, without DC, unit norm; NaN: constant"
     i, j = unique_frequencies(size)[1:].T.numpy()
     r = rankdata(m[:, i, j], axis=1)
     r = r - r.mean(1, keepdims=True)
-    return r / np.maximum(np.linalg.norm(r, axis=1, keepdims=True), 1e-12)
+    norm = np.linalg.norm(r, axis=1, keepdims=True)
+    return r / np.where(norm > 0, norm, np.nan)
 
 def rank_correlation(
     a:np.ndarray, # (N,H,W//2+1) maps, one per image or latent
@@ -93,6 +95,8 @@ def rank_correlation(
     if a.shape[1:] != b.shape[1:]: raise ValueError(f"Maps of {a.shape[1:]} and {b.shape[1:]} have other frequencies.")
     if paired and len(a) != len(b): raise ValueError(f"{len(a)} and {len(b)} maps cannot be paired.")
     rng, size = np.random.default_rng(seed), (a.shape[1], width)
+    single = lambda m, g: len(m) < 2 if g is None else group_codes(g).max() < 1
+    if single(a, groups[0]) and single(b, groups[1]): n_boot = 0 # nothing to resample
     def means(m, g):
         draws = np.random.default_rng(seed) if paired else rng
         g = np.arange(len(m)) if g is None else g
@@ -102,7 +106,7 @@ def rank_correlation(
     lower, upper = np.quantile(rho[1:], [.025, .975]) if n_boot else (np.nan, np.nan)
     return dict(rho=float(rho[0]), lower=float(lower), upper=float(upper))
 
-# %% ../nbs/40_frequency.ipynb #63ed90d5
+# %% ../nbs/40_frequency.ipynb #db7e5731
 @patch
 def relation(self:PromptReading,
     other:SensitivityMap, # Map at the same image size
@@ -117,31 +121,34 @@ def class_relation(self:PromptReading,
     spectra:ClassSpectra, # At the same (square) image size
     **kwargs # n_boot, seed
 )->pd.DataFrame: # One row per class: class, rho, lower, upper
-    "Rank correlation of the mean log gain with what a class has more of (log amplitude) than the mean class"
+    """Rank correlation of the mean log gain with what a class has more of (log amplitude) than the mean class
+
+    Intervals are over latents; which images a class is known by is not in them."""
     s = spectra.amplitude.shape[-1]
     half = np.fft.ifftshift(spectra.amplitude, axes=(-2, -1))[..., :s//2 + 1]
     more = half - half.mean(0)
     return pd.DataFrame([dict(rank_correlation(self.log_gain, m[None], self.width, **kwargs), **{'class': c})
                          for c, m in zip(spectra.classes, more)])[['class', 'rho', 'lower', 'upper']]
 
-# %% ../nbs/40_frequency.ipynb #7c5030af
+# %% ../nbs/40_frequency.ipynb #30dbf60b
 @patch
 def plot(self:PromptReading,
     axs=None # Three axes to draw into; None: a new figure
 )->np.ndarray: # The axes
-    "Mean log gain, its spread over latents, and the radial profile (band: middle 95 % of what latents do)"
+    "Mean log gain, its spread over latents, and the radial profile (band: middle 95 % of the latents)"
     if axs is None: axs = plt.subplots(1, 3, figsize=(10, 2.9), layout='constrained')[1]
     whole = lambda o: full_plane(torch.from_numpy(np.ascontiguousarray(o)), self.width).numpy()
     mean, sd = whole(self.mean()), whole(self.spread())
     top = max(abs(mean).max(), 1e-9)
-    styles = dict(cmap='RdBu_r', vmin=-top, vmax=top), dict(cmap='cividis', vmin=0)
+    styles = dict(cmap='vlag', vmin=-top, vmax=top), dict(cmap='cividis', vmin=0)
     for ax, o, t, c in zip(axs, (mean, sd), ('mean log gain', 'standard deviation over latents'), styles):
         ax.figure.colorbar(ax.imshow(o, extent=spectrum_axes(ax, self.size), **c), ax=ax)
         ax.set_title(t)
     r = self.radial()
     axs[2].axhline(0, c='.4', lw=.8)
     axs[2].plot(r.freq, r['mean'], c='#00496b')
-    axs[2].fill_between(r.freq, r['mean'] - 1.96 * r.sd, r['mean'] + 1.96 * r.sd, color='#00496b', alpha=.2, lw=0)
+    ends = np.quantile(radial_mean(self.log_gain, self.width)[1], [.025, .975], axis=0)
+    axs[2].fill_between(r.freq, *ends, color='#00496b', alpha=.2, lw=0)
     n = min(self.size)
     axs[2].set(xlabel='radial frequency [cycles/pixel]', ylabel='log gain', xlim=(0, .5**.5))
     axs[2].secondary_xaxis('top', functions=(lambda f: f*n, lambda k: k/n)).set_xlabel('cycles per shorter side')
@@ -158,7 +165,7 @@ def student_features(
     if isinstance(model, nn.Sequential) and len(model) == 2: return lambda x: pool_features(model[0](x))
     raise TypeError(f"A {type(model).__name__} does not say where its features are: give `features`.")
 
-# %% ../nbs/40_frequency.ipynb #ac5304fe
+# %% ../nbs/40_frequency.ipynb #8ee06f2a
 HALF_OCTAVES = (0., *(2**(k/2) for k in range(-10, -2)), .7072) # cycles/pixel
 
 class FrequencyRecorder(Callback):
@@ -173,15 +180,26 @@ class FrequencyRecorder(Callback):
         gain:float=0., # Factor on the amplitudes of a band
         features=None # Function from a model to its feature function; None: `student_features`
     ):
-        self.asked, self.images, self.n_images, self.every, self.edges, self.gain = teacher, x, n, every, edges, gain
-        self.features_of, self.answers, self.reference = features or student_features, {}, None
-        self.seen, self.trained = 0, False
+        self.asked, self.n_images, self.every, self.edges, self.gain = teacher, n, every, edges, gain
+        self.features_of, self.given = features or student_features, x
+        self._forget()
+
+    def _forget(self):
+        "Nothing recorded yet"
+        self.images, self.answers, self.reference, self.seen, self.trained = self.given, {}, None, 0, False
+        self.watched = None
 
     def before_fit(self):
-        if self.images is None: self.images = self._first_images()
+        if self.watched not in (None, id(self.learn)): self._forget() # another Learner is another story
+        self.watched, device = id(self.learn), next(self.learn.model.parameters()).device
+        self.images = (self._first_images() if self.images is None else self.images).to(device)
         teacher = getattr(self.learn, 'teacher', None) if self.asked is None else self.asked
-        if self.reference is None and teacher is not None: self.reference = self._ask(teacher)
+        if self.reference is None and teacher is not None:
+            self.reference = self._ask(teacher.to(device) if isinstance(teacher, nn.Module) else teacher)
         if not self.answers: self._record()
+
+    def __getstate__(self): # an exported Learner must carry neither images nor the teacher
+        return {**super().__getstate__(), 'images': None, 'given': None, 'asked': None}
 
     def after_train(self): self.trained = True
 
@@ -205,14 +223,15 @@ class FrequencyRecorder(Callback):
 
     def _record(self):
         "Ask the student, in eval mode, and put it back as it was"
-        space, model = PixelSpace.from_dls(self.dls).to(self.images.device), self.learn.model
+        space, model = PixelSpace.from_dls(self.dls).to(self.images.device), get_model(self.learn.model)
         modes = {m: m.training for m in model.modules()}
-        f = self.features_of(model.eval())
-        try: self.answers[self.seen] = self._ask(lambda x: f(space.normalize(x)))
+        try:
+            f = self.features_of(model.eval())
+            self.answers[self.seen] = self._ask(lambda x: f(space.normalize(x)))
         finally:
             for m, mode in modes.items(): m.training = mode
 
-# %% ../nbs/40_frequency.ipynb #26fe4788
+# %% ../nbs/40_frequency.ipynb #1fd99cb1
 @patch
 def frame(self:FrequencyRecorder,
     n_boot:int=200, # Resamples of the images; 0 for no intervals
@@ -236,7 +255,8 @@ def drift(self:FrequencyRecorder,
     t, rows = profile(self.reference), []
     for e, a in self.answers.items():
         d = abs(profile(a) - t).sum(1) / 2
-        rows.append(dict(epoch=e, distance=d[0], lower=np.quantile(d[1:], .025), upper=np.quantile(d[1:], .975)))
+        lower, upper = np.quantile(d[1:], [.025, .975]) if n_boot else (np.nan, np.nan)
+        rows.append(dict(epoch=e, distance=d[0], lower=lower, upper=upper))
     return pd.DataFrame(rows)
 
 # %% ../nbs/40_frequency.ipynb #8790c22f

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['unique_frequencies', 'SensitivityMap', 'sensitivity_map', 'radial_mean']
 
-# %% ../nbs/13_sensitivity.ipynb #2eb3129a
+# %% ../nbs/13_sensitivity.ipynb #0d24ffa0
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +21,7 @@ from scipy.interpolate import RegularGridInterpolator
 from scipy.ndimage import convolve1d, maximum_filter
 from torch import Tensor, nn
 from .bands import feature_shift, model_features
-from .intervals import group_weights, mean_interval
+from .intervals import group_codes, group_weights, mean_interval
 from .spectrum import amplitude_phase, full_plane, half_weights, orientation, radial_frequency, spectrum_axes
 
 # %% ../nbs/13_sensitivity.ipynb #f0a4638b
@@ -125,7 +125,7 @@ def _measure(
         out.append(feature_shift(model_features(model, images), base[i]).cpu())
     return torch.cat(out).view(len(freq), n, 2).numpy() if out else np.zeros((0, n, 2), np.float32)
 
-# %% ../nbs/13_sensitivity.ipynb #4cadf7a3
+# %% ../nbs/13_sensitivity.ipynb #2cdb071c
 class _Plane:
     "Half plane of shifts (H,W//2+1,N,2) while it is being measured"
     def __init__(self, size, n):
@@ -153,20 +153,20 @@ class _Plane:
         "From the grid of `step` to that of `step//2`: interpolate, and measure where the map bends"
         (r, c), fine = self.lines(step), self.points(step//2)
         coarse = self.values[r[:, None] % self.h, c]
-        level = coarse[..., 1].mean(-1)
+        level, dc = coarse[..., 1].mean(-1), int(np.flatnonzero(r == 0)[0] * len(c)) # DC sets no scale
         bend = maximum_filter(np.max([abs(convolve1d(level, [.25, -.5, .25], i)) for i in (0, 1)], 0), 3)
         used = [i for i, n in enumerate((r, c)) if len(n) > 1] # a single line has nothing to interpolate across
         axes, shape = [(r, c)[i] for i in used], [level.shape[i] for i in used]
         at = lambda o: RegularGridInterpolator(axes, o.reshape(*shape, *o.shape[2:]))(fine[:, used])
-        guess, bends = at(coarse), at(bend) >= tol * level.max()
+        guess, bends = at(coarse), at(bend) >= tol * np.delete(level.ravel(), dc).max(initial=0)
         for (i, j), v in zip(fine, guess):
             if not self.measured[i % self.h, j]: self.values[i % self.h, j] = v
         self.measure(fine[bends], f)
 
-# %% ../nbs/13_sensitivity.ipynb #2384e6d3
+# %% ../nbs/13_sensitivity.ipynb #eedc3c21
 @torch.no_grad()
 def sensitivity_map(
-    model:nn.Module, # Images (B,C,H,W) to vectors (B,d): a `FrozenTeacher`, or any module in eval mode
+    model, # Images (B,C,H,W) to vectors (B,d): a `FrozenTeacher`, a function, or any module in eval mode
     x:Tensor, # (N,C,H,W) images, pixels in [0,1] for a `FrozenTeacher`
     eps:float=.03, # Root mean square of the wave, > 0
     phase:str='image', # The wave's phase: 'image' as the image has it, or 'random'
@@ -182,7 +182,7 @@ def sensitivity_map(
         raise ValueError(f"A map needs floating-point images (N,C,H,W), got {x.dtype} of shape {tuple(x.shape)}.")
     if not eps > 0 or step < 1 or step & (step - 1):
         raise ValueError(f"A map needs eps > 0 and a step of 1, 2, 4, ..., got eps={eps}, step={step}.")
-    if model.training: raise ValueError(f"This {type(model).__name__} is in training mode: call eval() first.")
+    if getattr(model, 'training', False): raise ValueError(f"This {type(model).__name__} is in training mode: call eval() first.")
     x, plane = x.as_subclass(Tensor).float(), _Plane(x.shape[-2:], len(x))
     base, phases = torch.cat([model_features(model, o) for o in x.split(chunk)]), _phases(x, phase, generator)
     bar = (lambda o: progress_bar(o, leave=False)) if progress else (lambda o: o)
@@ -195,7 +195,7 @@ def sensitivity_map(
     return SensitivityMap(cosine, l2, base.norm(dim=1).cpu().numpy(), plane.measured, x.shape[-1], eps,
                           getattr(model, 'name', type(model).__name__), None if group is None else np.asarray(group))
 
-# %% ../nbs/13_sensitivity.ipynb #2f17adb6
+# %% ../nbs/13_sensitivity.ipynb #7ab15173
 def radial_mean(
     maps:np.ndarray, # (N,H,W//2+1) half-plane maps
     width:int, # W
@@ -234,7 +234,8 @@ def centroid(self:SensitivityMap,
     n_boot:int=1000, # Resamples
     seed:int=0 # Of the bootstrap
 )->dict: # value, lower, upper, cycles/pixel
-    "Spectral centroid: radius averaged over the plane, weighted by sensitivity; 95 % interval over images"
+    "Spectral centroid: radius averaged over the plane, weighted by sensitivity; 95 % interval over images (NaN: none)"
+    n_boot = n_boot if group_codes(self.groups).max() else 0
     weight = half_weights(self.width).numpy() * np.ones_like(self.mean(kind))
     weight[0, 0] = 0
     share = self.values(kind).astype(float) * weight
@@ -255,7 +256,7 @@ def frame(self:SensitivityMap)->pd.DataFrame: # One row per frequency of the hal
                 cosine=self.mean('cosine'), l2=self.mean('l2'), measured=self.measured)
     return pd.DataFrame({k: v.ravel() for k, v in cols.items()})
 
-# %% ../nbs/13_sensitivity.ipynb #f4bbc3ed
+# %% ../nbs/13_sensitivity.ipynb #3dd4dd99
 @patch
 def plot(self:SensitivityMap,
     kind:str='cosine', # 'cosine' or 'l2'
@@ -267,7 +268,7 @@ def plot(self:SensitivityMap,
     if axs is None: axs = plt.subplots(1, 2, figsize=(7, 2.9), layout='constrained')[1]
     full, r = self.full(kind), self.radial(kind)
     rest = np.delete(full.ravel(), (self.size[0]//2) * self.width + self.width//2)
-    vmax = np.percentile(rest, 99.8) if vmax is None else vmax
+    vmax = max(np.percentile(rest, 99.8), 1e-7) if vmax is None else vmax # a blind model has a map, too
     vmin = max(rest.min(), vmax / 1e4) if vmin is None else vmin
     label = {'cosine': '1 - cos', 'l2': 'relative distance'}[kind]
     im = axs[0].imshow(full, extent=spectrum_axes(axs[0], self.size), cmap='cividis', norm='log')
