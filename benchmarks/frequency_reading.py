@@ -119,7 +119,7 @@ def main():
         rho = rank_correlation(m.cosine, whole.cosine, SIZE, n_boot=0)['rho']
         a, b = (o.mean()[1:] for o in (m, whole))
         rows.append(dict(kind='check', model=k, n=len(whole.norm), measured=m.measured.mean(), rho=rho,
-                         mean_off=abs(a / b - 1).mean(), max_off=abs(a - b).max() / b.max()))
+                         mean_off=float(abs(a / b - 1).mean()), max_off=float(abs(a - b).max() / b.max())))
         print(rows[-1], flush=True)
     m, spectra = atlases['skin'].maps['MobileNet 0.25 at 96'], class_spectra(skin(test, 100), size=SIZE)
     net = open_model(teacher['MobileNet 0.25 at 96'])

@@ -123,6 +123,12 @@ def test_the_page_that_voila_serves(browser, tmp_path):
         page.on('pageerror', lambda e: errors.append(str(e)))
         page.goto(f'http://127.0.0.1:{port}/', timeout=180_000)
         check_explorer(page, 'voila', tmp_path)
+        big = tmp_path/'big.png' # more than Jupyter's connection would take
+        Image.fromarray((np.random.default_rng(0).random((2000, 2000, 3)) * 255).astype(np.uint8)).save(big, compress_level=0)
+        assert big.stat().st_size > 11e6
+        with page.expect_file_chooser() as chooser: page.get_by_role('button', name='own image').click()
+        chooser.value.set_files(str(big))
+        page.get_by_role('alert').filter(has_text='more than 7').wait_for(timeout=60_000)
         assert not errors, errors
         assert [p.name for p in cwd.iterdir()] == ['server.log'] # nothing was written
     finally: server.terminate(); server.wait(30)
