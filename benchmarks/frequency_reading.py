@@ -117,11 +117,11 @@ def main():
         whole = sensitivity_map(open_model(spec), x_skin[::5], progress=False)
         m = sensitivity_map(open_model(spec), x_skin[::5], **maps)
         rho = rank_correlation(m.cosine, whole.cosine, SIZE, n_boot=0)['rho']
-        a, b = (o.mean()[1:] for o in (m, whole))
+        a, b = (o.mean().ravel()[1:] for o in (m, whole))
         rows.append(dict(kind='check', model=k, n=len(whole.norm), measured=m.measured.mean(), rho=rho,
                          mean_off=float(abs(a / b - 1).mean()), max_off=float(abs(a - b).max() / b.max())))
         print(rows[-1], flush=True)
-    m, spectra = atlases['skin'].maps['MobileNet 0.25 at 96'], class_spectra(skin(test, 100), size=SIZE)
+    m, spectra = atlases['skin'].maps['MobileNet 0.25 at 96'], class_spectra(skin(test, 100), size=SIZE, part='test')
     net = open_model(teacher['MobileNet 0.25 at 96'])
     power, prompts, gains = to_spectrum(x_skin).abs().square().mean((0, 1)).numpy(), {}, {}
     for seed in seeds:
