@@ -145,7 +145,7 @@ def agreement(self:Atlas,
     rows = [dict(a=a, b=b, **rho(self.maps[a], self.maps[b])) for a, b in pairs]
     return pd.DataFrame(rows, columns=['a', 'b', 'rho', 'lower', 'upper'])
 
-# %% ../nbs/41_atlas.ipynb #982ae497
+# %% ../nbs/41_atlas.ipynb #9fada0df
 @patch
 def plot(self:Atlas,
     kind:str='cosine', # 'cosine' or 'l2'
@@ -168,7 +168,7 @@ def plot(self:Atlas,
         r = profiles[k]
         low.semilogy(r.freq, r['mean'], c='#00496b', zorder=3)
         low.fill_between(r.freq, r.lower, r.upper, color='#00496b', alpha=.25, lw=0, zorder=2)
-        low.set(xlabel='radial frequency\n[cycles/pixel]', xlim=(0, .5**.5), ylim=(lo, hi * 1.3))
+        low.set(xlabel=f'cycles/pixel\n(1/{min(m.size)}: one per image)', xlim=(0, .5**.5), ylim=(lo, hi * 1.3))
         if i % cols: top.set_ylabel('')
         else: low.set_ylabel(label)
     for ax in axs.ravel():

@@ -6,8 +6,9 @@
 __all__ = ['PAGE', 'ViewState', 'View', 'Scene', 'draw_view', 'read_upload', 'Explorer', 'load_folder', 'explorer_page',
            'voila_argv', 'foprokd_explore', 'page_from_environment']
 
-# %% ../nbs/42_widgets.ipynb #8c020102
+# %% ../nbs/42_widgets.ipynb #27a999db
 import base64, io, json, math, os
+from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from html import escape
@@ -54,9 +55,9 @@ class View:
     shift:float # 1 - cos between the features before and after
     nearest:tuple # Before and after: [(name, cos), ...], nearest first
 
-# %% ../nbs/42_widgets.ipynb #2db20355
+# %% ../nbs/42_widgets.ipynb #8a2dbbb1
 class Scene:
-    "Images, a frozen teacher and a prompt to look at"
+    "Images, a frozen teacher and a prompt to look at, on the CPU but for the teacher; `ValueError` for what cannot be"
     def __init__(self,
         x:Tensor, # (N,3,H,W) pixels in [0,1]
         teacher=None, # `FrozenTeacher`, or what it takes; None: the embedded one, images as they come
@@ -66,7 +67,10 @@ class Scene:
     ):
         if x.ndim != 4 or x.shape[1] != 3 or len(x) < 2:
             raise ValueError(f"An explorer needs at least two RGB images (N,3,H,W), got shape {tuple(x.shape)}.")
-        self.x, self.prompt = x.as_subclass(Tensor).float(), prompt
+        if not x.is_floating_point(): raise ValueError(f"An explorer needs pixels in [0,1], got {x.dtype}.")
+        if any(o is not None and len(o) != len(x) for o in (labels, names)):
+            raise ValueError(f"There are {len(x)} images, but labels or names of another number.")
+        self.x, self.prompt = x.as_subclass(Tensor).float().cpu(), None if prompt is None else deepcopy(prompt).cpu()
         ready = isinstance(teacher, FrozenTeacher)
         self.teacher = teacher if ready else FrozenTeacher(teacher or 'embedded', size='image')
         self.names = [str(o) for o in (range(len(x)) if names is None else names)]
@@ -77,13 +81,16 @@ class Scene:
     @torch.no_grad()
     def _see(self, x):
         "(B,d) normalised features"
-        return F.normalize(torch.cat([model_features(self.teacher, o) for o in x.split(64)]), dim=1)
+        device = next(self.teacher.parameters()).device
+        return F.normalize(torch.cat([model_features(self.teacher, o.to(device)) for o in x.split(64)]), dim=1).cpu()
 
     def add(self,
         x:Tensor, # (3,H,W) pixels in [0,1], of the scene's size
         name:str='upload' # Of the image
     )->int: # Its index
-        "One image more, without a class"
+        "One image more, without a class; `ValueError` for another size"
+        if x.shape != self.x.shape[1:]:
+            raise ValueError(f"This scene has images {tuple(self.x.shape[1:])}, not {tuple(x.shape)}.")
         self.x, self.names = torch.cat([self.x, x[None]]), [*self.names, name]
         self.features = torch.cat([self.features, self._see(x[None])])
         if self.labels is not None: self.labels = [*self.labels, '']
@@ -182,7 +189,7 @@ def _ticks(x, y, xs, ys):
     for p, t in ys: out += [tick(f'{x} {y + p*_SIDE:g}', 'h-4'), _text(x - 6, y + p*_SIDE + 3.5, t, 10, 'end')]
     return out
 
-# %% ../nbs/42_widgets.ipynb #f788ebc5
+# %% ../nbs/42_widgets.ipynb #8a8ada65
 def _picture_panel(x, y, title, rgb, xs, ys, labels):
     "A picture with axes"
     im = (f'<image x="{x}" y="{y}" width="{_SIDE}" height="{_SIDE}" preserveAspectRatio="none" '
@@ -211,11 +218,11 @@ def _profile_panel(x, y, v, n):
         out += [f'<path d="{line(p)}" fill="none" stroke="{c}" stroke-width="{width}"/>',
                 _text(x + _SIDE - 6, y + 14 + 13*i, name, 10, 'end', fill=c)]
     mid = x + _SIDE/2
-    return out + [_text(mid, y - 18, 'radial power; top: cycles per image', 12),
+    return out + [_text(mid, y - 18, 'radial power; top: cycles per shorter side', 12),
                   _text(mid, y + _SIDE + 29, 'cycles per pixel', 10),
                   _text(x - 30, y + _SIDE/2, 'log10 mean power', 10, turn=True)]
 
-# %% ../nbs/42_widgets.ipynb #1880133a
+# %% ../nbs/42_widgets.ipynb #3792a3cf
 def _nearest_text(x, y, v, what):
     "What the teacher finds nearest, before and after"
     out = [_text(x, y, f'feature shift (1 - cos): {v.shift:.3f}', 12, 'start')]
@@ -242,15 +249,15 @@ def draw_view(
     parts += _bar(X[2] + _SIDE + 5, Y[0], -top, top, 'vlag')
     for x, s, t in zip(X, v.spectra, ('log10 amplitude', 'the same, prompted')):
         parts += _picture_panel(x, Y[1], t, _mapped(s, lo, hi, 'cividis'), *cyc, cycles)
-    parts += _bar(X[1] + _SIDE + 5, Y[1], lo, hi, 'cividis') + _profile_panel(X[2], Y[1], v, w)
+    parts += _bar(X[1] + _SIDE + 5, Y[1], lo, hi, 'cividis') + _profile_panel(X[2], Y[1], v, min(h, w))
     parts += _nearest_text(X[3] - 20, Y[0] + 16, v, what)
     W, H = X[3] + 190, Y[1] + _SIDE + 40
     look = f'width="100%" style="max-width:{W}px;background:#fff" font-family="sans-serif" fill="#222"'
     return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {W} {H}" {look} role="img" '
             f'aria-label="image, prompted image and their spectra">{"".join(parts)}</svg>')
 
-# %% ../nbs/42_widgets.ipynb #1f426eea
-_MAX_BYTES = 20 * 2**20
+# %% ../nbs/42_widgets.ipynb #461b6ff9
+_MAX_BYTES = 7 * 2**20 # Jupyter's connection breaks at 10 MiB, which a larger file would reach before any message
 
 def read_upload(
     data:bytes, # Content of a file
@@ -263,31 +270,30 @@ def read_upload(
         raise ValueError(f"The file has {len(data)/2**20:.0f} MB, more than {max_bytes/2**20:.0f}.")
     try:
         with Image.open(io.BytesIO(data)) as im:
-            if im.width * im.height > 50e6:
-                raise ValueError(f"The image has {im.width} x {im.height} pixels, more than 50 million.")
-        rgb = open_rgb(data)
-        rgb.load()
-    except ValueError as e: raise ValueError(str(e)) from None
-    except (OSError, SyntaxError, EOFError, Image.DecompressionBombError, OverflowError, MemoryError):
+            pixels = im.width * im.height
+        if pixels <= 50e6: rgb = open_rgb(data).resize(size[::-1], Image.BILINEAR)
+    except Exception: # whatever Pillow finds wrong with a stranger's bytes
         raise ValueError("The file is no image that can be read (JPEG, PNG, TIFF, BMP and the like can).") from None
-    a = torch.from_numpy(np.array(rgb)).permute(2, 0, 1)[None] / 255
-    return F.interpolate(a, size, mode='bilinear', antialias=True)[0].clamp(0, 1)
+    if pixels > 50e6: raise ValueError(f"The image has {pixels/1e6:.0f} million pixels, more than 50.")
+    return torch.from_numpy(np.array(rgb)).permute(2, 0, 1) / 255
 
-# %% ../nbs/42_widgets.ipynb #c3d0b22f
+# %% ../nbs/42_widgets.ipynb #593630ad
 class Explorer:
     "Sliders over a `Scene`, and its live picture (ipywidgets); a still picture where widgets cannot be shown"
     def __init__(self,
         scene:Scene, # What to look at
-        upload:bool=False # Offer to upload an image
+        upload:bool=False, # Offer to upload an image
+        setup:str='' # Code that makes `scene`, for the snippet
     ):
-        self.scene, self.state = scene, ViewState()
+        self.scene, self.state, self.setup, self.n_own = scene, ViewState(), setup, len(scene.x)
         self.controls = self._sliders()
         self.picture = w.HTML(layout=w.Layout(flex='1 1 640px', min_width='420px'))
         self.snippet, self.message = w.HTML(), w.HTML()
         for c in self.controls.values(): c.observe(self._moved, 'value')
         left = [*self.controls.values()]
         if upload:
-            self.uploader = w.FileUpload(accept='image/*', multiple=False, description='own image')
+            self.uploader = w.FileUpload(accept='image/*', multiple=False, description='own image',
+                                         tooltip=f'up to {_MAX_BYTES >> 20} MB')
             self.uploader.observe(self._uploaded, 'value')
             left.append(self.uploader)
         self.box = w.HBox([w.VBox([*left, self.message, self.snippet]), self.picture], layout=w.Layout(width='100%'))
@@ -317,7 +323,7 @@ class Explorer:
         "Read all controls and draw again"
         c = {k: o.value for k, o in self.controls.items()}
         (low, high), angle = c.pop('band'), c.pop('angle')
-        high = max(high, low + .005) if high < .71 else .7072
+        low, high = min(low, .7), max(high, min(low, .7) + .005) if high < .71 else .7072
         self.state = replace(self.state, **c, low=low, high=high, angle=None if angle < 0 else angle)
         self.refresh()
 
@@ -330,28 +336,32 @@ class Explorer:
         "The current picture"
         return draw_view(self.scene.view(self.state), 'images' if self.scene.labels is None else 'classes')
 
-# %% ../nbs/42_widgets.ipynb #38f1354d
+# %% ../nbs/42_widgets.ipynb #0fbc5f69
 @patch
 def code(self:Explorer,
     scene:str='scene' # Name of the `Scene` in the code
 )->str: # Python
-    "Code that reproduces the current view"
+    "Code that reproduces the current view, with what makes the scene if that is known"
     changed = {k: v for k, v in asdict(self.state).items() if v != getattr(ViewState(), k)}
-    return f"view = {scene}.view({', '.join(f'{k}={v!r}' for k, v in changed.items())})"
+    lines = [self.setup] if self.setup else []
+    if self.state.image >= self.n_own: lines.append(f'# image {self.state.image} was uploaded: {scene}.add(...) it first')
+    return '\n'.join([*lines, f"view = {scene}.view({', '.join(f'{k}={v!r}' for k, v in changed.items())})"])
 
 @patch
 def _uploaded(self:Explorer, change):
     "Take an uploaded image, or say why not"
     if not change['new']: return
-    new = change['new'][0]
+    new, self.uploader.value = change['new'][0], () # so that the same file can be sent again
     try: x = read_upload(new['content'], self.scene.x.shape[-2:])
     except ValueError as e:
         self.message.value = f'<span style="color:#a00" role="alert">{escape(str(e))}</span>'
         return
     i = self.scene.add(x, str(new.get('name', 'upload'))[:60])
-    self.message.value = f'<span>added as image {i}</span>'
-    self.controls['image'].options = self._options()
-    self.controls['image'].value = i
+    self.message.value, choice = f'<span>added as image {i}</span>', self.controls['image']
+    choice.unobserve(self._moved, 'value') # new options jump to the first image, which nobody asked to see
+    choice.options, choice.value = self._options(), i
+    choice.observe(self._moved, 'value')
+    self._moved(None)
 
 @patch
 def _repr_mimebundle_(self:Explorer, **kwargs):
@@ -360,7 +370,7 @@ def _repr_mimebundle_(self:Explorer, **kwargs):
     data = bundle[0] if isinstance(bundle, tuple) else bundle
     return {**data, 'image/svg+xml': self.svg(), 'text/plain': self.code()}
 
-# %% ../nbs/42_widgets.ipynb #44bdd84b
+# %% ../nbs/42_widgets.ipynb #50b40fe5
 def load_folder(
     path:str|Path, # Folder of images; the subfolders of an image name its class
     size:int=96, # Side the images are squeezed to, pixels
@@ -368,11 +378,12 @@ def load_folder(
 )->tuple: # (N,3,size,size) pixels, (N,) classes or None, (N,) names
     "Images of a folder for a `Scene`; `ValueError` for fewer than two that can be read"
     path = Path(path).expanduser()
-    files = sorted(p for p in path.rglob('*') if p.suffix.lower() in ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff'))
+    kinds = '.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff'
+    files = sorted(p for p in path.rglob('*') if p.suffix.lower() in kinds and p.is_file())
     x, labels, names = [], [], []
     for p in files[::max(1, -(-len(files) // n))]:
-        try: x.append(read_upload(p.read_bytes(), (size, size)))
-        except ValueError: continue
+        try: x.append(read_upload(p.read_bytes(), (size, size), max_bytes=2**30))
+        except (ValueError, OSError): continue
         labels.append('' if p.parent == path else p.parent.name); names.append(p.name)
     if len(x) < 2: raise ValueError(f"{str(path)!r} holds {len(x)} images that can be read: at least two are needed.")
     return torch.stack(x), labels if all(labels) else None, names
@@ -391,9 +402,16 @@ def explorer_page(
     with torch.random.fork_rng():
         torch.manual_seed(0)
         p = FourierPromptGenerator.from_file(prompt) if prompt else FourierPromptGenerator(init_std=.5)
-    return Explorer(Scene(x, FrozenTeacher(teacher, ckpt=ckpt, size='image'), p.eval(), labels, names), upload=True)
+    given = dict(images=images, teacher=teacher, ckpt=ckpt, prompt=prompt, size=size)
+    default = dict(images=None, teacher='embedded', ckpt=None, prompt=None, size=96)
+    told = ', '.join(f'{k}={str(v) if isinstance(v, Path) else v!r}' for k, v in given.items() if v != default[k])
+    setup = f'from foprokd.widgets import explorer_page\nscene = explorer_page({told}).scene'
+    scene = Scene(x, FrozenTeacher(teacher, ckpt=ckpt, size='image'), p.eval(), labels, names)
+    ex = Explorer(scene, upload=True, setup=setup)
+    if not prompt: ex.message.value = 'The prompt is an untrained generator, until one is given.'
+    return ex
 
-# %% ../nbs/42_widgets.ipynb #97659196
+# %% ../nbs/42_widgets.ipynb #685254cf
 def voila_argv(
     notebook:Path, # Page to serve
     port:int, # Port
@@ -412,17 +430,24 @@ def foprokd_explore(
     prompt:str|None=None, # Trained prompt, as `FourierPromptGenerator.save` writes it
     size:int=96, # Side of the images, pixels
     port:int=8866, # Port of the page
-    ip:str='127.0.0.1', # Address to listen on; the default can be reached from this machine only
+    ip:str='127.0.0.1', # Address to listen on; the default can be reached from this machine only, others need no password
     browser:bool=False # Open a browser
 ):
-    "Serve the explorer as a page of its own, with Voila (extra `app`); `ValueError` for what it cannot show"
+    """Serve the explorer as a page of its own, with Voila (extra `app`)
+
+    `ValueError` for what it cannot show, `RuntimeError` without Voila. Voila's page asks a public host for MathJax,
+    and works without."""
     whole = lambda p: p and str(Path(p).expanduser().resolve()) # the page runs in another folder
+    teacher = whole(teacher) if Path(teacher).expanduser().is_file() else teacher
     settings = dict(images=whole(images), teacher=teacher, ckpt=whole(ckpt), prompt=whole(prompt), size=size)
-    try: from voila.app import Voila
+    try:
+        from traitlets.config import Config
+        from voila.app import Voila
     except ImportError: raise RuntimeError("The page needs Voila: pip install 'foprokd[app]'.") from None
     explorer_page(**settings) # says what is wrong here, not in the browser
     os.environ['FOPROKD_EXPLORE'] = json.dumps(settings)
-    Voila.launch_instance(argv=voila_argv(PAGE, port, ip, browser))
+    large = dict(Voila=dict(tornado_settings=dict(websocket_max_message_size=2**28))) # too large a file gets its message
+    Voila.launch_instance(argv=voila_argv(PAGE, port, ip, browser), config=Config(large))
 
 PAGE = Path(__file__).parent/'app'/'explorer.ipynb' if '__file__' in globals() else Path('explorer.ipynb')
 
