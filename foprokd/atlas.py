@@ -22,7 +22,7 @@ from .sensitivity import SensitivityMap, sensitivity_map
 from .spectrum import spectrum_axes
 from .teacher import EMBEDDED_TEACHER, FrozenTeacher
 
-# %% ../nbs/41_atlas.ipynb #142d746d
+# %% ../nbs/41_atlas.ipynb #eab67fcb
 def open_model(
     spec, # timm name, 'embedded', path, module, `FrozenTeacher`, or a dict of `FrozenTeacher`'s arguments and `seed`
     size='image' # Side the images are resized to, where the spec does not say; 'image': as they come
@@ -50,7 +50,7 @@ def model_key(
             h.update(f'{k} {v.dtype} {tuple(v.shape)} '.encode() + raw)
         return h.hexdigest()[:16] + (f':{spec.size}:{spec.dtype}' if isinstance(spec, FrozenTeacher) else '')
     kwargs = dict(spec) if isinstance(spec, dict) else dict(model=spec)
-    kwargs = {k: EMBEDDED_TEACHER if k == 'model' and isinstance(v, str) and v == 'embedded' else v for k, v in kwargs.items()}
+    if str(kwargs.get('model')) == 'embedded': kwargs['model'] = EMBEDDED_TEACHER
     is_file = lambda k, v: k in ('model', 'ckpt') and isinstance(v, (str, Path)) and v and Path(v).is_file()
     key = lambda k, v: model_key(v) if isinstance(v, nn.Module) else _file_key(v) if is_file(k, v) else str(v)
     return json.dumps({k: key(k, v) for k, v in kwargs.items()}, sort_keys=True)

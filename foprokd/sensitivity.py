@@ -163,7 +163,7 @@ class _Plane:
             if not self.measured[i % self.h, j]: self.values[i % self.h, j] = v
         self.measure(fine[bends], f)
 
-# %% ../nbs/13_sensitivity.ipynb #eedc3c21
+# %% ../nbs/13_sensitivity.ipynb #f57ee042
 @torch.no_grad()
 def sensitivity_map(
     model, # Images (B,C,H,W) to vectors (B,d): a `FrozenTeacher`, a function, or any module in eval mode
@@ -182,7 +182,8 @@ def sensitivity_map(
         raise ValueError(f"A map needs floating-point images (N,C,H,W), got {x.dtype} of shape {tuple(x.shape)}.")
     if not eps > 0 or step < 1 or step & (step - 1):
         raise ValueError(f"A map needs eps > 0 and a step of 1, 2, 4, ..., got eps={eps}, step={step}.")
-    if getattr(model, 'training', False): raise ValueError(f"This {type(model).__name__} is in training mode: call eval() first.")
+    if getattr(model, 'training', False):
+        raise ValueError(f"This {type(model).__name__} is in training mode: call eval() first.")
     x, plane = x.as_subclass(Tensor).float(), _Plane(x.shape[-2:], len(x))
     base, phases = torch.cat([model_features(model, o) for o in x.split(chunk)]), _phases(x, phase, generator)
     bar = (lambda o: progress_bar(o, leave=False)) if progress else (lambda o: o)

@@ -336,7 +336,7 @@ class Explorer:
         "The current picture"
         return draw_view(self.scene.view(self.state), 'images' if self.scene.labels is None else 'classes')
 
-# %% ../nbs/42_widgets.ipynb #0fbc5f69
+# %% ../nbs/42_widgets.ipynb #62bc7eea
 @patch
 def code(self:Explorer,
     scene:str='scene' # Name of the `Scene` in the code
@@ -344,7 +344,8 @@ def code(self:Explorer,
     "Code that reproduces the current view, with what makes the scene if that is known"
     changed = {k: v for k, v in asdict(self.state).items() if v != getattr(ViewState(), k)}
     lines = [self.setup] if self.setup else []
-    if self.state.image >= self.n_own: lines.append(f'# image {self.state.image} was uploaded: {scene}.add(...) it first')
+    i = self.state.image
+    if i >= self.n_own: lines.append(f'# image {i} was uploaded: {scene}.add(...) it first')
     return '\n'.join([*lines, f"view = {scene}.view({', '.join(f'{k}={v!r}' for k, v in changed.items())})"])
 
 @patch
@@ -411,7 +412,7 @@ def explorer_page(
     if not prompt: ex.message.value = 'The prompt is an untrained generator, until one is given.'
     return ex
 
-# %% ../nbs/42_widgets.ipynb #685254cf
+# %% ../nbs/42_widgets.ipynb #97793bab
 def voila_argv(
     notebook:Path, # Page to serve
     port:int, # Port
@@ -430,7 +431,7 @@ def foprokd_explore(
     prompt:str|None=None, # Trained prompt, as `FourierPromptGenerator.save` writes it
     size:int=96, # Side of the images, pixels
     port:int=8866, # Port of the page
-    ip:str='127.0.0.1', # Address to listen on; the default can be reached from this machine only, others need no password
+    ip:str='127.0.0.1', # Address to listen on, without a password; the default can be reached from this machine only
     browser:bool=False # Open a browser
 ):
     """Serve the explorer as a page of its own, with Voila (extra `app`)
@@ -446,7 +447,8 @@ def foprokd_explore(
     except ImportError: raise RuntimeError("The page needs Voila: pip install 'foprokd[app]'.") from None
     explorer_page(**settings) # says what is wrong here, not in the browser
     os.environ['FOPROKD_EXPLORE'] = json.dumps(settings)
-    large = dict(Voila=dict(tornado_settings=dict(websocket_max_message_size=2**28))) # too large a file gets its message
+    # Too large a file must get its message
+    large = dict(Voila=dict(tornado_settings=dict(websocket_max_message_size=2**28)))
     Voila.launch_instance(argv=voila_argv(PAGE, port, ip, browser), config=Config(large))
 
 PAGE = Path(__file__).parent/'app'/'explorer.ipynb' if '__file__' in globals() else Path('explorer.ipynb')
