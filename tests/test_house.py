@@ -67,10 +67,21 @@ for i, im in enumerate(synth_images([i % 3 for i in range(60)], size=32, seed=0)
 
 
 def test_readme_code_runs(root, tmp_path):
-    [code] = re.findall(r'```python\n(.*?)```', (root/'README.md').read_text(), re.S)
+    code, _ = re.findall(r'```python\n(.*?)```', (root/'README.md').read_text(), re.S)
     for old, new in README_CHANGES:
         assert re.search(old, code), f'{old} is no longer in the README: mend this test'
         code = re.sub(old, new, code)
     res = python(PICTURES + code, tmp_path)
     assert res.returncode == 0, res.stderr[-3000:]
     assert res.stdout.strip().splitlines()[-1].startswith("('"), res.stdout[-500:]
+
+
+def test_readme_atlas_runs(root, tmp_path):
+    _, code = re.findall(r'```python\n(.*?)```', (root/'README.md').read_text(), re.S)
+    changes = [('rand\\(16, 3, 64, 64\\)', 'rand(4, 3, 24, 24)'), ("'resnet18'", "dict(model='resnet18', pretrained=False)"),
+               ("'runs/atlas'", "'runs/atlas', step=8")] # small, without a download
+    for old, new in changes:
+        assert re.search(old, code), f'{old} is no longer in the README: mend this test'
+        code = re.sub(old, new, code)
+    res = python(code + '\nprint(len(set(atlas.frame().model)))', tmp_path)
+    assert res.returncode == 0 and res.stdout.strip().endswith('2'), res.stderr[-3000:]
