@@ -1,0 +1,228 @@
+"""What one training step costs, beside the student and the teacher that it cannot do without.
+
+All variants live in one process and take turns, one step each, on the same batch; medians over `--steps` are printed, and
+ratios to `student + teacher` of the same run. Data loading is not part of it.
+
+    student      forward, losses of both heads, backward and Adam of the `Student` alone, in a fastai Learner
+    teacher      one bare forward pass without gradients
+    prompt       the Fourier prompt generator alone, without gradients
+    ekd          our step with the identity prompt
+    fopro        our step with a Fourier prompt
+    akd          our adversarial step: the prompt moves, then the student
+    explore      one step of exploration (two prompted views, gradients through the teacher to the prompt)
+    plain        a plain PyTorch loop as the authors' public code has it: the teacher runs with gradients switched on
+    timm         timm's FeatureDistillationTask (teacher under no_grad, one linear projection, no auxiliary head)
+    fasterai     fasterai's KnowledgeDistillationCallback with its Attention loss, where fasterai is installed
+
+`--memory` runs each variant in a process of its own and prints by how much its peak resident memory (on a GPU, the peak
+that torch allocated) exceeds that of the student alone; weights of the teacher are named beside it.
+
+    python benchmarks/step_speed.py --student resnet18 --teacher resnet50 --size 224 --batch 16 --steps 9
+    python benchmarks/step_speed.py --student test_resnet --teacher mobilenetv1_025 --size 64 --batch 64 --steps 60
+"""
+import argparse
+import importlib.util
+import resource
+import statistics
+import subprocess
+import sys
+import time
+
+import torch
+import torch.nn.functional as F
+from fastai.callback.core import Callback
+from fastai.callback.progress import ProgressCallback
+from fastai.learner import Learner
+from fastai.losses import CrossEntropyLossFlat
+
+from foprokd.adversarial import AdversarialCallback
+from foprokd.distill import DistillCallback
+from foprokd.explore import explore_learner
+from foprokd.losses import BalancedSoftmaxLoss
+from foprokd.pixels import PixelSpace
+from foprokd.prompt import FourierPromptGenerator
+from foprokd.settings import parse_kwargs
+from foprokd.student import Student
+from foprokd.synth import demo_dls
+from foprokd.teacher import FrozenTeacher
+
+VARIANTS = 'student', 'teacher', 'prompt', 'ekd', 'fopro', 'akd', 'explore', 'plain', 'timm', 'fasterai'
+
+
+class BothHeads(Callback):
+    "The classification losses of a student's two heads, without a teacher"
+    run_valid = False
+
+    def before_batch(self): self.learn.xb = (*self.xb, True)
+
+    def after_pred(self): self.learn.pred, self.projected, self.aux = self.pred
+
+    def after_loss(self):
+        self.learn.loss_grad = self.loss_grad + self.loss_func(self.aux, *self.yb)
+        self.learn.loss = self.loss_grad.clone()
+
+
+def stepper(learn, batch):
+    "A function that makes a Learner take one training step after the other on one batch"
+    learn.remove_cb(ProgressCallback)
+    learn.create_opt()
+    learn.opt.set_hypers(lr=1e-4)
+    learn.n_epoch, learn.epoch, learn.n_iter, learn.dl = 1, 0, 10**6, learn.dls.train
+    learn.model.to(batch[0].device)
+    for event in ('before_fit', 'before_epoch', 'before_train'): learn(event)
+    return lambda: learn.one_batch(0, batch)
+
+
+class Bench:
+    "Makes the step of each variant"
+    def __init__(self, args):
+        torch.manual_seed(0)
+        self.args, self.device = args, torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+        self.dls = demo_dls(size=64, bs=8, n_max=16, ratio=1, n_valid=4).to(self.device)
+        x = torch.randn(args.batch, 3, args.size, args.size, device=self.device)
+        self.batch = x.contiguous(memory_format=torch.channels_last), torch.arange(args.batch, device=self.device) % 8
+        self.teacher = FrozenTeacher(args.teacher, size='image', **parse_kwargs(args.teacher_kwargs)).to(self.device)
+        self.px = PixelSpace.from_dls(self.dls).to(self.device)(self.batch[0])
+        self.loss = BalancedSoftmaxLoss(torch.full((8,), 10.)).to(self.device)
+
+    def student(self):
+        "A fresh student, channels last"
+        s = Student(self.args.student, 8, self.teacher.num_features)
+        return s.to(self.device, memory_format=torch.channels_last)
+
+    def learner(self, *cbs): return Learner(self.dls, self.student(), loss_func=self.loss, cbs=cbs)
+
+    def step(self, name):
+        "A function that takes one step of a variant; None where it cannot be had"
+        return getattr(self, f'make_{name}')()
+
+    def make_student(self): return stepper(self.learner(BothHeads()), self.batch)
+
+    def make_teacher(self):
+        @torch.no_grad()
+        def step(): self.teacher(self.px)
+        return step
+
+    def make_prompt(self):
+        prompt = FourierPromptGenerator().to(self.device)
+
+        @torch.no_grad()
+        def step(): prompt(self.px)
+        return step
+
+    def make_ekd(self): return stepper(self.learner(DistillCallback(self.teacher)), self.batch)
+
+    def make_fopro(self): return stepper(self.learner(DistillCallback(self.teacher, FourierPromptGenerator())), self.batch)
+
+    def make_akd(self): return stepper(self.learner(AdversarialCallback(self.teacher, FourierPromptGenerator())), self.batch)
+
+    def make_explore(self): return stepper(explore_learner(self.dls, self.teacher, counts=[10] * 8), self.batch)
+
+    def make_plain(self):
+        s, (x, y) = self.student().train(), self.batch
+        opt, net = torch.optim.Adam(s.parameters(), lr=1e-4), self.teacher.model
+        parameters = list(net.parameters())
+
+        def step():
+            for p in parameters: p.requires_grad_(True) # public code freezes nothing and has no no_grad
+            logits, projected, aux = s(x, True)
+            target = net(self.teacher.prepare(self.px))
+            feat = 2 - 2 * F.cosine_similarity(projected, target.flatten(1), dim=1).mean()
+            loss = self.loss(logits, y) + self.loss(aux, y) + 3 * feat
+            opt.zero_grad()
+            loss.backward()
+            opt.step()
+            for p in parameters: p.requires_grad_(False); p.grad = None # the other variants share this teacher
+        return step
+
+    def make_timm(self):
+        from timm.task import FeatureDistillationTask
+        net = self.student().deploy()
+        for m, o in ((net, PixelSpace.from_dls(self.dls)), (self.teacher.model, self.teacher)):
+            mean, std = (tuple(b.flatten().tolist()) for b in (o.mean, o.std))
+            m.pretrained_cfg = {**(getattr(m, 'pretrained_cfg', None) or {}), 'mean': mean, 'std': std}
+        task = FeatureDistillationTask(net, self.teacher.model, teacher_feature_dim=self.teacher.num_features,
+                                       criterion=self.loss, distill_loss_weight=3., task_loss_weight=1.,
+                                       device=self.device, verbose=False).to(self.device).train()
+        opt, (x, y) = torch.optim.Adam(task.get_trainable_module().parameters(), lr=1e-4), self.batch
+
+        def step():
+            loss = task(x, y)['loss']
+            opt.zero_grad()
+            loss.backward()
+            opt.step()
+        return step
+
+    def make_fasterai(self):
+        if importlib.util.find_spec('fasterai') is None: return None
+        distill = importlib.import_module('fasterai.distill.all')
+        net, s = self.teacher.model, self.student().deploy()
+        layers = distill.match_feature_layers(s.eval(), net, torch.zeros(1, 3, self.args.size, self.args.size).to(self.device))
+        cb = distill.KnowledgeDistillationCallback(net, distill.Attention, layers['student'], layers['teacher'], weight=.9)
+        return stepper(Learner(self.dls, s, loss_func=CrossEntropyLossFlat(), cbs=cb), self.batch)
+
+
+def timed(step, device):
+    "Seconds of a call"
+    start = time.perf_counter()
+    step()
+    if device.type == 'cuda': torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def peak(bench):
+    "Peak memory of this process in MiB"
+    if bench.device.type == 'cuda': return torch.cuda.max_memory_allocated() / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def speed(bench):
+    "Print medians and ratios"
+    steps = {n: s for n in VARIANTS if (s := bench.step(n)) is not None}
+    seconds = {n: [] for n in steps}
+    for i in range(bench.args.steps + 2):
+        for n, s in steps.items():
+            t = timed(s, bench.device)
+            if i > 1: seconds[n].append(t)
+    both = [a + b for a, b in zip(seconds['student'], seconds['teacher'])]
+    middle = statistics.median(both)
+    print(f'| {"variant":9} | ms | of student + teacher |\n|---|---|---|')
+    for n, t in seconds.items():
+        ratio = statistics.median(a / b for a, b in zip(t, both))
+        print(f'| {n:9} | {1000 * statistics.median(t):.1f} | {ratio:.2f} |')
+    print(f'student + teacher {1000 * middle:.1f} ms; prompt / teacher '
+          f'{statistics.median(a / b for a, b in zip(seconds["prompt"], seconds["teacher"])):.3f}')
+
+
+def memory(args):
+    "Print peaks of each variant in a process of its own"
+    for n in VARIANTS:
+        res = subprocess.run([sys.executable, *sys.argv, '--only', n], capture_output=True, text=True)
+        print((res.stdout or res.stderr[-300:]).strip(), flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--student', default='test_resnet', help='timm name')
+    parser.add_argument('--teacher', default='mobilenetv1_025', help='timm name, embedded or checkpoint')
+    parser.add_argument('--teacher-kwargs', default='pretrained=False', help='name=value ..., for FrozenTeacher and timm')
+    parser.add_argument('--size', type=int, default=64, help='pixels')
+    parser.add_argument('--batch', type=int, default=64, help='images')
+    parser.add_argument('--steps', type=int, default=30, help='steps of each variant that count, after two that do not')
+    parser.add_argument('--memory', action='store_true', help='peak memory instead of time')
+    parser.add_argument('--only', choices=VARIANTS, help='peak memory of one variant, in this process')
+    args = parser.parse_args()
+    if args.memory and not args.only: return memory(args)
+    bench = Bench(args)
+    if args.only:
+        before, step = peak(bench), bench.step(args.only)
+        for _ in range(4 if step else 0): step()
+        weights = sum(p.numel() * p.element_size() for p in bench.teacher.parameters()) / 2**20
+        print(f'{args.only:9} peak {peak(bench) - before:.0f} MiB above data and teacher ({weights:.0f} MiB)')
+    else:
+        print(f'{args.student} with {bench.teacher.name}, {args.batch} images of {args.size} px, {bench.device}, '
+              f'{torch.get_num_threads()} threads, torch {torch.__version__}')
+        speed(bench)
+
+
+if __name__ == '__main__': main()
