@@ -277,7 +277,7 @@ def read_upload(
     if pixels > 50e6: raise ValueError(f"The image has {pixels/1e6:.0f} million pixels, more than 50.")
     return torch.from_numpy(np.array(rgb)).permute(2, 0, 1) / 255
 
-# %% ../nbs/42_widgets.ipynb #593630ad
+# %% ../nbs/42_widgets.ipynb #30a79e99
 class Explorer:
     "Sliders over a `Scene`, and its live picture (ipywidgets); a still picture where widgets cannot be shown"
     def __init__(self,
@@ -330,7 +330,8 @@ class Explorer:
     def refresh(self):
         "Draw the current state"
         self.picture.value = self.svg()
-        self.snippet.value = f'<pre style="font-size:11px;line-height:1.3">{escape(self.code())}</pre>'
+        look = 'font-size:11px;line-height:1.3;width:370px;white-space:pre-wrap;overflow-wrap:anywhere'
+        self.snippet.value = f'<pre style="{look}">{escape(self.code())}</pre>'
 
     def svg(self)->str: # SVG
         "The current picture"
