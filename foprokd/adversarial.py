@@ -52,9 +52,15 @@ class AdversarialCallback(DistillCallback):
             feats, prior = self.teacher.with_prior(prompt(px, z))
             gain, _ = akd_loss(self.projected.float(), feats, prior, prompt.penalty(z), self.w_prior, self.w_pen)
             grads = torch.autograd.grad(gain, params)
+        if not all(torch.isfinite(g).all() for g in grads): return
         for p, g in zip(params, grads): p.grad = g
         self.ascent.step(); self.ascent.zero_grad()
 
+    def state_dict(self): return self.ascent.state_dict()
+
+    def load_state_dict(self, state): self.ascent.load_state_dict(state)
+
     _docs = dict(before_fit="As in distillation; a fresh optimizer for the prompt, statistics if there are none",
+                 state_dict="State of the prompt's optimizer", load_state_dict="Put it back",
                  target="Move the prompt, then (B,dT) teacher features without gradient",
-                 ascend="One step of the prompt up the disagreement; no other parameter gets a gradient")
+                 ascend="One step of the prompt up the disagreement, if finite; no other parameter gets a gradient")

@@ -111,14 +111,14 @@ def explore_learner(
     w_cls:float=1., # Weight of the classification term; 0 leaves the data out
     w_prior:float=1., # Weight of the prior
     w_div:float=1e-3, # Weight of the diversity term
-    **kwargs # Passed to `Learner`
+    cls:type=Learner, # Class of the Learner
+    **kwargs # Passed to `cls`
 )->Learner: # Its model is an `Explorer`; train it with any fastai method
     "A Learner for the exploration phase; `ValueError` for a class without training images (ours)"
     counts = check_counts(class_counts(dls) if counts is None else counts, getattr(dls, 'vocab', None))
     prompt = FourierPromptGenerator() if prompt is None else prompt
     ex = Explorer(teacher, prompt, len(counts), PixelSpace.from_dls(dls) if pixels is None else pixels)
-    learn = Learner(dls, ex, loss_func=BalancedSoftmaxLoss(counts), cbs=[ExploreCallback(w_cls, w_prior, w_div)],
-                    **kwargs)
+    learn = cls(dls, ex, loss_func=BalancedSoftmaxLoss(counts), cbs=[ExploreCallback(w_cls, w_prior, w_div)], **kwargs)
     if not validate: learn.recorder.valid_metrics = False; learn.add_cb(SkipValidation())
     return learn
 

@@ -6,34 +6,40 @@
 __all__ = ['FoProLearner', 'fopro_learner']
 
 # %% ../nbs/38_learner.ipynb #93d86d95
-import copy, json
+import copy, hashlib, json, time
 from contextlib import nullcontext
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 import matplotlib.pyplot as plt
 import torch
 from safetensors.torch import save_file
 from torch import nn
 from fastcore.basics import patch
+from fastcore.foundation import L
 from fastai.callback.fp16 import MixedPrecision
 from fastai.callback.schedule import Learner
 from fastai.data.core import DataLoaders
 from fastai.learner import join_path_file
 from fastai.losses import CrossEntropyLossFlat
 from fastai.metrics import BalancedAccuracy, accuracy
-from fastai.torch_core import get_model
+from fastai.torch_core import get_model, num_distrib, rank_distrib
 from .adversarial import AdversarialCallback
+from .checkpoint import CheckpointFolder
 from .distill import DistillCallback
-from .explore import explore_learner
+from .explore import ExploreCallback, explore_learner
+from .guards import FiniteGuard, PhaseWatch
 from .longtail import check_counts, class_counts
 from .losses import BalancedSoftmaxLoss
 from .pixels import PixelSpace
 from .prompt import FourierPromptGenerator, IdentityPrompt
+from .resume import CheckpointCallback, ResumableLearner, catch_sigterm, draw_state, set_draw_state
 from .schedule import fopro_schedule, run_phases
 from .student import Student
 from .teacher import FrozenTeacher
 
 # %% ../nbs/38_learner.ipynb #945e7e45
-class FoProLearner(Learner):
+class FoProLearner(ResumableLearner):
     "A fastai `Learner` of a `Student`, with a frozen teacher, a prompt, and the phases of FoPro-KD"
     def __init__(self,
         dls:DataLoaders, # Target data
@@ -52,6 +58,8 @@ class FoProLearner(Learner):
         loss_func = BalancedSoftmaxLoss(counts) if loss_func is None else loss_func
         super().__init__(dls, model, loss_func=loss_func, **kwargs)
         self.counts, self.teacher, self.feat_weight, self.phase_history = counts, teacher, lam, []
+        self.saver, self.said = None, set() # `CheckpointCallback` of `fit_fopro`; what was warned of
+        self.add_cbs([FiniteGuard(), PhaseWatch(self.said)])
         self.explore_kwargs, self.adversarial_kwargs = explore_kwargs or {}, adversarial_kwargs or {}
         if teacher is not None: self.add_cb(DistillCallback(teacher, prompt, lam, **(distill_kwargs or {})))
         self.prompt = prompt
@@ -101,7 +109,7 @@ def fopro_learner(
 # %% ../nbs/38_learner.ipynb #3fe44d5d
 def _curves(
     learn:Learner # A Learner that has just been fitted
-)->dict: # Column names, a row of values per epoch, the smoothed loss per batch
+)->dict: # Column names, a row of values per epoch, the smoothed loss per batch, how many batches were left out
     "What the recorder saw, as plain data"
     rec = learn.recorder
     def number(v):
@@ -109,21 +117,27 @@ def _curves(
         except (TypeError, ValueError, RuntimeError): return float('nan') # no validation images, or no single number
     names = [n for n in rec.metric_names if n not in ('epoch', 'time')]
     return dict(columns=names, values=[[number(v) for v in row] for row in rec.values],
-                losses=[float(x) for x in rec.losses])
+                losses=[float(x) for x in rec.losses], skipped=sum(cb.skipped for cb in learn._grab_cbs(FiniteGuard)))
+
+@patch
+def _explorer(self:FoProLearner):
+    "The Learner of prompt and probe, made when it is first needed"
+    if self.explorer is None:
+        self.explorer = explore_learner(self.dls, self.teacher, self.prompt, counts=self.counts, path=self.path,
+                                        cls=ResumableLearner, **self.explore_kwargs)
+        self.explorer.add_cbs([FiniteGuard(), PhaseWatch(self.said)])
+    return self.explorer
 
 @patch
 def _explore(self:FoProLearner, phase, cbs=None):
     "Train prompt and probe in their own Learner, on this one's device and at its precision"
-    if self.explorer is None:
-        self.explorer = explore_learner(self.dls, self.teacher, self.prompt, counts=self.counts, path=self.path,
-                                        **self.explore_kwargs)
-    ex = self.explorer
+    ex = self._explorer()
     ex.dls, ex.logger = self.dls, self.logger
     ex.model.to(next(self.model.parameters()).device)
     ex.remove_cb(MixedPrecision)
     ex.add_cbs([MixedPrecision(amp_mode=cb.amp_mode) for cb in self._grab_cbs(MixedPrecision)])
     with nullcontext() if hasattr(self, 'progress') else ex.no_bar():
-        ex.fit_one_cycle(phase.epochs, phase.lr, reset_opt=True)
+        ex.fit_one_cycle(phase.epochs, phase.lr, reset_opt=True, cbs=self.saver)
     for cb in self._grab_cbs(DistillCallback): cb.probe = ex.model.probe if cb.probe is None else cb.probe
     return _curves(ex)
 
@@ -131,7 +145,7 @@ def _explore(self:FoProLearner, phase, cbs=None):
 def _distill(self:FoProLearner, phase, cbs=None):
     "Train the student with the prompt as it stands"
     loss_func = self.loss_func
-    try: self.fit_one_cycle(phase.epochs, phase.lr, reset_opt=True, cbs=cbs)
+    try: self.fit_one_cycle(phase.epochs, phase.lr, reset_opt=True, cbs=L(cbs) + L(self.saver))
     finally: self.loss_func = loss_func # fastai's MixUp leaves its own behind when it is interrupted
     return _curves(self)
 
@@ -152,16 +166,120 @@ def fit_fopro(self:FoProLearner,
     lr:float=1e-3, # Peak learning rate of the student
     explore_lr:float=1e-2, # Peak learning rate of prompt and probe
     adversarial_lr:float|None=None, # The student's in the adversarial phase; None: a third of `lr`
-    cbs=None # Callbacks for the student's phases
+    cbs=None, # Callbacks for the student's phases
+    checkpoint:str|Path|None=None, # Folder for checkpoints, after each epoch and every `minutes`; None writes none
+    resume:bool=False, # Go on from the newest checkpoint in that folder; begin if there is none
+    minutes:float=10. # Between checkpoints inside an epoch
 )->list[dict]: # The phases that ran, with their curves and seconds; also in `phase_history`
-    "Explore, distil, distil adversarially; `ValueError` if a phase lacks its teacher or its trainable prompt"
+    "Explore, distil, distil adversarially; `ValueError` for a phase without teacher or prompt, a foreign checkpoint"
     phases = fopro_schedule(explore, distill, adversarial, rounds, explore_lr, lr, adversarial_lr)
     needs = {p.name for p in phases} & {'explore', 'adversarial'}
     if needs and (self.teacher is None or self.prompt is None or not list(self.prompt.parameters())):
         lacks = 'a teacher' if self.teacher is None else 'a prompt with parameters'
         raise ValueError(f"The phase {sorted(needs)[0]!r} needs {lacks}: give one, or set {sorted(needs)[0]}=0.")
     runners = {n: (lambda p, f=getattr(self, f'_{n}'): f(p, cbs)) for n in ('explore', 'distill', 'adversarial')}
+    if checkpoint is not None: return self._fit_kept(phases, runners, CheckpointFolder(checkpoint), resume, minutes)
+    if resume: raise ValueError("resume=True goes on from a folder: give it as checkpoint=.")
     return run_phases(phases, runners, self.phase_history)
+
+# %% ../nbs/38_learner.ipynb #k0000002
+def _shapes(
+    net:nn.Module|None # Network
+)->str|None: # Its class and a digest of its shapes
+    "What a state dictionary must fit"
+    if net is None: return None
+    text = repr([(k, tuple(v.shape)) for k, v in net.state_dict().items()])
+    return f'{type(net).__name__} {hashlib.sha256(text.encode()).hexdigest()[:8]}'
+
+@patch
+def _settings(self:FoProLearner, phases):
+    "What must be the same for a run to be gone on with, as text"
+    def name(f):
+        if isinstance(f, partial): return f'{name(f.func)} {f.keywords}'
+        return getattr(f, '__name__', type(f).__name__)
+    cb = next(iter(self._grab_cbs(DistillCallback)), None)
+    teacher = None if self.teacher is None else f'{self.teacher.name} {self.teacher.num_features}'
+    distill = cb and {k: getattr(cb, k) for k in ('lam', 'lam_end', 'prompt_student', 'soft', 'temperature')}
+    settings = dict(phases=[asdict(p) for p in phases], student=_shapes(self.student), prompt=_shapes(self.prompt),
+                    teacher=teacher, classes=list(getattr(self.dls, 'vocab', [])), counts=self.counts.tolist(),
+                    images=len(self.dls.train.dataset), bs=self.dls.train.bs, loss=name(self.loss_func),
+                    optimizer=name(self.opt_func), decay=self.wd, momentum=self.moms, explore=self.explore_kwargs,
+                    distill=distill, adversarial=self.adversarial_kwargs)
+    return {k: json.dumps(v, default=str) for k, v in settings.items()}
+
+def _same_settings(
+    state:dict, # Checkpoint
+    settings:dict # Of this run
+)->None:
+    "`ValueError` for a checkpoint of other settings"
+    old = state.get('settings')
+    if not isinstance(old, dict): raise ValueError("The checkpoint is none of fit_fopro.")
+    for k, v in settings.items():
+        if old.get(k) != v: raise ValueError(f"The checkpoint is of a run with other {k}: {old.get(k)}, not {v}.")
+
+# %% ../nbs/38_learner.ipynb #k0000004
+@patch
+def _snapshot(self:FoProLearner, settings, phase, fit=None, spent=0.):
+    "A checkpoint: the phase with number `phase` is at `fit`, or has not begun"
+    state = lambda m: None if m is None else m.state_dict()
+    draws = draw_state(self.dls) if fit is None else None
+    return dict(settings=settings, phase=phase, fit=fit, spent=spent, history=self.phase_history, draws=draws,
+                student=state(self.student), prompt=state(self.prompt),
+                reference=getattr(self.teacher, 'reference', None),
+                explorer=state(self.explorer and self.explorer.model))
+
+@patch
+def _restore(self:FoProLearner, state, phases):
+    "Take over a checkpoint"
+    self.student.load_state_dict(state['student'])
+    if state['prompt'] is not None: self.prompt.load_state_dict(state['prompt'])
+    if state['explorer'] is not None:
+        ex = self._explorer()
+        ex.model.load_state_dict(state['explorer'])
+        for cb in ex._grab_cbs(ExploreCallback): cb.seen = self.dls
+        for cb in self._grab_cbs(DistillCallback): cb.probe = ex.model.probe if cb.probe is None else cb.probe
+    if state['reference'] is not None: self.teacher.reference = state['reference']
+    self.phase_history = state['history']
+    if state['fit'] is None: set_draw_state(self.dls, state['draws'])
+    else:
+        running = self._explorer() if phases[state['phase']].name == 'explore' else self
+        running.resume_from = state['fit']
+
+# %% ../nbs/38_learner.ipynb #k0000005
+@patch
+def _load_newest(self:FoProLearner, folder, settings, resume):
+    "The newest checkpoint, the same in all processes; None for a run that begins"
+    state = [None]
+    if not rank_distrib():
+        if not resume and folder.files():
+            raise ValueError(f"{str(folder.path)!r} holds checkpoints: resume=True goes on from them, another folder "
+                             "begins anew.")
+        state = [folder.latest(lambda s: _same_settings(s, settings))]
+    if num_distrib() > 1: torch.distributed.broadcast_object_list(state)
+    return state[0]
+
+@patch
+def _fit_kept(self:FoProLearner, phases, runners, folder, resume, minutes):
+    "Run the phases, from the newest checkpoint on, with checkpoints"
+    settings, write = self._settings(phases), (lambda s: None) if rank_distrib() else folder.save
+    need = 12 * sum(p.numel() for m in (self.student, self.prompt) if m is not None for p in m.parameters()) + 2**20
+    with folder.open(need) if not rank_distrib() else nullcontext(), catch_sigterm() as asked:
+        state = self._load_newest(folder, settings, resume)
+        first, spent = (0, 0.) if state is None else (state['phase'], state['spent'])
+        if state is None: write(self._snapshot(settings, 0))
+        else: self._restore(state, phases)
+        try:
+            for i in range(first, len(phases)):
+                start = time.perf_counter() - spent
+                save = lambda fit: write(self._snapshot(settings, i, fit, time.perf_counter() - start))
+                self.saver = CheckpointCallback(save, minutes, asked)
+                run_phases([phases[i]], runners, self.phase_history)
+                self.phase_history[-1]['seconds'], spent = time.perf_counter() - start, 0.
+        finally:
+            self.saver = self.resume_from = None
+            if self.explorer is not None: self.explorer.resume_from = None
+        write(self._snapshot(settings, len(phases)))
+    return self.phase_history
 
 # %% ../nbs/38_learner.ipynb #ea11c996
 @patch

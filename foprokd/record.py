@@ -36,7 +36,12 @@ class LossPartsRecorder(Callback):
             self.recorder.log += [float(v) / self.count for v in self.sums.values()]
         self.count = 0
 
-    _docs = dict(before_fit="Add a column per part", before_epoch="Start the sums of an epoch",
+    def state_dict(self): return dict(sums=self.sums, count=self.count)
+
+    def load_state_dict(self, state): self.sums, self.count = dict(state['sums']), state['count']
+
+    _docs = dict(state_dict="Sums of the epoch so far", load_state_dict="Put them back",
+                 before_fit="Add a column per part", before_epoch="Start the sums of an epoch",
                  after_batch="Add a batch", after_validate="Append the epoch's means to the log, if it trained")
 
 # %% ../nbs/04_record.ipynb #31563961
