@@ -91,6 +91,7 @@ def _balanced_loader(
 class BalancedMixUp(Callback):
     "Mix each training batch with a class-balanced one from the same images (Galdran et al. 2021)"
     order, run_valid, _stateattrs, batches = MixHandler.order - 1, False, ('batches', 'yb1'), None
+    _kept = None # state to go on from
     def __init__(self,
         alpha:float=.2 # Of Beta(alpha,1), >= 0: the balanced batch has the share alpha/(1+alpha) on average
     ):
@@ -109,17 +110,25 @@ class BalancedMixUp(Callback):
         dl = self.dls.train
         if not isinstance(dl, DataLoader):
             raise TypeError(f"BalancedMixUp needs a fastai training loader, not a {type(dl).__module__} one.")
-        self.draws = random.Random(f'{rank_distrib()} {dl.rng.getstate()}')
+        kept, self._kept, self.n_drawn = self._kept or dict(seed=f'{rank_distrib()} {dl.rng.getstate()}', n_drawn=0), None, 0
+        self.seed, self.draws = kept['seed'], random.Random(kept['seed'])
         with self.aside(): self.batches = chain.from_iterable(repeat(_balanced_loader(dl)))
+        for _ in range(kept['n_drawn']): self.draw()
 
     def aside(self):
         "Context in which all random numbers come from the callback's own state; the outer state is untouched"
         return no_random(self.draws.randint(0, 2**32 - 1), reproducible=False)
 
+    def draw(self):
+        "The next balanced batch and `lam`"
+        with self.aside(): b = next(self.batches)
+        self.n_drawn += 1
+        return b, self.draws.betavariate(self.alpha, 1) if self.alpha else 0.
+
     def before_batch(self):
         "Draw `lam` and a balanced batch, mix the images"
-        with self.aside(): b = to_device(next(self.batches), self.xb[0].device)
-        self.lam, n = self.draws.betavariate(self.alpha, 1) if self.alpha else 0., len(self.xb)
+        (b, self.lam), n = self.draw(), len(self.xb)
+        b = to_device(b, self.xb[0].device)
         self.learn.xb = tuple(torch.lerp(x, o[:len(x)], self.lam) for x, o in zip(self.xb, b[:n]))
         self.yb1 = tuple(o[:len(y)] for y, o in zip(self.yb, b[n:]))
 
@@ -127,6 +136,14 @@ class BalancedMixUp(Callback):
         "Mix the two losses"
         self.learn.loss_grad = (1 - self.lam)*self.loss_grad + self.lam*self.loss_func(self.pred, *self.yb1)
         self.learn.loss = self.learn.loss_grad.clone()
+
+    def state_dict(self):
+        "Where the draws began and how many there were, so that a killed run can go on"
+        return dict(seed=self.seed, n_drawn=self.n_drawn)
+
+    def load_state_dict(self, state):
+        "Draw again, as often, when training begins"
+        self._kept = state if self.batches is None else None
 
     def after_fit(self):
         "Let the balanced loader go"
