@@ -110,7 +110,8 @@ class BalancedMixUp(Callback):
         dl = self.dls.train
         if not isinstance(dl, DataLoader):
             raise TypeError(f"BalancedMixUp needs a fastai training loader, not a {type(dl).__module__} one.")
-        kept, self._kept, self.n_drawn = self._kept or dict(seed=f'{rank_distrib()} {dl.rng.getstate()}', n_drawn=0), None, 0
+        kept = self._kept or dict(seed=f'{rank_distrib()} {dl.rng.getstate()}', n_drawn=0)
+        self._kept, self.n_drawn = None, 0
         self.seed, self.draws = kept['seed'], random.Random(kept['seed'])
         with self.aside(): self.batches = chain.from_iterable(repeat(_balanced_loader(dl)))
         for _ in range(kept['n_drawn']): self.draw()
