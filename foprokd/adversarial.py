@@ -12,6 +12,7 @@ from fastcore.foundation import docs
 from .distill import DistillCallback
 from .losses import akd_loss
 from .pixels import PixelSpace
+from .ranks import average_over_ranks
 from .teacher import FrozenTeacher
 
 # %% ../nbs/34_adversarial.ipynb #17a36192
@@ -52,6 +53,7 @@ class AdversarialCallback(DistillCallback):
             feats, prior = self.teacher.with_prior(prompt(px, z))
             gain, _ = akd_loss(self.projected.float(), feats, prior, prompt.penalty(z), self.w_prior, self.w_pen)
             grads = torch.autograd.grad(gain, params)
+        grads = average_over_ranks(grads)
         if not all(torch.isfinite(g).all() for g in grads): return
         for p, g in zip(params, grads): p.grad = g
         self.ascent.step(); self.ascent.zero_grad()

@@ -283,11 +283,12 @@ def check_tested(
     return res
 
 # %% ../nbs/99_checks.ipynb #71b98389
-_phase = {'pixels', 'prompt', 'teacher', 'losses', 'longtail', 'record'}
+_phase = {'pixels', 'prompt', 'teacher', 'losses', 'longtail', 'record', 'ranks'}
 MAY_IMPORT = {
     'spectrum': set(), 'prompt': {'spectrum'},
-    'mobilenet': set(), 'backbone': {'mobilenet'}, 'pixels': set(), 'teacher': {'backbone', 'pixels'},
-    'features': {'backbone', 'teacher'}, 'student': {'backbone'}, 'losses': set(),
+    'mobilenet': set(), 'backbone': {'mobilenet'}, 'pixels': set(), 'ranks': set(), 'distributed': {'ranks'},
+    'teacher': {'backbone', 'pixels', 'ranks'},
+    'features': {'backbone', 'teacher'}, 'student': {'backbone'}, 'losses': {'ranks'},
     'rows': set(), 'command': set(), 'results': {'rows'},
     'images': set(), 'scan': {'images'}, 'leakage': {'scan'}, 'resized': {'images'},
     'longtail': set(), 'splits': {'longtail'}, 'data': {'images', 'scan', 'resized', 'longtail', 'splits'},

@@ -14,6 +14,7 @@ from fastai.torch_core import get_model
 from .losses import cosine_distance, soft_target_loss
 from .pixels import PixelSpace
 from .prompt import IdentityPrompt
+from .ranks import broadcast_module
 from .record import LossPartsCallback
 from .student import Student
 from .teacher import FrozenTeacher
@@ -61,11 +62,11 @@ class DistillCallback(LossPartsCallback):
         unwrap_student(self.learn, self.teacher)
         device = next(self.learn.model.parameters()).device
         self.space = (PixelSpace.from_dls(self.dls) if self.pixels is None else self.pixels).to(device)
-        self.teacher.to(device); self.teacher_prompt.to(device)
+        broadcast_module(self.teacher.to(device), self.teacher_prompt.to(device))
         if not self.soft: return
         if self.probe is None:
             raise ValueError("Soft targets come from a probe: explore first, or give probe=, from features to logits.")
-        self.probe.to(device).eval()
+        broadcast_module(self.probe.to(device).eval())
 
     def before_batch(self):
         self.px = self.space(self.xb[0])
@@ -96,7 +97,7 @@ class DistillCallback(LossPartsCallback):
     def target(self):
         return self.teacher(self.px if self.prompt_student else self.teacher_prompt(self.px))
 
-    _docs = dict(before_fit="Check the student, bring teacher and prompt to its device",
+    _docs = dict(before_fit="Check the student, bring teacher and prompt to its device, the same on all ranks",
                  before_batch="Go back to pixels, ask the student for all heads",
                  after_pred="Keep the heads, leave the logits to fastai", after_loss="Add auxiliary and feature term",
                  soft_targets="Scalar: disagreement of the plain classifier with the probe on (B,dT) features",

@@ -21,7 +21,7 @@ from fastai.callback.channelslast import ChannelsLast
 from fastai.callback.mixup import MixUp
 from fastai.callback.progress import CSVLogger
 from fastai.losses import CrossEntropyLossFlat
-from fastai.torch_core import set_seed
+from fastai.torch_core import rank_distrib, set_seed
 from .data import image_dls, test_dl
 from .distill import DistillCallback
 from .explore import explore_learner
@@ -32,6 +32,7 @@ from .losses import (ClassBalancedLoss, FocalLoss, LDAMLoss, NormedLinear, log_p
 from .metrics import evaluate
 from .pixels import PixelSpace
 from .prompt import RandomPrompt
+from .ranks import n_ranks, on_main, same_ranks, together
 from .record import ValidateEvery
 from .rebalance import BalancedMixUp, DRWCallback
 from .rivals import (AttentionTransferCallback, HintCallback, SoftTargetCallback, add_hint, probe_learner,
@@ -140,9 +141,11 @@ def run_learner(
     seed:int # Of initialisation, batches and augmentation; sets fastai's global seeds
 )->FoProLearner: # Ready for training; its `teacher` is None unless the method is one of EKD's
     "The Learner of a run"
+    if cfg.bs % n_ranks(): raise ValueError(f"bs={cfg.bs} cannot be shared by {n_ranks()} processes: give a multiple.")
     set_seed(seed, reproducible=True) # for a teacher with random weights
     teacher, draw = _teacher(cfg, df), 'class' if cfg.method == 'cbs' else cfg.sampling
     dls = image_dls(df, cfg.size, cfg.bs, seed, cfg.workers, cache_dir=cfg.cache_dir, sampling=draw, white=cfg.white)
+    for dl in dls.loaders: dl.bs = max(1, dl.bs // n_ranks()) # bs of the settings is that of all processes
     set_seed(seed, reproducible=True)
     student = _student(cfg, teacher, df.label.nunique(), dls)
     prompt, k = starting_prompt(cfg), parse_kwargs(cfg.method_kwargs)
@@ -159,7 +162,7 @@ def _predict(
     dl # Loader with labels
 )->tuple[np.ndarray, np.ndarray]: # (N,C) probabilities, (N,) class indices
     "Probabilities of the plain classifier and the truth"
-    with learn.no_bar(): probs, targs = learn.get_preds(dl=dl)
+    with learn.distrib_ctx(), learn.no_bar(): probs, targs = learn.get_preds(dl=dl)
     return probs.float().numpy(), targs.numpy()
 
 def _history(
@@ -253,7 +256,8 @@ def _fit_probe(
     for cb in learn._grab_cbs(DistillCallback):
         if not cb.soft: continue
         own = explore_learner(learn.dls, learn.teacher, learn.prompt, counts=learn.counts, w_prior=0., w_div=0.)
-        learn.phase_history.append(SoftTargetCallback(own).fit_probe(cfg.explore, cfg.explore_lr))
+        with same_ranks(learn, own): probe = SoftTargetCallback(own).fit_probe(cfg.explore, cfg.explore_lr)
+        learn.phase_history.append(probe)
         cb.probe = own.model.probe
 
 def _phases(
@@ -279,8 +283,10 @@ def _train(
     bar:bool, # Progress bars and the table of epochs
     cbs:list # Callbacks for the student's phases
 )->None:
-    "All phases, with or without a bar"
+    "All phases, with or without a bar; each process draws its own augmentation, dropout and latents"
+    if rank_distrib(): set_seed(torch.initial_seed() + 1_000_003 * rank_distrib(), reproducible=True)
     with ExitStack() as stack:
+        stack.enter_context(learn.distrib_ctx())
         if not bar: stack.enter_context(learn.no_bar()); stack.enter_context(learn.no_logging())
         _phases(learn, cfg, cbs)
 
@@ -305,11 +311,12 @@ def _pack_predictions(
 def _measure(
     learn:FoProLearner, # Trained
     cfg:RunConfig, # Settings
-    df:pd.DataFrame # Split table
+    df:pd.DataFrame, # Split table
+    tested:tuple, # Probabilities and class indices of the test images
+    chosen:tuple # The same of the validation images
 )->tuple[dict, dict]: # Metrics (test, and the key ones of validation), test predictions
     "Metrics of the final weights"
-    probs, targs = _predict(learn, test_dl(learn.dls, df))
-    vp, vt = _predict(learn, learn.dls.valid)
+    (probs, targs), (vp, vt) = tested, chosen
     counts, groups, vocab = learn.counts.tolist(), run_groups(cfg, df), list(learn.dls.vocab)
     val, test = evaluate(vp, vt, groups=groups, n_boot=0), df[df.split == 'test']
     images = _names(df)[df.split == 'test'].tolist()
@@ -365,6 +372,24 @@ def _loggers(
         res.append(WandbCallback(log_preds=False, log_model=False))
     return res
 
+# %% ../nbs/46_experiment.ipynb #039e2f77
+def _row(
+    learn:FoProLearner, # Trained
+    cfg:RunConfig, # Settings
+    seed:int, # Seed
+    found:dict, # Metrics and data
+    made:dict, # Where it was made
+    seconds:dict # What took how long, phases excepted
+)->dict: # Before it goes through JSON
+    "All that is kept of a run"
+    seconds = {f"{h['name']}_{h['round']}": h['seconds'] for h in learn.phase_history} | seconds
+    fold = None if cfg.fold is None else int(cfg.fold)
+    return dict(name=cfg.name, method=cfg.method, seed=seed, fold=fold, settings_hash=settings_hash(cfg), **found,
+                settings=asdict(cfg), teacher=_about_teacher(learn, cfg),
+                n_student=sum(p.numel() for p in learn.student.deploy().parameters()), phase_history=_history(learn),
+                **made, processes=n_ranks(), seconds={k: round(v, 2) for k, v in seconds.items()},
+                finished=datetime.now(timezone.utc).isoformat(timespec='seconds'))
+
 # %% ../nbs/46_experiment.ipynb #841adaf6
 def run_experiment(
     cfg:RunConfig, # Settings
@@ -373,22 +398,18 @@ def run_experiment(
     bar:bool=True # Progress bars and the table of epochs
 )->dict: # The row: method, seed, metrics, predictions, data, settings, phases, provenance; JSON-able
     "Train and evaluate once; files go to `run_folder(cfg, seed)`, the row is returned, not written"
-    start, made, df = time.perf_counter(), provenance(), load_data(cfg) if df is None else df
+    start, made, df = time.perf_counter(), provenance(), together(lambda: load_data(cfg)) if df is None else df
     folder = run_folder(cfg, seed)
     folder.mkdir(parents=True, exist_ok=True)
-    loggers = _loggers(cfg, folder)
-    learn = run_learner(cfg, df, seed)
+    loggers = on_main(lambda: None) if rank_distrib() else on_main(lambda: _loggers(cfg, folder))
+    learn = together(lambda: run_learner(cfg, df, seed))
     _train(learn, cfg, bar, loggers)
     trained = time.perf_counter()
-    metrics, preds = _measure(learn, cfg, df)
-    seconds = {f"{h['name']}_{h['round']}": h['seconds'] for h in learn.phase_history}
-    seconds |= dict(evaluate=time.perf_counter() - trained, total=time.perf_counter() - start)
-    fold = None if cfg.fold is None else int(cfg.fold)
-    row = dict(name=cfg.name, method=cfg.method, seed=seed, fold=fold, settings_hash=settings_hash(cfg),
-               **{**metrics, **describe_data(df)},
-               settings=asdict(cfg), teacher=_about_teacher(learn, cfg),
-               n_student=sum(p.numel() for p in learn.student.deploy().parameters()), phase_history=_history(learn),
-               **made, seconds={k: round(v, 2) for k, v in seconds.items()},
-               finished=datetime.now(timezone.utc).isoformat(timespec='seconds'))
-    _save(learn, cfg, row, preds, folder)
-    return json.loads(json.dumps(row, default=float))
+    said = _predict(learn, test_dl(learn.dls, df)), _predict(learn, learn.dls.valid)
+    def finish():
+        metrics, preds = _measure(learn, cfg, df, *said)
+        seconds = dict(evaluate=time.perf_counter() - trained, total=time.perf_counter() - start)
+        row = _row(learn, cfg, seed, {**metrics, **describe_data(df)}, made, seconds)
+        _save(learn, cfg, row, preds, folder)
+        return json.loads(json.dumps(row, default=float))
+    return on_main(finish)

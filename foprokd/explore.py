@@ -16,6 +16,7 @@ from .longtail import class_counts, check_counts
 from .losses import BalancedSoftmaxLoss, mode_seeking
 from .pixels import PixelSpace
 from .prompt import FourierPromptGenerator
+from .ranks import GlobalBatchNorm1d, broadcast_module
 from .record import LossPartsCallback
 from .teacher import FrozenTeacher
 
@@ -33,7 +34,7 @@ class Explorer(nn.Module):
             raise TypeError(f"Got a {type(teacher).__name__} as teacher: wrap a network as FrozenTeacher(network).")
         self.prompt, self.pixels = prompt, PixelSpace() if pixels is None else pixels
         d = teacher.num_features
-        self.probe = nn.Sequential(nn.BatchNorm1d(d, affine=False), nn.Linear(d, n_out))
+        self.probe = nn.Sequential(GlobalBatchNorm1d(d, affine=False), nn.Linear(d, n_out))
         self._teacher = (teacher,)
 
     @property
@@ -74,7 +75,7 @@ class ExploreCallback(LossPartsCallback):
             raise TypeError(f"Exploration needs an Explorer, got a {type(ex).__name__}: "
                             "use explore_learner(dls, teacher, prompt).")
         device = next(ex.parameters()).device
-        ex.teacher.to(device)
+        broadcast_module(ex.teacher.to(device))
         if not ex.teacher.prior_layers and self.seen is not self.dls: # statistics belong to one data set
             ex.teacher.fit_statistics(ex.pixels(b[0].to(device)) for _, b in zip(range(self.n_stat), self.dls.train))
             self.seen = self.dls
@@ -88,7 +89,7 @@ class ExploreCallback(LossPartsCallback):
         self.set_loss(total, dict(cls=self.loss_grad, prior=self.prior, div=self.div))
         self.prior = self.div = None
 
-    _docs = dict(before_fit="Bring the teacher to the device, estimate its statistics if it has none",
+    _docs = dict(before_fit="The same teacher on all devices; estimate its statistics if it has none",
                  before_batch="Ask for the terms of the objective",
                  after_pred="Keep the terms, leave the logits to fastai", after_loss="Add prior and diversity")
 

@@ -13,10 +13,12 @@ from datetime import datetime, timezone
 from itertools import product
 from pathlib import Path
 import numpy as np, pandas as pd, torch, yaml
+from fastai.torch_core import rank_distrib
 from .command import as_command, take_fields
 from .experiment import run_experiment, run_folder
 from .longtail import class_groups
 from .metrics import evaluate, format_table, pool_folds, results_table
+from .ranks import OtherRankError, n_ranks, on_main, process_group, together
 from .rows import append_row, provenance, read_rows
 from .settings import METHODS, RunConfig, settings_hash
 from .sources import (GROUPS_ON, DataConfig, data_line, describe_data, folds_of, load_data, parse_groups,
@@ -125,7 +127,9 @@ def todo(
     return [job for k, job in jobs.items() if again or not is_done(k, job[0])]
 
 # %% ../nbs/47_grid.ipynb #3a69b76d
-def _say(text): sys.stdout.write(f'{text}\n'); sys.stdout.flush()
+def _say(text):
+    "Print a line, once however many processes there are"
+    if not rank_distrib(): sys.stdout.write(f'{text}\n'); sys.stdout.flush()
 
 def _failure(
     cfg:RunConfig, # Settings of the run that failed
@@ -152,15 +156,17 @@ def _run_here(
         data = {k: v for k, v in asdict(cfg).items() if k in DataConfig.__dataclass_fields__ and k != 'out'}
         try:
             if data != shown:
-                df, shown = load_data(cfg, bar), data
+                df, shown = together(lambda: load_data(cfg, bar and not rank_distrib())), data
                 _say(('' if cfg.fold is None else f'fold {cfg.fold}: ') + data_line(cfg, df))
             _say(f'\n{_title(cfg, seed)}')
-            append_row(run_experiment(cfg, seed, df, bar), Path(cfg.out)/'results.jsonl')
+            row, why = run_experiment(cfg, seed, df, bar), None
         except Exception as e:
-            if strict: raise
+            # an error in the middle of training is not known to the other processes, which wait for this one
+            if strict or n_ranks() > 1 and not getattr(e, 'shared', False): raise
             why = f"{type(e).__name__}: {' '.join(str(e).split())}"
-            append_row(_failure(cfg, seed, why), Path(cfg.out)/'results.jsonl')
-            _say(f'failed: {why}')
+            row = _failure(cfg, seed, why)
+        on_main(lambda: append_row(row, Path(cfg.out)/'results.jsonl'))
+        if why: _say(f'failed: {why}')
 
 # %% ../nbs/47_grid.ipynb #e2f6289f
 def _follow_parent(
@@ -243,15 +249,16 @@ def run_grid(
     again:bool=False, # Also what has been run
     bar:bool=True # Progress bars, with `jobs=1`
 )->list[dict]: # Rows of the whole grid, failures included, in the order of the grid
-    "Run what is missing, rows written as they come; `ValueError` for fewer than one job at a time"
+    "Run what is missing, rows written as they come; `ValueError` for a number of jobs that cannot be"
     if jobs < 1: raise ValueError(f"jobs={jobs} runs nothing: give at least 1.")
+    if jobs > 1 and n_ranks() > 1: raise ValueError(f"jobs={jobs} is for one process; {n_ranks()} train together here.")
     grid = list(grid)
-    missing, everything = todo(grid, again), todo(grid, True)
+    missing, everything = on_main(lambda: (todo(grid, again), todo(grid, True)))
     if len(missing) < len(everything): _say(f'{len(everything) - len(missing)} of {len(everything)} runs are done.')
     if jobs == 1: _run_here(missing, bar, strict=len(everything) == 1)
     else: _run_beside(missing, jobs, again)
     files = dict.fromkeys(Path(c.out)/'results.jsonl' for c, _ in grid)
-    return rows_of_grid(grid, [r for f in files for r in read_rows(f)])
+    return on_main(lambda: rows_of_grid(grid, [r for f in files for r in read_rows(f)]))
 
 # %% ../nbs/47_grid.ipynb #be4c84de
 def rows_of_grid(
@@ -337,6 +344,15 @@ def _grid_of(
         return [(RunConfig(**{**given, 'method': m}), parse_seeds('0' if seeds is None else seeds)) for m in methods]
     return read_grid(grid, seeds, **given)
 
+def _run_all(
+    grid, seeds, only, given, jobs, again, quiet # As in `foprokd_run`
+)->tuple[list, list]: # Settings and seeds, rows
+    "Read what is to be run, and run it"
+    def read(): return [(c, s) for c, s in _grid_of(grid, seeds, given) if only in (None, c.name, c.method)]
+    runs = together(read)
+    if not runs: raise ValueError(f"only={only!r} is the name of no run of {grid}.")
+    return runs, run_grid(runs, jobs, again, not quiet)
+
 @as_command
 @take_fields(RunConfig)
 def foprokd_run(
@@ -349,9 +365,13 @@ def foprokd_run(
     **kwargs
 ):
     "Train and evaluate methods (e.g. --method bsm,fopro) with seeds and folds; rows go to OUT/results.jsonl"
-    runs = [(c, s) for c, s in _grid_of(grid, seeds, kwargs) if only in (None, c.name, c.method)]
-    if not runs: raise ValueError(f"only={only!r} is the name of no run of {grid}.")
-    rows = run_grid(runs, jobs, again, not quiet)
+    try:
+        with process_group():
+            runs, rows = _run_all(grid, seeds, only, kwargs, jobs, again, quiet)
+            if rank_distrib(): return
+    except OtherRankError:
+        if rank_distrib(): raise SystemExit(2) from None # rank 0 says it
+        raise
     failed, pooled = [r for r in rows if 'failed' in r], _pool(runs)
     shown = pooled if pooled and all(c.fold == 'all' for c, _ in runs) else [r for r in rows if 'failed' not in r]
     _report(shown, shown is pooled, [c.out for c, _ in runs])

@@ -7,7 +7,7 @@ __all__ = ['FoProLearner', 'fopro_learner']
 
 # %% ../nbs/38_learner.ipynb #93d86d95
 import copy, hashlib, json, time
-from contextlib import nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from torch import nn
 from fastcore.basics import patch
 from fastcore.foundation import L
 from fastai.callback.fp16 import MixedPrecision
+from fastai.callback.progress import ProgressCallback
 from fastai.callback.schedule import Learner
 from fastai.data.core import DataLoaders
 from fastai.learner import join_path_file
@@ -33,6 +34,7 @@ from .longtail import check_counts, class_counts
 from .losses import BalancedSoftmaxLoss
 from .pixels import PixelSpace
 from .prompt import FourierPromptGenerator, IdentityPrompt
+from .ranks import on_main, same_ranks
 from .resume import CheckpointCallback, ResumableLearner, catch_sigterm, draw_state, set_draw_state
 from .schedule import fopro_schedule, run_phases
 from .student import Student
@@ -136,7 +138,7 @@ def _explore(self:FoProLearner, phase, cbs=None):
     ex.model.to(next(self.model.parameters()).device)
     ex.remove_cb(MixedPrecision)
     ex.add_cbs([MixedPrecision(amp_mode=cb.amp_mode) for cb in self._grab_cbs(MixedPrecision)])
-    with nullcontext() if hasattr(self, 'progress') else ex.no_bar():
+    with same_ranks(self, ex), nullcontext() if hasattr(self, 'progress') else ex.no_bar():
         ex.fit_one_cycle(phase.epochs, phase.lr, reset_opt=True, cbs=self.saver)
     for cb in self._grab_cbs(DistillCallback): cb.probe = ex.model.probe if cb.probe is None else cb.probe
     return _curves(ex)
@@ -246,25 +248,26 @@ def _restore(self:FoProLearner, state, phases):
         running.resume_from = state['fit']
 
 # %% ../nbs/38_learner.ipynb #k0000005
-@patch
-def _load_newest(self:FoProLearner, folder, settings, resume):
-    "The newest checkpoint, the same in all processes; None for a run that begins"
-    state = [None]
-    if not rank_distrib():
-        if not resume and folder.files():
-            raise ValueError(f"{str(folder.path)!r} holds checkpoints: resume=True goes on from them, another folder "
-                             "begins anew.")
-        state = [folder.latest(lambda s: _same_settings(s, settings))]
-    if num_distrib() > 1: torch.distributed.broadcast_object_list(state)
-    return state[0]
+def _newest(
+    folder:CheckpointFolder, # Open
+    settings:dict, # Of this run
+    resume:bool # Whether to go on
+)->dict|None: # Its newest checkpoint; None for a run that begins
+    "`ValueError` for checkpoints of another run, or if none are expected"
+    if not resume and folder.files():
+        raise ValueError(f"{str(folder.path)!r} holds checkpoints: resume=True goes on from them, another folder "
+                         "begins anew.")
+    return folder.latest(lambda s: _same_settings(s, settings))
 
 @patch
 def _fit_kept(self:FoProLearner, phases, runners, folder, resume, minutes):
     "Run the phases, from the newest checkpoint on, with checkpoints"
     settings, write = self._settings(phases), (lambda s: None) if rank_distrib() else folder.save
     need = 12 * sum(p.numel() for m in (self.student, self.prompt) if m is not None for p in m.parameters()) + 2**20
-    with folder.open(need) if not rank_distrib() else nullcontext(), catch_sigterm() as asked:
-        state = self._load_newest(folder, settings, resume)
+    with ExitStack() as stack:
+        asked = stack.enter_context(catch_sigterm())
+        on_main(lambda: stack.enter_context(folder.open(need)) and None)
+        state = on_main(lambda: _newest(folder, settings, resume)) # the same in all processes
         first, spent = (0, 0.) if state is None else (state['phase'], state['spent'])
         if state is None: write(self._snapshot(settings, 0))
         else: self._restore(state, phases)
@@ -319,6 +322,7 @@ def save(self:FoProLearner,
 )->Path: # The weights' file
     "fastai's `save`, and the prompt's weights in `<file>.prompt.safetensors`"
     file = Learner.save(self, file, **kwargs)
+    if rank_distrib(): return file # one writer, as in fastai
     _prompt_file(file).unlink(missing_ok=True)
     if hasattr(self.prompt, 'save'): self.prompt.save(_prompt_file(file))
     return file
@@ -341,6 +345,7 @@ def export(self:FoProLearner,
     **kwargs # Passed to fastai's `export`
 ):
     "Pickle a plain fastai `Learner` with the deployed student: no teacher, no prompt, no extra heads"
+    if rank_distrib(): return # one writer
     probe, act = torch.eye(self.student.n_out), getattr(self.loss_func, 'activation', None)
     plain_softmax = act is None or act(probe).allclose(probe.softmax(1), atol=1e-5)
     loss_func = CrossEntropyLossFlat() if plain_softmax else copy.deepcopy(self.loss_func) # LDAM scales its cosines
@@ -355,9 +360,37 @@ def export_student(self:FoProLearner,
     file, px = Path(file), PixelSpace.from_dls(self.dls)
     if file.suffix != '.safetensors':
         raise ValueError(f"export_student writes .safetensors files, got {file.name!r}.")
+    if rank_distrib(): return file # one writer
     cfg = getattr(self.student.backbone, 'pretrained_cfg', None) or {}
     meta = dict(arch=cfg.get('architecture'), num_classes=self.student.n_out, vocab=[str(v) for v in self.dls.vocab],
                 counts=[int(c) for c in self.counts], mean=px.mean.flatten().tolist(), std=px.std.flatten().tolist())
     weights = {k: v.contiguous() for k, v in self.student.deploy().state_dict().items()}
     save_file(weights, file, metadata={'foprokd': json.dumps(meta)})
     return file
+
+# %% ../nbs/38_learner.ipynb #d7b9a91c
+@patch
+def to_distributed(self:FoProLearner,
+    sync_bn:bool=True, # The student's BatchNorm over all processes; on GPUs only
+    **kwargs # Passed to accelerate's `Accelerator`
+)->FoProLearner: # self
+    "fastai's `to_distributed` for all phases; nothing to do in a single process; `ImportError` without accelerate"
+    if num_distrib() <= 1: return self
+    from foprokd.distributed import PhaseTrainer
+    trainer = PhaseTrainer(sync_bn, **kwargs)
+    self.add_cb(trainer)
+    if rank_distrib(): self.remove_cb(ProgressCallback)
+    self.dls.to(trainer.accelerator.device)
+    return self
+
+@patch
+@contextmanager
+def distrib_ctx(self:FoProLearner,
+    sync_bn:bool=True, # The student's BatchNorm over all processes; on GPUs only
+    in_notebook:bool=False, # Started by accelerate's `notebook_launcher`
+    **kwargs # Passed to accelerate's `Accelerator`
+):
+    "fastai's `distrib_ctx` for all phases; nothing in a single process; `ImportError` without accelerate"
+    if num_distrib() <= 1: yield self; return
+    import foprokd.distributed # gives fastai's Learner its own
+    with Learner.distrib_ctx(self, sync_bn, in_notebook, **kwargs): yield self

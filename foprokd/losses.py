@@ -12,6 +12,7 @@ __all__ = ['log_prior', 'balanced_softmax', 'logit_adjusted', 'focal', 'class_ba
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from .ranks import mean_over_ranks
 
 # %% ../nbs/15_losses.ipynb #df25b0df
 def _as_counts(counts, classes=None):
@@ -318,8 +319,9 @@ def mode_seeking(
     z2:Tensor, # (B,Z) other latents
     eps:float=1e-2, # keeps the loss below 1/eps
 ) -> Tensor: # scalar in (0, 1/eps], larger when the images do not follow the latents
-    "Inverse of image change per latent change (Mao et al. 2019)."
-    dx, dz = (_full(x1)-_full(x2)).abs().mean(), (_full(z1)-_full(z2)).abs().mean()
+    "Inverse of image change per latent change (Mao et al. 2019); in training over the batch of all processes."
+    means = torch.stack([(_full(x1)-_full(x2)).abs().mean(), (_full(z1)-_full(z2)).abs().mean()])
+    dx, dz = mean_over_ranks(means, len(x1)) if means.requires_grad else means
     return 1/(dx/dz.clamp_min(1e-8) + eps)
 
 # %% ../nbs/15_losses.ipynb #6da79a9f

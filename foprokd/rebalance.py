@@ -107,7 +107,7 @@ class BalancedMixUp(Callback):
             if isinstance(cb, (MixHandler, DistillCallback)):
                 raise ValueError(f"BalancedMixUp mixes the labels of one loss, and {type(cb).__name__} has labels of "
                                  "its own: leave one of the two out.")
-        dl = self.dls.train
+        dl = vars(self.dls.train).get('dl', self.dls.train) # without fastai's DistributedDL around it
         if not isinstance(dl, DataLoader):
             raise TypeError(f"BalancedMixUp needs a fastai training loader, not a {type(dl).__module__} one.")
         kept = self._kept or dict(seed=f'{rank_distrib()} {dl.rng.getstate()}', n_drawn=0)

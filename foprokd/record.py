@@ -11,6 +11,7 @@ from fastcore.foundation import docs
 from fastai.callback.core import Callback, CancelValidException
 from fastai.callback.training import GradientAccumulation
 from fastai.learner import Recorder
+from fastai.torch_core import to_detach
 
 # %% ../nbs/04_record.ipynb #9b7aa863
 @docs
@@ -33,7 +34,7 @@ class LossPartsRecorder(Callback):
 
     def after_validate(self):
         if self.count and hasattr(self.learn, 'recorder'):
-            self.recorder.log += [float(v) / self.count for v in self.sums.values()]
+            self.recorder.log += [float(to_detach(v)) / self.count for v in self.sums.values()]
         self.count = 0
 
     def state_dict(self): return dict(sums=self.sums, count=self.count)
@@ -42,7 +43,8 @@ class LossPartsRecorder(Callback):
 
     _docs = dict(state_dict="Sums of the epoch so far", load_state_dict="Put them back",
                  before_fit="Add a column per part", before_epoch="Start the sums of an epoch",
-                 after_batch="Add a batch", after_validate="Append the epoch's means to the log, if it trained")
+                 after_batch="Add a batch",
+                 after_validate="Append the epoch's means over all processes to the log, if it trained")
 
 # %% ../nbs/04_record.ipynb #31563961
 class LossPartsCallback(Callback):

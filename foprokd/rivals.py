@@ -21,6 +21,7 @@ from .features import TeacherFeatures, feature_maps
 from .losses import soft_target_loss
 from .pixels import PixelSpace
 from .prompt import IdentityPrompt
+from .ranks import GlobalBatchNorm1d, broadcast_module, same_ranks
 from .record import LossPartsCallback
 from .student import Student
 from .teacher import FrozenTeacher
@@ -76,7 +77,8 @@ class SoftTargetCallback(LossPartsCallback):
             raise TypeError(f"A {type(self.probe).__name__} has no Learner to train it: "
                             "give probe_learner(dls, teacher).")
         start, rec = time.perf_counter(), self.probe.recorder
-        with self.probe.no_bar(), self.probe.no_logging(): self.probe.fit_one_cycle(epochs, lr)
+        with same_ranks(self.learn, self.probe) as probe, probe.no_bar(), probe.no_logging():
+            probe.fit_one_cycle(epochs, lr)
         names = [n for n in rec.metric_names if n not in ('epoch', 'time')]
         return dict(name='probe', epochs=epochs, lr=lr, round=1, seconds=time.perf_counter() - start, columns=names,
                     values=[[float(v) for v in row] for row in rec.values], losses=[float(x) for x in rec.losses])
@@ -86,6 +88,7 @@ class SoftTargetCallback(LossPartsCallback):
         device = next(self.learn.model.parameters()).device
         self.judge = self.source.to(device)
         if hasattr(self.judge, 'teacher'): self.judge.teacher.to(device)
+        broadcast_module(self.judge, getattr(self.judge, 'teacher', None))
 
     def before_batch(self): self.images = self.xb[0]
 
@@ -136,7 +139,7 @@ class _MapsCallback(LossPartsCallback):
             raise TypeError(f"{type(self).__name__} needs a Student, got a {type(student).__name__}.")
         device = next(student.parameters()).device
         self.space = (PixelSpace.from_dls(self.dls) if self.pixels is None else self.pixels).to(device)
-        self.teacher.to(device)
+        broadcast_module(self.teacher.to(device))
 
     def before_batch(self): self.images, self.learn.xb = self.xb[0], (*self.xb, 'maps')
 
@@ -237,5 +240,5 @@ def teacher_student(
     teacher, pixels = (copy.deepcopy(m).cpu() for m in (teacher, pixels)) # one of them may have been on a GPU already
     student = Student(_TeacherBackbone(teacher, pixels, tune), n_out)
     d = student.num_features
-    if not tune: student.classifier = nn.Sequential(nn.BatchNorm1d(d, affine=False), nn.Linear(d, n_out))
+    if not tune: student.classifier = nn.Sequential(GlobalBatchNorm1d(d, affine=False), nn.Linear(d, n_out))
     return student

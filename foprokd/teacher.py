@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from fastcore.basics import patch
 from .backbone import create_backbone, pool_features, read_checkpoint
+from .ranks import pool_moments
 
 # %% ../nbs/10_teacher.ipynb #a964df0b
 def gaussian_kl(
@@ -124,6 +125,13 @@ def _moments(
     dims = [i for i in range(x.ndim) if i != 1]
     return x.mean(dims), x.var(dims, unbiased=False)
 
+def _batch_moments(
+    xs:list[torch.Tensor] # (B,d) features or (B,d,h,w) maps, or (mean, variance, values per channel) of them
+)->list[tuple[torch.Tensor, torch.Tensor]]: # (d,) means and (d,) biased variances, for each
+    "Moments of the batch; what is trained on is that of all processes"
+    parts = [(*_moments(x), x.numel() // x.shape[1]) if isinstance(x, torch.Tensor) else x for x in xs]
+    return pool_moments(parts) if parts[0][0].requires_grad else [p[:2] for p in parts]
+
 @patch
 def with_prior(self:FrozenTeacher,
     x:torch.Tensor # (B,3,H,W) pixels
@@ -133,13 +141,14 @@ def with_prior(self:FrozenTeacher,
         if self.reference is None:
             raise ValueError(f"{self.name} has no BatchNorm: call fit_statistics(batches of pixels) first.")
         feats = self(x)
-        return feats, gaussian_kl(*_moments(feats), *(r.to(feats.device) for r in self.reference))
-    kls = []
-    def watch(m, inp): kls.append(gaussian_kl(*_moments(inp[0]), m.running_mean, m.running_var, m.eps))
+        return feats, gaussian_kl(*_batch_moments([feats])[0], *(r.to(feats.device) for r in self.reference))
+    layers, seen = [], []
+    def watch(m, inp): layers.append(m); seen.append((*_moments(inp[0]), inp[0].numel() // inp[0].shape[1]))
     hooks = [m.register_forward_pre_hook(watch) for m in self.prior_layers]
     try: feats = self(x)
     finally:
         for h in hooks: h.remove()
+    kls = [gaussian_kl(*o, m.running_mean, m.running_var, m.eps) for o, m in zip(_batch_moments(seen), layers)]
     return feats, torch.stack(kls).mean()
 
 # %% ../nbs/10_teacher.ipynb #9ed7a1ea
@@ -148,10 +157,10 @@ def with_prior(self:FrozenTeacher,
 def fit_statistics(self:FrozenTeacher,
     batches # Iterable of (B,3,H,W) pixel batches of the un-prompted target data
 )->FrozenTeacher: # self
-    "Estimate the feature statistics that `with_prior` compares with; does nothing for a teacher with BatchNorm (ours)"
+    "Estimate the statistics that `with_prior` compares with, over all processes; nothing to do with BatchNorm (ours)"
     if self.prior_layers: return self
     feats = torch.cat([self(x).float() for x in batches])
     if len(feats) < 2:
         raise ValueError(f"{len(feats)} images are too few to estimate feature statistics: give at least 2.")
-    self.reference = _moments(feats)
+    [self.reference] = pool_moments([(*_moments(feats), len(feats))])
     return self

@@ -1,0 +1,210 @@
+"Many processes on gloo: equal weights after every phase, the gradients of one process, one row of results."
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import LAUNCHER, ROOT, environment
+
+pytest.importorskip('accelerate')
+
+WORK = '''
+import os, sys, torch
+from contextlib import nullcontext
+from torch import nn
+from torch.utils.data import TensorDataset
+from fastai.vision.all import (Callback, CrossEntropyLossFlat, DataLoader, DataLoaders, SGD, accuracy, set_seed)
+from foprokd.adversarial import AdversarialCallback
+from foprokd.explore import explore_learner
+from foprokd.learner import FoProLearner, fopro_learner
+from foprokd.metrics import GroupRecall
+from foprokd.prompt import FourierPromptGenerator
+from foprokd.ranks import process_group, same_ranks
+from foprokd.student import Student
+from foprokd.synth import demo_dls
+from foprokd.teacher import FrozenTeacher
+
+out, rank, n = sys.argv[1], int(os.environ.get('RANK', 0)), int(os.environ.get('WORLD_SIZE', 1))
+
+
+class Fixed(Callback):
+    "A latent that follows from the image, and the gradients of the first step"
+    order = -5
+    def __init__(self, prompt):
+        self.prompt, self.zs = prompt, []
+        g = torch.Generator().manual_seed(1)
+        self.mix = torch.randn(2, 3*32*32, prompt.z_dim, generator=g) / 32
+        prompt.sample_z = lambda n, device=None, generator=None: self.zs.pop(0)
+    def before_batch(self): self.zs[:] = [self.xb[0].flatten(1) @ m for m in self.mix] * 2
+    def before_step(self): self.learn.first = [p.grad.clone() for p in self.learn.model.parameters()]
+
+
+def gradients(phase, vit=False):
+    "Gradients of one step on a batch of 16"
+    set_seed(0)
+    x, y = torch.rand(16, 3, 32, 32), torch.arange(16) % 4
+    dl = DataLoader(TensorDataset(x, y), bs=16 // n, drop_last=True)
+    dls, counts = DataLoaders(dl, dl), torch.tensor([8, 4, 3, 1])
+    teacher, prompt = FrozenTeacher(), FourierPromptGenerator(init_std=.5)
+    if vit: # no BatchNorm: the prior looks at the features
+        teacher = FrozenTeacher(nn.Sequential(nn.Conv2d(3, 8, 3), nn.GELU(), nn.AdaptiveAvgPool2d(2), nn.Flatten()))
+    body = nn.Sequential(nn.Conv2d(3, 8, 3), nn.GELU(), nn.AdaptiveAvgPool2d(2), nn.Flatten())
+    student = Student(body, 4, teacher.num_features, projector_layers=1)
+    outer = FoProLearner(dls, student, teacher, prompt, counts=counts, opt_func=SGD, cbs=Fixed(prompt))
+    inner = explore_learner(dls, teacher, prompt, counts=counts, w_div=1., opt_func=SGD, cbs=Fixed(prompt))
+    ascent = []
+    with outer.distrib_ctx(), outer.no_bar(), outer.no_logging(), inner.no_bar(), inner.no_logging():
+        if phase == 'explore':
+            with same_ranks(outer, inner): inner.fit(1, 1e-3)
+            return inner.first + [inner.model.probe[0].running_mean.clone(), inner.model.probe[0].running_var.clone()]
+        if phase == 'distill': outer.fit(1, 1e-3); return outer.first
+        class Spy(AdversarialCallback):
+            def before_fit(self):
+                super().before_fit()
+                step = self.ascent.step
+                def spy(): ascent.extend(p.grad.clone() for p in self.teacher_prompt.parameters()); step()
+                self.ascent.step = spy
+        outer.remove_cbs(outer.cbs.filter(lambda o: type(o).__name__ == 'DistillCallback'))
+        outer.fit(1, 1e-3, cbs=Spy(teacher, prompt))
+    return ascent + outer.first + [p.detach().clone() for p in prompt.parameters()]
+
+
+def phases():
+    "Weights after each phase of a learner that starts differently on each rank, and what is gathered"
+    set_seed(rank) # other weights, other order, other latents on each rank
+    dls = demo_dls(size=32, bs=8, n_max=24, ratio=4, n_valid=5, n_test=5)
+    learn = fopro_learner(dls, 'test_resnet', metrics=[accuracy, GroupRecall([6, 7])], distill_kwargs=dict(soft=.5))
+    res = dict(latents=learn.prompt.sample_z(4), counts=learn.counts, batches=[])
+    class Seen(Callback):
+        order = 12
+        def before_train(self): self.learn.dl.tally = res['batches']
+        def before_batch(self):
+            if self.training: res['batches'].append(self.xb[0].mean((1, 2, 3)))
+    with learn.distrib_ctx(), learn.no_bar(), learn.no_logging():
+        for name in ('explore', 'distill', 'adversarial'):
+            learn.fit_fopro(**{**dict(explore=0, distill=0, adversarial=0), name: 1}, cbs=Seen())
+            mods = dict(prompt=learn.prompt, probe=learn.explorer.model.probe, student=learn.student)
+            res[name] = {f'{k}.{p}': v.clone() for k, m in mods.items() for p, v in m.state_dict().items()}
+            res[f'{name}_curves'] = [learn.phase_history[-1][k] for k in ('values', 'losses')]
+        some = learn.dls.test_dl(learn.dls.valid.items[:37], with_labels=True)
+        res['probs'], res['targs'] = learn.get_preds(dl=some)
+        res['recall'] = float(learn.validate(dl=some)[2])
+    net = learn.student.eval()
+    with torch.no_grad(): res['plain'] = torch.cat([net(b[0]).softmax(1) for b in some])
+    res['truth'] = torch.cat([b[1] for b in some])
+    res['wrapped'] = [type(m).__name__ for m in (learn.model, learn.explorer.model, learn.dls.train)]
+    return res
+
+
+with process_group():
+    res = {k: gradients(*k.split('+')) for k in ('explore', 'explore+vit', 'distill', 'adversarial', 'adversarial+vit')}
+    if n > 1: res['phases'] = phases()
+torch.save(res, f'{out}.{rank}')
+'''
+
+
+def launch(n, args, cwd, launcher=('-m', 'torch.distributed.run', '--standalone', '--nproc-per-node'), timeout=600):
+    "Run a file in `n` processes, as a user's launcher does"
+    start = [sys.executable, *([*launcher, str(n)] if n > 1 else [])]
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')]))
+    env = environment(PYTHONPATH=path, FOPROKD_CACHE=str(cwd/'facts'), PYTHONWARNINGS='ignore')
+    return subprocess.run([*start, *map(str, args)], cwd=cwd, env=env, capture_output=True, text=True, timeout=timeout)
+
+
+@pytest.fixture(scope='module')
+def ran(tmp_path_factory):
+    "What the processes of runs with 1, 2 and 4 of them saved"
+    cwd, res = tmp_path_factory.mktemp('ranks'), {}
+    (cwd/'work.py').write_text(WORK, encoding='utf-8')
+    for n in (1, 2, 4):
+        done = launch(n, ['work.py', f'out{n}'], cwd)
+        assert done.returncode == 0, done.stderr[-3000:]
+        res[n] = [torch.load(cwd/f'out{n}.{i}', weights_only=False) for i in range(n)]
+    return res
+
+
+@pytest.mark.parametrize('n', [2, 4])
+@pytest.mark.parametrize('phase', ['explore', 'explore+vit', 'distill', 'adversarial', 'adversarial+vit'])
+def test_gradients_are_those_of_one_process(ran, n, phase):
+    # float32; a student without BatchNorm, a teacher with and one without it; a fixed latent per image
+    [one] = ran[1]
+    for many in ran[n]:
+        assert len(many[phase]) == len(one[phase])
+        for a, b in zip(many[phase], one[phase]):
+            assert b.abs().max() > 0
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5 * float(b.abs().max().clamp(min=1)))
+
+
+@pytest.mark.parametrize('n', [2, 4])
+@pytest.mark.parametrize('phase', ['explore', 'distill', 'adversarial'])
+def test_same_weights_and_statistics_after_each_phase(ran, n, phase):
+    first, *rest = (o['phases'] for o in ran[n])
+    assert any(k.endswith('running_var') for k in first[phase])
+    for other in rest:
+        assert first[phase].keys() == other[phase].keys()
+        for k, v in first[phase].items(): assert v.equal(other[phase][k]), k
+        np.testing.assert_equal(first[f'{phase}_curves'], other[f'{phase}_curves'])
+
+
+def test_each_phase_moves_what_it_should(ran):
+    states = [ran[2][0]['phases'][p] for p in ('explore', 'distill', 'adversarial')]
+    def moved(a, b): return {k.split('.')[0] for k in a if not a[k].equal(b[k])}
+    assert moved(*states[:2]) == {'student'} and moved(*states[1:]) == {'student', 'prompt'}
+
+
+@pytest.mark.parametrize('n', [2, 4])
+def test_ranks_draw_their_own(ran, n):
+    first, *rest = (o['phases'] for o in ran[n])
+    for other in rest:
+        assert not first['latents'].equal(other['latents']) and first['counts'].equal(other['counts'])
+        assert len(first['batches']) == len(other['batches']) > 0
+        for a, b in zip(first['batches'], other['batches']): assert len(a) == len(b) and not a.equal(b)
+
+
+@pytest.mark.parametrize('n', [2, 4])
+def test_predictions_are_whole_and_in_order(ran, n):
+    for o in (o['phases'] for o in ran[n]):
+        assert o['targs'].equal(o['truth']) and len(o['probs']) == 37
+        torch.testing.assert_close(o['probs'], o['plain'])
+        tail = [float((o['probs'].argmax(1) == o['targs'])[o['targs'] == k].float().mean()) for k in (6, 7) if (o['targs'] == k).any()]
+        assert o['recall'] == pytest.approx(np.mean(tail))  # GroupRecall of all ranks' images
+        assert o['wrapped'] == ['Student', 'Explorer', 'TfmdDL']
+
+
+ACCELERATE = ('-m', 'accelerate.commands.launch', '--multi_gpu', '--num_machines', '1', '--mixed_precision', 'no', '--dynamo_backend', 'no', '--num_processes')
+
+
+def run_command(tmp_path, *args):
+    "`foprokd_run` in two processes of accelerate (which takes `--multi_gpu` to mean many processes, on CPUs as well)"
+    (tmp_path/'launch.py').write_text(LAUNCHER.format('grid', 'foprokd_run', 'foprokd_run'), encoding='utf-8')
+    return launch(2, ['launch.py', *args], tmp_path, ACCELERATE)
+
+
+def test_command_gives_one_row(tmp_path):
+    out = tmp_path/'out'
+    res = run_command(tmp_path, '--data', 'demo', '--method', 'fopro_akd', '--student', 'test_resnet', '--size', 32, '--explore', 1,
+                      '--distill', 1, '--adversarial', 1, '--log', 'csv', '--out', out)
+    assert res.returncode == 0, res.stderr[-3000:]
+    [row] = [json.loads(o) for o in (out/'results.jsonl').read_text().splitlines()]
+    assert row['processes'] == 2 and row['settings']['bs'] == 64 and 'failed' not in row
+    assert res.stdout.count('Rows: ') == 1 and res.stdout.count('balanced_accuracy') == 1, res.stdout
+    [folder] = [p for p in out.iterdir() if p.is_dir()]
+    names = sorted(p.name for p in folder.iterdir())
+    assert names == ['epochs.csv', 'history.json', 'losses.png', 'prompt.safetensors', 'prompts.png', 'recall.png', 'student.safetensors', 'test_predictions.npz']
+    assert len((folder/'epochs.csv').read_text().splitlines()) == 4  # two phases of the student, a header and an epoch each
+    saved = np.load(folder/'test_predictions.npz')
+    assert len(saved['images']) == len(set(saved['images'])) == len(saved['probs']) == row['n_test'] > 0
+    n = sum(row['class_counts']['train']) // 64  # batches of an epoch in one process
+    assert [len(h['losses']) for h in json.loads((folder/'history.json').read_text())] == [n] * 3
+
+
+def test_an_error_is_said_once_and_ends_all(tmp_path):
+    res = run_command(tmp_path, '--data', 'demo', '--method', 'bsm', '--student', 'test_resnet', '--bs', 15, '--out', tmp_path/'out')
+    assert res.returncode != 0 and not (tmp_path/'out'/'results.jsonl').exists()
+    said = [o for o in res.stderr.splitlines() if o.startswith('foprokd_run: ')]
+    assert said == ['foprokd_run: bs=15 cannot be shared by 2 processes: give a multiple.'], res.stderr[-3000:]
