@@ -58,7 +58,10 @@ def _read_csv(
 )->pd.DataFrame: # As `_from_frame`
     "The table of a CSV file, names and labels read as text"
     text = {c: str for c in columns.values()}
-    df = pd.read_csv(file, dtype=text, keep_default_na=False, na_values=['']) # 'NA' is a name like others
+    try: # 'NA' is a name like others; nothing is unpacked
+        df = pd.read_csv(file, dtype=text, keep_default_na=False, na_values=[''], compression=None)
+    except (ValueError, OSError, OverflowError) as e: # of the parser, and of bytes that are no text
+        raise ValueError(f"{file.name} is no CSV table ({' '.join(str(e).split())[:120]}).") from e
     return _from_frame(df, columns, root, file.name)
 
 # %% ../nbs/22_data.ipynb #bd9ab1e7
