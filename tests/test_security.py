@@ -135,7 +135,7 @@ def torchscript(f):
 
 def zip_bomb(f):
     big = f.with_suffix('.big')
-    torch.save({'w': torch.zeros(150_000_000)}, big)
+    torch.save({'w': torch.zeros(100_000_000)}, big)
     with zipfile.ZipFile(big) as z, zipfile.ZipFile(f, 'w', zipfile.ZIP_DEFLATED, compresslevel=1) as o:
         for i in z.infolist():
             with z.open(i) as src, o.open(i.filename, 'w', force_zip64=True) as dst:
@@ -160,10 +160,10 @@ def zip_with_comment(f):
 
 
 def pickle_bomb(f):
-    with zipfile.ZipFile(f, 'w', zipfile.ZIP_DEFLATED) as z: z.writestr('a/data.pkl', bytes(10**9)); z.writestr('a/version', '3\n')
+    with zipfile.ZipFile(f, 'w', zipfile.ZIP_DEFLATED) as z: z.writestr('a/data.pkl', bytes(4 * 10**8)); z.writestr('a/version', '3\n')
 
 
-def bytearray_in_zip(f): as_zip(f, pickle.dumps({'w': Call(bytearray, 2 * 10**9)}, protocol=2))
+def bytearray_in_zip(f): as_zip(f, pickle.dumps({'w': Call(bytearray, 10**9)}, protocol=2))
 def bytearray_in_old_format(f): torch.save({'w': Call(bytearray, 1)}, f, _use_new_zipfile_serialization=False); f.write_bytes(f.read_bytes().replace(b'K\x01\x85', b'J\xff\xff\xff\x6f\x85'))
 def empty_tensor_of_terabytes(f): as_zip(f, pickle.dumps({'w': Call(torch.Tensor, 10**6, 10**6)}, protocol=2))
 def one_number_as_many(f): torch.save({'w': torch.zeros(1).expand(10**10)}, f)
@@ -281,10 +281,10 @@ def w_counter_as_float(f): write(f, {k: v.float() if k.endswith('num_batches_tra
 VALUES = [w_int, w_bool, w_nan, w_inf, w_too_large, w_shape, w_transposed, w_flat, w_other_net, w_holes, w_more, w_counter_as_float]
 
 
-def noted(name, **note):
+def noted(title, /, **note):
     "A good file with a bad note"
     def make(f): write(f, **note)
-    make.__name__ = f'n_{name}'
+    make.__name__ = f"n_{title}"
     return make
 
 
@@ -299,10 +299,10 @@ STUDENT_NOTES = [noted('classes', num_classes=10**9, vocab=None), noted('classes
                  noted('vocab', vocab=['a']), noted('vocab_numbers', vocab=[1, 2, 3]), noted('not_timm', arch='mobilenetv1_025_x'), noted('other_arch', arch='resnet18')]
 
 
-def prompt(name, sd=None, **settings):
+def prompt(title, sd=None, /, **settings):
     "A bad file of a prompt"
     def make(f): write_prompt(f, sd, **settings)
-    make.__name__ = f'p_{name}'
+    make.__name__ = f"p_{title}"
     return make
 
 
@@ -312,10 +312,10 @@ PROMPTS = [prompt('nan', lambda d: {k: v * float('nan') for k, v in d.items()}),
            prompt('mode', mode='add'), prompt('band', low=3.), prompt('overflow', n_radius=10**400)]
 
 
-def map_of(name, **change):
+def map_of(title, /, **change):
     "A bad file of a map"
     def make(f): write_map(f, **change)
-    make.__name__ = f'm_{name}'
+    make.__name__ = f"m_{title}"
     return make
 
 
@@ -370,13 +370,9 @@ PLAN = {read_pth: ('.pth', PTH + STRANGE), check_weights_file: ('.pth', STRANGE[
         prompt_from_file: ('.prompt.safetensors', PROMPTS + SAFETENSORS + STRANGE), prompt_load: ('.prompt.safetensors', PROMPTS + SAFETENSORS + STRANGE), sensitivity: ('.safetensors', MAPS + SAFETENSORS + STRANGE),
         results: ('.jsonl', ROWS + STRANGE), labels: ('.csv', TABLES + STRANGE), grid: ('.yaml', GRIDS + STRANGE)}
 CASES = [(reader, make, suffix) for reader, (suffix, makers) in PLAN.items() for make in makers]
-HARMLESS = {(student, 'st_more_behind')}
 
 
 # ----------------------------------------------------------------------------------------------------------- the trial
-def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
 def trial(reader, file, pipe):
     "Read in a process that may be killed; send what was said and by how much its memory grew"
     os.chdir(file.parent)
@@ -389,7 +385,7 @@ def trial(reader, file, pipe):
     resource.setrlimit(resource.RLIMIT_AS, (now + 16 * 2**30,) * 2)
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        try: res = 'read', repr(reader(file))[:200]
+        try: res = 'read', repr(res) if isinstance(res := reader(file), list) else ''
         except BaseException as e: res = type(e).__name__, str(e)
     pipe.send((*res, high() - before))
     pipe.close()
@@ -424,7 +420,81 @@ def test_one_sentence(place, reader, make, suffix):
         make(file)
     kind, said, grown = attempt(reader, file)
     assert kind in ('ValueError', 'TypeError'), (kind, said)
-    assert 'odd' in said or '/dev/' in said or 'image' in said, said
+    assert any(o in said for o in ('odd', 'nowhere', '/dev/zero', 'files cannot be used', 'image', 'not written by pack_ints')), said # the file, or what in it is meant
     assert '\n' not in said and 20 < len(said) < 700, said
     assert not list(folder.glob('*canary*')), 'code ran'
     assert grown < ROOM, f'{grown:.0f} MiB for a sentence'
+
+
+GOOD = [(fill, write, '.safetensors'), (fill, lambda f: torch.save({'state_dict': {f'module.{k}': v for k, v in weights().items()}, 'epoch': 1}, f), '.pth'),
+        (fill, lambda f: torch.save(weights(), f, _use_new_zipfile_serialization=False), '.pth'), (fill, lambda f: write(f, {k: v.half() if v.is_floating_point() else v for k, v in weights().items()}), '.safetensors'),
+        (described_teacher, write, '.safetensors'), (student, write, '.safetensors'), (prompt_from_file, write_prompt, '.safetensors'), (prompt_load, write_prompt, '.safetensors'),
+        (sensitivity, write_map, '.safetensors'), (results, lambda f: append_row(row(), f), '.jsonl'), (grid, lambda f: f.write_text('runs: [{method: ce}]'), '.yaml')]
+
+
+@pytest.mark.parametrize('i', range(len(GOOD)))
+def test_the_good_files_are_read(tmp_path, i):
+    reader, make, suffix = GOOD[i]
+    make(tmp_path/f'good{suffix}')
+    kind, said, grown = attempt(reader, tmp_path/f'good{suffix}')
+    assert kind == 'read' and grown < ROOM, (kind, said, grown)
+
+
+def test_the_trial_notices_code_memory_and_waiting(tmp_path, monkeypatch):
+    "What `test_one_sentence` relies on: with the plain readers of the libraries the same files do harm"
+    bare_pickle(tmp_path/'a.pth')
+    attempt(lambda f: torch.load(f, weights_only=False), tmp_path/'a.pth')
+    assert Path(canary(tmp_path/'a.pth')).read_text() == 'code ran'
+    bytearray_in_zip(tmp_path/'b.pth')
+    kind, _, grown = attempt(lambda f: torch.load(f, weights_only=True), tmp_path/'b.pth')
+    assert kind == 'read' and grown > 2 * ROOM
+    os.mkfifo(tmp_path/'c')
+    monkeypatch.setattr('test_security.SECONDS', 2)
+    assert attempt(lambda f: f.read_bytes(), tmp_path/'c')[0] == 'hung'
+
+
+@pytest.mark.parametrize('make', [text, empty, png, pipe, folder, device_file], ids=lambda f: f.__name__)
+def test_a_foreign_cache_of_findings_is_passed_over(tmp_path, make):
+    "The look at the images goes on, with one warning where the data base cannot be used"
+    from PIL import Image
+    Image.new('RGB', (8, 8)).save(tmp_path/'a.png')
+    make(tmp_path/'scan.sqlite')
+    def scan(f):
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            return scan_images([str(tmp_path/'a.png')], cache=f).problem.tolist()
+    assert attempt(scan, tmp_path/'scan.sqlite')[:2] == ('read', "['']")
+
+
+def test_findings_that_are_none_are_looked_up_again(tmp_path):
+    from PIL import Image
+    Image.new('RGB', (8, 8)).save(tmp_path/'a.png')
+    cache = tmp_path/'scan.sqlite'
+    first = scan_images([str(tmp_path/'a.png')], cache=cache)
+    for found in ('[' * 10**5, '[1]', '{"bytes": 1}', 'no json'):
+        with sqlite3.connect(cache) as db: assert db.execute('update facts set found = ?', (found,)).rowcount == 1
+        assert scan_images([str(tmp_path/'a.png')], cache=cache).equals(first)
+
+
+@pytest.mark.parametrize('which, make', [('*.csv', png), ('*.csv', empty), ('*.safetensors', png), ('*.safetensors', st_huge_tensor), ('*.safetensors', map_of('other', norm=torch.rand(9)))])
+def test_a_foreign_atlas_is_named(tmp_path, which, make):
+    x, quick = torch.rand(2, 3, 16, 16), dict(step=8, gains=(0.,), progress=False)
+    models = {'a': 'embedded'}
+    frequency_atlas(models, x, tmp_path, **quick)
+    [file] = tmp_path.glob(which)
+    file.unlink()
+    make(file)
+    with pytest.raises(ValueError, match=file.suffix) as e: frequency_atlas(models, x, tmp_path, **quick)
+    assert '\n' not in str(e.value)
+    file.unlink()
+    assert len(frequency_atlas(models, x, tmp_path, **quick).bands)
+
+
+def test_a_command_says_it_in_one_line(tmp_path):
+    "A hostile teacher on the command line: exit code 2, one line, no code run"
+    pickle_in_zip(tmp_path/'evil.pth')
+    code = ('import sys; from foprokd.grid import foprokd_run; '
+            'sys.argv = ["foprokd_run", "--data", "demo", "--teacher", "resnet18", "--teacher-ckpt", "evil.pth", "--student", "test_resnet", "--out", "out"]; foprokd_run()')
+    res = python(code, tmp_path)
+    assert res.returncode == 2 and 'evil.pth' in res.stderr.splitlines()[-1] and 'Traceback' not in res.stderr, res.stderr[-2000:]
+    assert not list(tmp_path.glob('*canary*'))
