@@ -73,6 +73,17 @@ def _digest(*parts):
         h.update(f"{'text' if text else (o.dtype, o.shape)} {len(raw)} ".encode() + raw)
     return h.hexdigest()[:12]
 
+def _read_bands(
+    file:Path # Written by `_measure_model`
+)->pd.DataFrame: # The columns of `Response.frame`
+    "A kept band response; `ValueError` if something else is in its place"
+    wanted = {'measure', 'low', 'high', 'gain', 'value', 'lower', 'upper'}
+    try:
+        df = pd.read_csv(file)
+        if wanted <= set(df) and all(df[c].dtype.kind in 'fi' for c in wanted - {'measure'}): return df
+    except (ValueError, OSError): pass
+    raise ValueError(f"{str(file)!r} holds no band response: remove it, and it is measured again.")
+
 def _measure_model(spec, name, x, files, size, map_kwargs, band_kwargs):
     "Measure one model and write its two files, the map last"
     model = open_model(spec, size).to(x.device)
@@ -118,7 +129,7 @@ def frequency_atlas(
                            dict(edges=edges, gains=gains, labels=labels, group=group, chunk=chunk))
         if report is not None: report(name, 'found' if found else 'measured')
         maps[name] = SensitivityMap.load(files[0])
-        bands.append(pd.read_csv(files[1]).assign(model=name))
+        bands.append(_read_bands(files[1]).assign(model=name))
     return Atlas(maps, pd.concat(bands, ignore_index=True))
 
 # %% ../nbs/41_atlas.ipynb #1ac903a6

@@ -39,7 +39,7 @@ def _from_frame(
 )->pd.DataFrame: # Columns image, label, and group and split where there are any
     "The named columns under our names, file names made absolute"
     absent = [c for c in columns.values() if c not in df]
-    if absent: raise ValueError(f"{name} has no column {absent[0]!r}; it has {', '.join(map(str, df.columns))}.")
+    if absent: raise ValueError(f"{name} has no column {absent[0]!r}; it has {', '.join(map(str, df.columns))[:200]}.")
     split = {'split': df['split']} if 'split' in df and 'split' not in columns.values() else {}
     df = pd.DataFrame({k: df[v] for k, v in columns.items()} | split) # other columns may have our names
     holes = df.columns[df.isna().any()]
@@ -58,7 +58,12 @@ def _read_csv(
 )->pd.DataFrame: # As `_from_frame`
     "The table of a CSV file, names and labels read as text"
     text = {c: str for c in columns.values()}
-    df = pd.read_csv(file, dtype=text, keep_default_na=False, na_values=['']) # 'NA' is a name like others
+    with open(file, 'rb') as f: many = f.readline(2**20).count(b',') > 10_000
+    if many: raise ValueError(f"{file.name} has more than 10000 columns: it is no table of images.")
+    try: # 'NA' is a name like others; nothing is unpacked
+        df = pd.read_csv(file, dtype=text, keep_default_na=False, na_values=[''], compression=None)
+    except (ValueError, OSError, OverflowError) as e: # of the parser, and of bytes that are no text
+        raise ValueError(f"{file.name} is no CSV table ({' '.join(str(e).split())[:120]}).") from e
     return _from_frame(df, columns, root, file.name)
 
 # %% ../nbs/22_data.ipynb #bd9ab1e7

@@ -6,7 +6,7 @@
 __all__ = ['read_grid', 'parse_seeds', 'todo', 'run_job', 'run_grid', 'rows_of_grid', 'pool_runs', 'summary_table', 'foprokd_run']
 
 # %% ../nbs/47_grid.ipynb #801a460f
-import hashlib, json, os, re, signal, subprocess, sys, threading, time
+import hashlib, json, math, os, re, signal, subprocess, sys, threading, time
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 from datetime import datetime, timezone
@@ -36,7 +36,7 @@ def _read_file(
             import tomllib
             res = tomllib.loads(file.read_text())
     except ImportError: raise ValueError(f"{file.name}: TOML needs Python 3.11; write the grid as YAML.") from None
-    except (ValueError, yaml.YAMLError) as e: # TOMLDecodeError is a ValueError
+    except (ValueError, yaml.YAMLError, OSError, RecursionError) as e: # TOMLDecodeError is a ValueError
         raise ValueError(f"{file.name} cannot be read: {' '.join(str(e).split())}.") from e
     if not isinstance(res, dict) or not isinstance(res.get('runs'), list) or not res['runs']:
         raise ValueError(f"{file.name} needs a list `runs`, perhaps with `shared` and `seeds` beside it.")
@@ -50,6 +50,10 @@ def _settings(
     "All combinations of an entry"
     fields, many = RunConfig.__dataclass_fields__, [k for k, v in run.items() if isinstance(v, list)]
     if odd := set(run) - set(fields): raise ValueError(f"A run has the setting {min(odd)!r}, which RunConfig has not.")
+    n = math.prod(len(run[k]) for k in many)
+    if n > 10_000: raise ValueError(f"The lists of a run multiply to {n} runs, more than 10000: make it several grids.")
+    if set(re.sub(r'{\w*(:\.?\d{0,2}[a-z%]?)?}', '', str(run.get('name', '')))) & {*'{}'}:
+        raise ValueError(f"name={str(run['name'])[:60]!r} may hold {{setting}} or {{setting:.2f}}, and nothing longer.")
     res = [run | dict(zip(many, vs)) for vs in product(*(run[k] for k in many))]
     try: return [r | {'name': str(r.get('name', '')).format(**r)} for r in res]
     except (KeyError, IndexError) as e:

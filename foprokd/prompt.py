@@ -211,7 +211,7 @@ class FourierPromptGenerator(SpectralPrompt):
     ):
         super().__init__()
         if mode not in ('gain', 'mix'): raise ValueError(f"mode must be 'gain' or 'mix', got {mode!r}.")
-        if not strength > 0 or not 0 <= alpha <= 1:
+        if not 0 < strength < math.inf or not 0 <= alpha <= 1:
             raise ValueError(f"A prompt needs strength > 0 and 0 <= alpha <= 1, got {strength} and {alpha}.")
         for k, v in dict(z_dim=z_dim, channels=channels, n_radius=n_radius, n_angle=n_angle, hidden=hidden).items():
             if not (isinstance(v, int) and v > 0): raise ValueError(f"{k} must be a positive integer, got {v!r}.")
@@ -348,14 +348,26 @@ def save(self:FourierPromptGenerator,
 # %% ../nbs/05_prompt.ipynb #c81383fd
 def _read_prompt(path):
     "Weights and settings of a file that `save` wrote, or a `ValueError`"
+    if not Path(path).is_file(): raise ValueError(f"There is no prompt file {str(path)!r}.") # a pipe would hang
     try:
         with safe_open(str(path), 'pt') as f: state, meta = {k: f.get_tensor(k) for k in f.keys()}, f.metadata() or {}
         notes = json.loads(meta['foprokd'])
         if notes['prompt'] != 'FourierPromptGenerator': raise KeyError(notes['prompt'])
-        return state, dict(notes['settings'])
-    except FileNotFoundError as e: raise ValueError(f"There is no prompt file {str(path)!r}.") from e
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as e:
-        raise ValueError(f"{Path(path).name!r} is not a prompt that `save` wrote ({type(e).__name__}: {e}).") from e
+        settings = dict(notes['settings'])
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as e:
+        why = ' '.join(str(e).split())[:120]
+        raise ValueError(f"{Path(path).name!r} is not a prompt that `save` wrote ({type(e).__name__}: {why}).") from e
+    sick = [k for k, v in state.items() if v.dtype != torch.float32 or not v.isfinite().all()]
+    if sick: raise ValueError(f"{Path(path).name!r} holds NaN, infinity or another type than float32 in "
+                              f"{sick[0][:80]!r}.")
+    return state, settings
+
+# %% ../nbs/05_prompt.ipynb #a0f78977
+def _check_shapes(prompt, state, name):
+    "`ValueError` unless a file holds weights as `prompt` has them"
+    want, got = ({k: tuple(v.shape) for k, v in o.items()} for o in (prompt.state_dict(), state))
+    if want != got: raise ValueError(f"{name!r} does not hold the weights its settings promise: "
+                                     f"{repr(got)[:200]} is not {repr(want)[:200]}.")
 
 # %% ../nbs/05_prompt.ipynb #f86fc8a7
 @patch
@@ -366,9 +378,9 @@ def load(self:FourierPromptGenerator,
     state, settings = _read_prompt(path)
     other = {k: v for k, v in settings.items() if k != 'init_std' and getattr(self, k, None) != v}
     name, own = Path(path).name, {k: getattr(self, k, None) for k in other}
-    if other: raise ValueError(f"{name!r} was saved with {other}, this prompt has {own}.")
-    try: self.load_state_dict(state)
-    except RuntimeError as e: raise ValueError(f"{name!r} does not hold the weights its settings promise: {e}") from e
+    if other: raise ValueError(f"{name!r} was saved with {repr(other)[:200]}, this prompt has {repr(own)[:200]}.")
+    _check_shapes(self, state, name)
+    self.load_state_dict(state)
     return self
 
 @patch(cls_method=True)
@@ -376,8 +388,9 @@ def from_file(cls:FourierPromptGenerator,
     path:str|Path # File that `save` wrote
 )->FourierPromptGenerator: # New prompt on the CPU
     "Prompt with the settings and weights in `path`; `ValueError` if it is none"
-    settings = _read_prompt(path)[1]
-    try: prompt = cls(**settings)
-    except (TypeError, ValueError, RuntimeError) as e:
-        raise ValueError(f"{Path(path).name!r} holds settings that make no prompt: {e}") from e
-    return prompt.load(path)
+    (state, settings), name = _read_prompt(path), Path(path).name
+    try:
+        with torch.device('meta'): _check_shapes(cls(**settings), state, name) # takes no memory, whatever is asked for
+    except (TypeError, ValueError, RuntimeError, OverflowError) as e:
+        raise ValueError(f"{name!r} holds settings that make no prompt: {' '.join(str(e).split())[:200]}") from e
+    return cls(**settings).load(path)

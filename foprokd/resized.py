@@ -75,7 +75,9 @@ class ResizedImages:
     def _copy(self, file):
         "Pixels of the copy of `file`, None if it is absent or torn"
         path, head = self.path(file), _header(self.size)
-        try: raw = np.fromfile(path, np.uint8)
+        try:
+            if os.stat(path).st_size != self.nbytes: return # nor are a pipe, or gigabytes in its place, read
+            raw = np.fromfile(path, np.uint8)
         except OSError: return
         if raw.size != self.nbytes or raw[:len(head)].tobytes() != head: return
         return raw[len(head):].reshape(self.size, self.size, 3)

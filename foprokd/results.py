@@ -35,13 +35,26 @@ def newest_rows(
         (bad if r.get('failed') else good)[key] = r
     return ResultRows(good.values(), [r for k, r in bad.items() if k not in good])
 
+def _sound(
+    row:dict, # From a file
+    file:Path # The file
+)->dict: # The same
+    "`ValueError` for a row in which a setting or a number stands where none can be"
+    kinds = dict(settings=dict, settings_hash=str, seed=int, fold=(int, str), name=str, method=str, predictions=dict)
+    odd = [k for k, t in kinds.items() if row.get(k) is not None and not isinstance(row[k], t)]
+    preds = row.get('predictions') or {}
+    if not odd and preds and not all(isinstance(preds.get(k), str) for k in ('targs', 'preds', 'test_hash')):
+        odd = ['predictions']
+    if odd: raise ValueError(f"A row of {str(file)!r} has {odd[0]}={repr(row[odd[0]])[:40]}, which no run wrote.")
+    return row
+
 def load_results(
     files:str|Path|list # Path(s) of JSONL files, or of folders that hold a `results.jsonl`
 )->ResultRows: # The newest row of each run, in the order of their first appearance
     "Rows of one or more files; `ValueError` for a missing file and if no run has finished"
     paths = [Path(f) for f in ([files] if isinstance(files, (str, Path)) else files)]
     if not paths: raise ValueError("Name at least one file of results, got none.")
-    rows = newest_rows([r for p in paths for r in read_rows(p/'results.jsonl' if p.is_dir() else p)])
+    rows = newest_rows([_sound(r, p) for p in paths for r in read_rows(p/'results.jsonl' if p.is_dir() else p)])
     if not rows:
         also = f", only {len(rows.failed)} that failed" if rows.failed else ''
         raise ValueError(f"There is no finished run in {', '.join(map(str, paths))}{also}.")

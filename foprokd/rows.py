@@ -33,7 +33,7 @@ def read_rows(
     if not file.is_file(): raise ValueError(f"There are no results at {str(file)!r}.")
     for line in file.read_bytes().splitlines():
         try: row = json.loads(line)
-        except ValueError: continue
+        except (ValueError, RecursionError): continue
         if isinstance(row, dict): rows.append(row)
     return rows
 
@@ -50,8 +50,12 @@ def pack_ints(
 def unpack_ints(
     text:str # From `pack_ints`
 )->np.ndarray: # (N,) int64
-    "The numbers again; `ValueError` for a text that is not theirs"
-    try: return np.frombuffer(zlib.decompress(base64.b64decode(text, validate=True)), '<u2').astype(np.int64)
+    "The numbers again; `ValueError` for a text that is not theirs, or for more than 50 million"
+    try:
+        unpack = zlib.decompressobj()
+        raw = unpack.decompress(base64.b64decode(text, validate=True), 10**8)
+        if not unpack.eof: raise ValueError('it is cut short, or holds more than 50 million')
+        return np.frombuffer(raw, '<u2').astype(np.int64)
     except (binascii.Error, zlib.error, ValueError, TypeError) as e:
         raise ValueError(f"{str(text)[:20]!r} was not written by pack_ints ({e}).") from e
 

@@ -99,6 +99,14 @@ def facts_file(
     if cache not in (None, True): return Path(cache).expanduser()
     return Path(os.environ.get('FOPROKD_CACHE') or xdg_cache_home()/'foprokd').expanduser()/'scan.sqlite'
 
+def _finding(
+    text # What the data base holds
+)->dict|None: # A finding; None for anything else
+    "A finding that was kept, unless something else has been written in its place"
+    try: res = json.loads(text)
+    except (ValueError, TypeError, RecursionError): return None
+    return res if isinstance(res, dict) and set(res) == set(_EMPTY) else None
+
 class _Memory:
     "Findings under path, size, time of change and the way of looking; without a usable file it remembers nothing"
     def __init__(self,
@@ -136,7 +144,8 @@ class _Memory:
             return rows
         rows = self._run(act) or {}
         known = {f: rows[p] for f, p in zip(files, ask) if p in rows}
-        return {f: json.loads(found) for f, (state, found) in known.items() if state == self.state(f)}
+        res = {f: _finding(found) for f, (state, found) in known.items() if state == self.state(f)}
+        return {f: o for f, o in res.items() if o is not None}
 
     def keep(self, found):
         "Remember findings, given as (file, state before looking, finding)"

@@ -283,6 +283,22 @@ def plot(self:SensitivityMap,
     axs[1].secondary_xaxis('top', functions=(lambda f: f*n, lambda k: k/n)).set_xlabel('cycles per shorter side')
     return axs
 
+# %% ../nbs/13_sensitivity.ipynb #734c3f38
+def _check_map(
+    m:SensitivityMap # From a file
+)->None:
+    "`ValueError` or `TypeError` if the arrays do not belong together"
+    n, h, w = m.cosine.shape
+    if not isinstance(m.width, int) or w != m.width // 2 + 1: raise ValueError(f'{w} columns for another width')
+    floats = m.cosine, m.l2, m.norm
+    if [a.shape for a in floats[1:]] != [(n, h, w), (n,)] or m.measured.shape != (h, w): raise ValueError('odd sizes')
+    if [a.dtype.kind for a in (*floats, m.measured)] != [*'fffb']: raise TypeError('arrays of another type')
+    if not n * h * w or not all(np.isfinite(a).all() for a in floats): raise ValueError('no finite numbers')
+    if not isinstance(m.eps, float) or not 0 < m.eps < np.inf: raise ValueError(f'eps={repr(m.eps)[:40]}')
+    if not isinstance(m.name, str): raise TypeError('a name that is no text')
+    own = m.group is None or m.group.shape == (n,) and m.group.dtype.kind == 'U'
+    if not own: raise ValueError('groups of other images')
+
 # %% ../nbs/13_sensitivity.ipynb #93a40449
 @patch
 def save(self:SensitivityMap,
@@ -299,11 +315,15 @@ def load(cls:SensitivityMap,
     path:str|Path # File that `save` wrote
 )->SensitivityMap:
     "Read a map; `ValueError` if the file holds none"
+    if not Path(path).is_file(): raise ValueError(f"{Path(path).name!r} is not a map that `save` wrote: no such file.")
     try:
         with safe_open(str(path), 'np') as f:
             notes, arrays = json.loads((f.metadata() or {})['foprokd']), {k: f.get_tensor(k) for k in f.keys()}
         if notes.pop('kind') != 'SensitivityMap': raise KeyError('SensitivityMap')
         group = notes.pop('group')
-        return cls(**arrays, **notes, group=None if group is None else np.array(group))
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as e:
-        raise ValueError(f"{Path(path).name!r} is not a map that `save` wrote ({type(e).__name__}: {e}).") from e
+        res = cls(**arrays, **notes, group=None if group is None else np.array(group))
+        _check_map(res)
+        return res
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as e:
+        why = ' '.join(str(e).split())[:120]
+        raise ValueError(f"{Path(path).name!r} is not a map that `save` wrote ({type(e).__name__}: {why}).") from e

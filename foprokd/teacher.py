@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from fastcore.basics import patch
-from .backbone import create_backbone, pool_features, read_checkpoint
+from .backbone import create_backbone, described_model, pool_features, read_checkpoint
 from .ranks import pool_moments
 
 # %% ../nbs/10_teacher.ipynb #a964df0b
@@ -43,11 +43,12 @@ def _build(
     if model == 'embedded': model, ckpt = None, EMBEDDED_TEACHER
     if isinstance(model, (str, Path)) and Path(model).suffix in ('.safetensors', '.pth', '.pt', '.tar'):
         model, ckpt = None, model
-    notes = read_checkpoint(ckpt)[1] if model is None and ckpt is not None else {}
+    sd, notes = read_checkpoint(ckpt) if model is None and ckpt is not None else ({}, {})
     if model is None:
-        if 'arch' not in notes:
-            raise ValueError(f"{ckpt!r} does not say its architecture: use FrozenTeacher('timm_name', ckpt=...).")
-        model, kwargs = notes['arch'], {**notes.get('kwargs', {}), **kwargs}
+        if not notes.get('arch'):
+            raise ValueError(f"{str(ckpt)!r} does not say its architecture: use FrozenTeacher('timm_name', ckpt=...).")
+        model, own = described_model(notes, sd, Path(ckpt).name)
+        kwargs = {**own, **kwargs}
     if isinstance(model, nn.Module): model = copy.deepcopy(model)
     net, meta = create_backbone(model, pretrained=kwargs.pop('pretrained', True), ckpt=ckpt, **kwargs)
     cfg = getattr(net, 'pretrained_cfg', None) or {}
@@ -77,9 +78,11 @@ class FrozenTeacher(nn.Module):
         self.requires_grad_(False).eval().to(memory_format=torch.channels_last)
         side = self.size or cfg['input_size'] or 64
         with torch.no_grad():
-            try: self.num_features = self(torch.zeros(2, 3, side, side)).shape[1]
+            try: feats = self(torch.zeros(2, 3, side, side))
             except TypeError as e:
                 raise ValueError(f"{self.name} gives no feature vector for an image batch: {e}.") from e
+        if not feats.isfinite().all(): raise ValueError(f"{self.name} answers a black image with NaN or infinity.")
+        self.num_features = feats.shape[1]
 
     def train(self, mode:bool=True):
         "Stays in eval mode whatever is asked"
