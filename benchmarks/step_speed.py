@@ -14,19 +14,24 @@ ratios to `student + teacher` of the same run. Data loading is not part of it.
     timm         timm's FeatureDistillationTask (teacher under no_grad, one linear projection, no auxiliary head)
     fasterai     fasterai's KnowledgeDistillationCallback with its Attention loss, where fasterai is installed
 
-`--memory` runs each variant in a process of its own and prints by how much its peak resident memory (on a GPU, the peak
-that torch allocated) exceeds that of the student alone; weights of the teacher are named beside it.
+`--memory` runs each variant in a process of its own, makes it and takes three steps, and prints the peak of what torch
+allocated on top of batch and teacher: weights, gradients and optimizer of the student, activations, whatever else the
+step holds. On a CPU that is read off torch's profiler, allocation by allocation; the growth of the resident set is beside
+it, which also counts the scratch space of the kernels and what the allocator keeps. The last column is the ratio of the
+first, with the teacher's weights, to the student's alone with the teacher's weights.
 
     python benchmarks/step_speed.py --student resnet18 --teacher resnet50 --size 224 --batch 16 --steps 9
     python benchmarks/step_speed.py --student test_resnet --teacher mobilenetv1_025 --size 64 --batch 64 --steps 60
 """
 import argparse
+import gc
 import importlib.util
-import resource
 import statistics
 import subprocess
 import sys
 import time
+from itertools import accumulate
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -170,10 +175,34 @@ def timed(step, device):
     return time.perf_counter() - start
 
 
-def peak(bench):
-    "Peak memory of this process in MiB"
-    if bench.device.type == 'cuda': return torch.cuda.max_memory_allocated() / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def resident(key):
+    "MiB that Linux reports of this process: VmRSS now, or VmHWM, the most since `/proc/self/clear_refs` was written"
+    return next(int(o.split()[1]) for o in Path('/proc/self/status').read_text().splitlines() if o.startswith(key)) / 1024
+
+
+def three_steps(bench, name):
+    "Make a variant and take three steps"
+    step = bench.step(name)
+    for _ in range(3 if step else 0): step()
+
+
+def peaks(bench, name):
+    "MiB: the most that torch allocated for a variant, and by how much the process grew (nan on a GPU)"
+    if bench.device.type == 'cuda':
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        three_steps(bench, name)
+        return (torch.cuda.max_memory_allocated() - before) / 2**20, float('nan')
+    before = resident('VmRSS')
+    Path('/proc/self/clear_refs').write_text('5')
+    three_steps(bench, name)
+    grown = resident('VmHWM') - before
+    gc.collect()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as prof:
+        three_steps(bench, name)
+    events = [e for e in prof.profiler.kineto_results.events() if e.name() == '[memory]']
+    events.sort(key=lambda e: e.start_ns())
+    return max(accumulate((e.nbytes() for e in events), initial=0)) / 2**20, grown
 
 
 def speed(bench):
@@ -194,11 +223,17 @@ def speed(bench):
           f'{statistics.median(a / b for a, b in zip(seconds["prompt"], seconds["teacher"])):.3f}')
 
 
-def memory(args):
+def memory(args, weights):
     "Print peaks of each variant in a process of its own"
+    print('| variant | torch, MiB | grown, MiB | of student, with teacher weights |\n|---|---|---|---|')
+    alone = None
     for n in VARIANTS:
         res = subprocess.run([sys.executable, *sys.argv, '--only', n], capture_output=True, text=True)
-        print((res.stdout or res.stderr[-300:]).strip(), flush=True)
+        if res.returncode: raise SystemExit(res.stderr)
+        torch_peak, grown = map(float, res.stdout.split()[-2:])
+        alone = torch_peak if alone is None else alone
+        ratio = (torch_peak + weights) / (alone + weights)
+        if torch_peak: print(f'| {n:9} | {torch_peak:.1f} | {grown:.0f} | {ratio:.2f} |', flush=True)
 
 
 def main():
@@ -212,17 +247,13 @@ def main():
     parser.add_argument('--memory', action='store_true', help='peak memory instead of time')
     parser.add_argument('--only', choices=VARIANTS, help='peak memory of one variant, in this process')
     args = parser.parse_args()
-    if args.memory and not args.only: return memory(args)
     bench = Bench(args)
-    if args.only:
-        before, step = peak(bench), bench.step(args.only)
-        for _ in range(4 if step else 0): step()
-        weights = sum(p.numel() * p.element_size() for p in bench.teacher.parameters()) / 2**20
-        print(f'{args.only:9} peak {peak(bench) - before:.0f} MiB above data and teacher ({weights:.0f} MiB)')
-    else:
-        print(f'{args.student} with {bench.teacher.name}, {args.batch} images of {args.size} px, {bench.device}, '
-              f'{torch.get_num_threads()} threads, torch {torch.__version__}')
-        speed(bench)
+    if args.only: return print(*peaks(bench, args.only))
+    weights = sum(p.numel() * p.element_size() for p in bench.teacher.parameters()) / 2**20
+    print(f'{args.student} with {bench.teacher.name} ({weights:.1f} MiB), {args.batch} images of {args.size} px, {bench.device}, '
+          f'{torch.get_num_threads()} threads, torch {torch.__version__}')
+    if args.memory: memory(args, weights)
+    else: speed(bench)
 
 
 if __name__ == '__main__': main()

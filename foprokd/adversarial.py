@@ -19,6 +19,7 @@ from .teacher import FrozenTeacher
 @docs
 class AdversarialCallback(DistillCallback):
     "AKD: per batch the prompt ascends the disagreement that the student then descends (ours)"
+    early = False # the prompt moves by what the student has just said
     def __init__(self,
         teacher:FrozenTeacher, # Frozen teacher
         prompt:nn.Module, # Spectral prompt with parameters; moved in place

@@ -18,6 +18,7 @@ from fastai.callback.data import WeightedDL
 from fastai.data.block import CategoryBlock, DataBlock, TransformBlock
 from fastai.data.core import DataLoaders, TfmdDL
 from fastai.data.transforms import ColReader, IntToFloatTensor, Normalize, get_files, get_image_files, image_extensions
+from fastai.torch_core import default_device
 from fastai.vision.augment import Saturation, aug_transforms
 from fastai.vision.core import TensorImage, Transform, imagenet_stats
 from fastai.vision.data import ImageDataLoaders
@@ -265,6 +266,13 @@ def _sampler(
     w = sampling_weights(class_counts(y, len(vocab)), y, scheme)
     return {} if scheme == 'instance' else dict(dl_type=SampledDL, dl_kwargs=({'wgts': w}, {}))
 
+def _pins(
+    num_workers:int, # Loader processes
+    device=None # Of the batches; None: fastai's default
+)->bool: # Whether pinning pays: there is a thread for it, and a GPU to copy to
+    "Whether batches are page-locked if nothing is said"
+    return num_workers > 0 and torch.device(default_device() if device is None else device).type == 'cuda'
+
 def image_dls(
     df:pd.DataFrame, # Table of `split_data`
     size:int=128, # Side of the student's images, pixels
@@ -278,6 +286,7 @@ def image_dls(
     cache_dir:str|Path|None=None, # Folder for resized copies, made now where they are missing; None: no copies
     sampling:str='instance', # Training images as they are, or drawn by 'sqrt' or 'class', as in `sampling_weights`
     white:int=65535, # Value that means white in images of 16 bits
+    pin_memory:bool|None=None, # Page-locked batches, quicker to copy to a GPU; None: for a GPU, with worker processes
     **kwargs # Passed to `DataBlock.dataloaders`, e.g. `device`
 )->ImageDataLoaders: # Loaders of train and valid; `test_dl` makes that of test
     "fastai DataLoaders from a split table; `ValueError` if a part is empty, smaller than a batch, or shares an image"
@@ -290,7 +299,8 @@ def image_dls(
     blocks = TransformBlock(opener, batch_tfms=IntToFloatTensor), CategoryBlock(vocab=vocab)
     block = DataBlock(blocks, splitter=_split_idxs, get_x=ColReader('image'), get_y=ColReader('label'), batch_tfms=tfms)
     rows = df[df.split != 'test'].reset_index(drop=True)
-    kwargs = _sampler(rows, vocab, sampling) | kwargs
+    pin = _pins(num_workers, kwargs.get('device')) if pin_memory is None else pin_memory
+    kwargs = _sampler(rows, vocab, sampling) | dict(pin_memory=pin) | kwargs
     dls = ImageDataLoaders(*block.dataloaders(rows, bs=bs, num_workers=num_workers, **kwargs).loaders)
     if seed is not None: dls.train.rng = random.Random(seed)
     return dls

@@ -6,9 +6,11 @@
 __all__ = ['unwrap_student', 'DistillCallback']
 
 # %% ../nbs/32_distill.ipynb #a778e018
+from contextlib import nullcontext
 import torch
 from torch import nn
 from fastcore.foundation import docs
+from fastai.callback.fp16 import MixedPrecision
 from fastai.learner import Learner
 from fastai.torch_core import get_model
 from .losses import cosine_distance, soft_target_loss
@@ -38,7 +40,7 @@ def unwrap_student(
 @docs
 class DistillCallback(LossPartsCallback):
     "EKD: train a `Student` to classify and to agree with a frozen teacher that sees prompted images"
-    part_names = ('cls', 'aux', 'feat')
+    part_names, early = ('cls', 'aux', 'feat'), True # `early`: the teacher looks before the student
     def __init__(self,
         teacher:FrozenTeacher, # Frozen teacher
         prompt:nn.Module|None=None, # Spectral prompt for the teacher's images; None is the identity (plain EKD)
@@ -72,17 +74,23 @@ class DistillCallback(LossPartsCallback):
         self.px = self.space(self.xb[0])
         if self.prompt_student: self.learn.xb = (self.prompt_both(), *self.xb[1:])
         self.learn.xb = (*self.xb, True)
+        if not self.early: return
+        with self.caller_precision(): self.feats, self.px = self.target(), None
 
     def after_pred(self): self.learn.pred, self.projected, self.aux = self.pred
 
     def after_loss(self):
-        target = self.target()
+        target = self.feats if self.early else self.target()
         aux, feat = self.loss_func(self.aux, *self.yb), cosine_distance(self.projected, target)
         lam = self.lam if self.lam_end is None else self.lam + self.pct_train * (self.lam_end - self.lam)
         total, parts = self.loss_grad + aux + lam * feat, dict(cls=self.loss_grad, aux=aux, feat=feat)
         if self.soft: parts['soft'] = self.soft_targets(target)
         self.set_loss(total + self.soft * parts.get('soft', 0.), parts)
-        self.projected = self.aux = self.px = None
+        self.projected = self.aux = self.px = self.feats = None
+
+    def caller_precision(self):
+        cbs = self.learn._grab_cbs(MixedPrecision)
+        return cbs[0].autocast if cbs else nullcontext()
 
     def soft_targets(self, target):
         with torch.no_grad(): logits = self.probe(target.float())
@@ -98,8 +106,9 @@ class DistillCallback(LossPartsCallback):
         return self.teacher(self.px if self.prompt_student else self.teacher_prompt(self.px))
 
     _docs = dict(before_fit="Check the student, bring teacher and prompt to its device, the same on all ranks",
-                 before_batch="Go back to pixels, ask the student for all heads",
+                 before_batch="Ask the teacher about the pixels, and the student for all heads",
                  after_pred="Keep the heads, leave the logits to fastai", after_loss="Add auxiliary and feature term",
+                 caller_precision="The autocast that fastai's mixed precision enters only after `before_batch`",
                  soft_targets="Scalar: disagreement of the plain classifier with the probe on (B,dT) features",
                  prompt_both="(B,3,H,W) prompted batch for the student; the teacher will see the same",
                  target="(B,dT) teacher features of the prompted batch, without gradient")

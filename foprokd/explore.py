@@ -7,6 +7,7 @@ __all__ = ['Explorer', 'ExploreCallback', 'SkipValidation', 'explore_learner', '
 
 # %% ../nbs/30_explore.ipynb #5dc35fed
 import torch
+import torch.nn.functional as F
 from torch import nn
 from fastcore.foundation import docs
 from fastai.callback.core import Callback, CancelValidException
@@ -27,12 +28,15 @@ class Explorer(nn.Module):
         teacher:FrozenTeacher, # Frozen teacher, features (B,dT)
         prompt:nn.Module, # Spectral prompt to train
         n_out:int, # Number of classes C
-        pixels:PixelSpace|None=None # From batches to pixels; None: batches are pixels
+        pixels:PixelSpace|None=None, # From batches to pixels; None: batches are pixels
+        size:int|None=None # Shorter side in pixels to which larger images are reduced; None: as they come
     ):
         super().__init__()
+        if size is not None and size < 2:
+            raise ValueError(f"Exploration needs images of at least 2 pixels, got size={size}.")
         if not isinstance(teacher, FrozenTeacher):
             raise TypeError(f"Got a {type(teacher).__name__} as teacher: wrap a network as FrozenTeacher(network).")
-        self.prompt, self.pixels = prompt, PixelSpace() if pixels is None else pixels
+        self.prompt, self.pixels, self.size = prompt, PixelSpace() if pixels is None else pixels, size
         d = teacher.num_features
         self.probe = nn.Sequential(GlobalBatchNorm1d(d, affine=False), nn.Linear(d, n_out))
         self._teacher = (teacher,)
@@ -42,12 +46,20 @@ class Explorer(nn.Module):
         "The frozen teacher"
         return self._teacher[0]
 
+    def reduced(self,
+        px:torch.Tensor # (B,3,H,W) pixels
+    )->torch.Tensor: # (B,3,h,w) with min(h,w) = `size`, or `px` if it is no larger
+        "Pixels at the resolution of this phase"
+        if self.size is None or min(px.shape[-2:]) <= self.size: return px
+        size = [round(n * self.size / min(px.shape[-2:])) for n in px.shape[-2:]]
+        return F.interpolate(px, size, mode='bilinear', antialias=True)
+
     def forward(self,
         x:torch.Tensor, # (B,3,H,W) batch as fastai gives it
         objective:bool=False # Also return the terms of the objective
     )->torch.Tensor|tuple: # (B,C) probe logits, or (logits, scalar prior, scalar diversity)
         "Probe logits of the teacher's features of prompted images"
-        px = self.pixels(x)
+        px = self.reduced(self.pixels(x))
         z = self.prompt.sample_z(len(px), px.device)
         prompted = self.prompt(px, z)
         if not objective: return self.probe(self.teacher(prompted))
@@ -112,13 +124,14 @@ def explore_learner(
     w_cls:float=1., # Weight of the classification term; 0 leaves the data out
     w_prior:float=1., # Weight of the prior
     w_div:float=1e-3, # Weight of the diversity term
+    size:int|None=None, # Shorter side in pixels to which larger images are reduced; None: as they come
     cls:type=Learner, # Class of the Learner
     **kwargs # Passed to `cls`
 )->Learner: # Its model is an `Explorer`; train it with any fastai method
     "A Learner for the exploration phase; `ValueError` for a class without training images (ours)"
     counts = check_counts(class_counts(dls) if counts is None else counts, getattr(dls, 'vocab', None))
     prompt = FourierPromptGenerator() if prompt is None else prompt
-    ex = Explorer(teacher, prompt, len(counts), PixelSpace.from_dls(dls) if pixels is None else pixels)
+    ex = Explorer(teacher, prompt, len(counts), PixelSpace.from_dls(dls) if pixels is None else pixels, size)
     learn = cls(dls, ex, loss_func=BalancedSoftmaxLoss(counts), cbs=[ExploreCallback(w_cls, w_prior, w_div)], **kwargs)
     if not validate: learn.recorder.valid_metrics = False; learn.add_cb(SkipValidation())
     return learn

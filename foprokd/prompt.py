@@ -20,6 +20,23 @@ from torch import Tensor, nn
 from .spectrum import (amplitude_phase, band_mask, field_norm, from_spectrum, full_plane, half_weights,
                               make_even, orientation, radial_frequency, spectrum_axes, to_spectrum)
 
+# %% ../nbs/05_prompt.ipynb #d43db769
+_PART = 2**18 # Values that go through the FFT at a time on a CPU, so that memory is reused while it is in the cache
+
+def _add_filtered(
+    x:Tensor, # (B,C,H,W) float32 images
+    factor:Tensor # (B,C,H,W//2+1) real, even; or one for all images
+)->Tensor: # (B,C,H,W)
+    "`x` plus the image of its spectrum times `factor`; without gradients in place, on a CPU a few images at a time"
+    size = x.shape[-2:]
+    if torch.is_grad_enabled() and (x.requires_grad or factor.requires_grad):
+        return from_spectrum(to_spectrum(x) * factor, size).add_(x)
+    n = math.ceil(_PART / max(x.shape[1:].numel(), 1)) if x.device.type == 'cpu' else max(len(x), 1)
+    out = torch.empty_like(x)
+    for y, a, f in zip(out.split(n), x.split(n), factor.expand(len(x), -1, -1, -1).split(n)):
+        torch.add(from_spectrum(to_spectrum(a).mul_(f), size), a, out=y)
+    return out
+
 # %% ../nbs/05_prompt.ipynb #7ecc302a
 class SpectralPrompt(nn.Module):
     "Base of all prompts: multiplies amplitudes by exp(`log_gain`), never touches a phase (ours)"
@@ -54,8 +71,7 @@ class SpectralPrompt(nn.Module):
         z:Tensor|None=None # (B, z_dim) latents; None samples them
     )->Tensor: # (B,C,H,W) float32 prompted pixels, not clamped
         "Prompt a batch of images; `ValueError` if they are none that the prompt can take"
-        gain = self.log_gain(self.checked(x), z)
-        return x.float() + from_spectrum(to_spectrum(x) * torch.expm1(gain), x.shape[-2:])
+        return _add_filtered(x.float(), torch.expm1(self.log_gain(self.checked(x), z)))
 
 # %% ../nbs/05_prompt.ipynb #69022507
 @patch
@@ -248,9 +264,10 @@ def log_gain(self:FourierPromptGenerator,
     z, size = self.latent(self.checked(x), z), tuple(x.shape[-2:])
     with torch.autocast(x.device.type, enabled=False):
         basis = polar_basis(size, self.n_angle, self.n_radius, x.device)
-        g = make_even((self.strength * self.raw(z).tanh() @ basis).unflatten(-1, (size[0], -1)), size[1])
+        g = (self.strength * self.raw(z).tanh() @ basis).unflatten(-1, (size[0], -1))
+        g = make_even(g, size[1], inplace=True)
         if self.mode == 'mix': g = mix_log_gain(amplitude_phase(x)[0], g, self.alpha, size[1])
-        return torch.where(self.band(size, x.device) > 0, g, 0.)
+        return g.mul_(self.band(size, x.device))
 
 # %% ../nbs/05_prompt.ipynb #e900bc60
 @patch

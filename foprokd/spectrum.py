@@ -19,7 +19,8 @@ def to_spectrum(
     "Real 2-D FFT over the last two dims, in float32 also under autocast"
     if x.is_complex() or x.ndim < 2:
         raise TypeError(f"A spectrum needs real images (...,H,W), got {x.dtype} of shape {tuple(x.shape)}.")
-    with torch.autocast(x.device.type, enabled=False): return torch.fft.rfft2(x.float(), dim=(-2, -1), norm='ortho')
+    with torch.autocast(x.device.type, enabled=False):
+        return torch.fft.rfft2(x.float().contiguous(), dim=(-2, -1), norm='ortho')
 
 # %% ../nbs/00_spectrum.ipynb #12a37803
 def from_spectrum(
@@ -71,11 +72,11 @@ def field_norm(
 
 # %% ../nbs/00_spectrum.ipynb #87e06857
 def _even_columns(field, width):
-    "Indices of the self-mirrored columns, and their mirror image"
+    "A slice of the self-mirrored columns, and their mirror image"
     if field.shape[-1] != width//2 + 1:
         raise ValueError(f"A field of shape {tuple(field.shape)} is no half plane of images of width {width}, "
                          f"which has {width//2 + 1} columns.")
-    cols = sorted({0, width//2} if width % 2 == 0 else {0})
+    cols = slice(None, None, width//2) if width % 2 == 0 else slice(0, 1)
     return cols, field[..., cols].flip(-2).roll(1, -2)
 
 def is_even(
@@ -89,11 +90,12 @@ def is_even(
 # %% ../nbs/00_spectrum.ipynb #abed71f6
 def make_even(
     field:Tensor, # (...,H,W//2+1) real floating-point half-plane field
-    width:int # W of the image
+    width:int, # W of the image
+    inplace:bool=False # Write to `field` itself
 )->Tensor: # (...,H,W//2+1) the nearest even field
     "Average the self-mirrored columns with their mirror image, so that `is_even` holds to the bit"
     cols, mirror = _even_columns(field, width)
-    field = field.clone()
+    field = field if inplace else field.clone()
     field[..., cols] = (field[..., cols] + mirror) / 2
     return field
 
