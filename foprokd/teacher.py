@@ -124,11 +124,16 @@ def _moments(
     dims = [i for i in range(x.ndim) if i != 1]
     return x.mean(dims), x.var(dims, unbiased=False)
 
+def _uncompiled():
+    "A context in which compiled modules run as written, hooks and all (torch 2.6 or newer)"
+    stance = getattr(torch.compiler, 'set_stance', None)
+    return nullcontext() if stance is None or torch.compiler.is_compiling() else stance('force_eager')
+
 @patch
 def with_prior(self:FrozenTeacher,
     x:torch.Tensor # (B,3,H,W) pixels
 )->tuple[torch.Tensor, torch.Tensor]: # (B, num_features) features, and the scalar prior R >= 0
-    "Features and how unfamiliar the batch is; `ValueError` if a model without BatchNorm has no statistics yet"
+    "Features and how unfamiliar the batch is; `ValueError` without statistics, or if no BatchNorm was seen"
     if not self.prior_layers:
         if self.reference is None:
             raise ValueError(f"{self.name} has no BatchNorm: call fit_statistics(batches of pixels) first.")
@@ -137,9 +142,13 @@ def with_prior(self:FrozenTeacher,
     kls = []
     def watch(m, inp): kls.append(gaussian_kl(*_moments(inp[0]), m.running_mean, m.running_var, m.eps))
     hooks = [m.register_forward_pre_hook(watch) for m in self.prior_layers]
-    try: feats = self(x)
+    try:
+        with _uncompiled(): feats = self(x)
     finally:
         for h in hooks: h.remove()
+    if not kls:
+        raise ValueError(f"The BatchNorms of {self.name} were not seen: for the prior of a compiled teacher use torch "
+                         "2.6 or newer, or leave the teacher uncompiled.")
     return feats, torch.stack(kls).mean()
 
 # %% ../nbs/10_teacher.ipynb #9ed7a1ea
