@@ -99,8 +99,9 @@ class FrozenTeacher(nn.Module):
     def precision(self,
         x:torch.Tensor # What will be computed on
     ): # Context manager
-        "Autocast to the teacher's `dtype`, if it has one"
-        return nullcontext() if self.dtype is None else torch.autocast(x.device.type, self.dtype)
+        "Autocast to the teacher's `dtype`, if it has one; float16 only where no gradient is wanted"
+        skip = self.dtype is None or (self.dtype == torch.float16 and x.requires_grad)
+        return nullcontext() if skip else torch.autocast(x.device.type, self.dtype)
 
     def forward(self,
         x:torch.Tensor # (B,3,H,W) pixels, nominally in [0,1]
