@@ -265,6 +265,9 @@ def create_backbone(
     if hasattr(model, 'dls') and hasattr(model, 'model'):
         raise TypeError(f"Got a fastai {type(model).__name__} where a network is needed: pass its body, "
                         "for a vision_learner `learn.model[0]`.")
+    if hasattr(model, '_orig_mod'):
+        raise TypeError("Got a network wrapped by torch.compile, which would save its weights under other names: "
+                        "give the plain network and call .compile() on what is built from it.")
     if not isinstance(model, (str, nn.Module)):
         raise TypeError(f"Got a {type(model).__name__} where a timm name or an nn.Module is needed: {model!r}.")
     if isinstance(model, nn.Module):

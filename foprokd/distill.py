@@ -28,6 +28,9 @@ def unwrap_student(
 )->Student: # The student, without distributed wrappers
     "The `Student` of `learn`; `TypeError` for another model, `ValueError` if its projector does not fit the teacher"
     student = get_model(learn.model)
+    if hasattr(student, '_orig_mod'):
+        raise TypeError("The model is wrapped by torch.compile, which would save its weights under other names: "
+                        "keep the plain Student in the Learner and call learn.model.compile().")
     if not isinstance(student, Student):
         raise TypeError(f"Distillation needs a Student, got a {type(student).__name__}: build the Learner with "
                         f"Student(model, n_out, teacher_dim={teacher.num_features}).")

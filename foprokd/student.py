@@ -45,6 +45,8 @@ class Student(nn.Module):
     ):
         super().__init__()
         if n_out < 2: raise ValueError(f"A classifier needs at least 2 classes, got n_out={n_out}.")
+        if dtype == torch.float16:
+            raise ValueError("float16 trains only with a scaled loss: use learn.to_fp16(), or dtype=torch.bfloat16.")
         self.backbone, _ = create_backbone(arch, pretrained=pretrained, ckpt=ckpt, **kwargs)
         self.n_out, self.teacher_dim, self.dtype = n_out, teacher_dim, dtype
         cfg = getattr(self.backbone, 'pretrained_cfg', None) or {}
