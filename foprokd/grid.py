@@ -6,7 +6,7 @@
 __all__ = ['read_grid', 'parse_seeds', 'todo', 'run_job', 'run_grid', 'rows_of_grid', 'pool_runs', 'summary_table', 'foprokd_run']
 
 # %% ../nbs/47_grid.ipynb #801a460f
-import hashlib, json, math, os, re, signal, subprocess, sys, threading, time
+import hashlib, json, math, os, re, shutil, signal, subprocess, sys, threading, time
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 from datetime import datetime, timezone
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np, pandas as pd, torch, yaml
 from fastai.torch_core import rank_distrib
 from .command import as_command, take_fields
-from .experiment import run_experiment, run_folder
+from .experiment import checkpoint_folder, run_experiment, run_folder
 from .longtail import class_groups
 from .metrics import evaluate, format_table, pool_folds, results_table
 from .ranks import OtherRankError, n_ranks, on_main, process_group, together
@@ -149,6 +149,15 @@ def _title(cfg, seed):
     "What a job is called while it runs"
     return f"{cfg.name or cfg.method} ({METHODS[cfg.method]}), seed {seed}" + (f', fold {cfg.fold}' if cfg.fold else '')
 
+def _keep_row(
+    row:dict, # Row
+    cfg:RunConfig, # Settings
+    seed:int # Seed
+)->None:
+    "Write a row; a run that has one needs its checkpoints no more"
+    append_row(row, Path(cfg.out)/'results.jsonl')
+    if 'failed' not in row: shutil.rmtree(checkpoint_folder(cfg, seed), ignore_errors=True)
+
 def _run_here(
     jobs:list[tuple[RunConfig, int]], # Settings and seeds
     bar:bool, # Progress bars
@@ -169,7 +178,7 @@ def _run_here(
             if strict or n_ranks() > 1 and not getattr(e, 'shared', False): raise
             why = f"{type(e).__name__}: {' '.join(str(e).split())}"
             row = _failure(cfg, seed, why)
-        on_main(lambda: append_row(row, Path(cfg.out)/'results.jsonl'))
+        on_main(lambda: _keep_row(row, cfg, seed))
         if why: _say(f'failed: {why}')
 
 # %% ../nbs/47_grid.ipynb #e2f6289f
@@ -190,7 +199,7 @@ def run_job(
     _follow_parent(job['parent'])
     torch.set_num_threads(int(os.environ['OMP_NUM_THREADS']))
     cfg = RunConfig(**job['settings'])
-    append_row(run_experiment(cfg, job['seed'], bar=False), Path(cfg.out)/'results.jsonl')
+    _keep_row(run_experiment(cfg, job['seed'], bar=False), cfg, job['seed'])
 
 def _start(
     cfg:RunConfig, # Settings

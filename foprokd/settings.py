@@ -64,7 +64,7 @@ class RunConfig(DataConfig):
     teacher_scale:str=None # Features on one scale: 'standard' or 'whiten'; None: as they come
     prompt:str=None # ekd: identity, lowpass, highpass; fopro: learned, random (of equal norm); None: the first
     prompt_kwargs:str='' # name=value pairs of the prompt, e.g. mode=mix, strength=.5, low=.1, high=.3, cutoff=.15
-    explore_kwargs:str='' # name=value pairs of exploration: w_cls, w_prior, w_div
+    explore_kwargs:str='' # name=value pairs of exploration: w_cls, w_prior, w_div, size (shorter side, pixels)
     valid_every:int=1 # Validate in every n-th epoch of the student, and in the last
     precision:str='fp32' # Train student and run teacher in fp32, or in bf16 by autocast; measured in fp32
     size:int=64 # Side of the student's images, pixels
@@ -81,6 +81,7 @@ class RunConfig(DataConfig):
     workers:int=0 # Loader processes
     name:str='' # What to call this run in tables; not part of the experiment
     log:str='' # Also log the student's phases: csv, tensorboard, wandb; not part of the experiment
+    checkpoint:float=None # Minutes between checkpoints, from which a killed run goes on; None: none; not part of it
 
     def __post_init__(self):
         super().__post_init__()
@@ -96,6 +97,8 @@ def _check(
         if not getattr(cfg, n) > 0: raise ValueError(f"{n}={getattr(cfg, n)} must be positive.")
     for n in ('explore', 'distill', 'adversarial', 'lam', 'workers'):
         if getattr(cfg, n) < 0: raise ValueError(f"{n}={getattr(cfg, n)} must not be negative.")
+    if cfg.checkpoint is not None and not cfg.checkpoint >= 0:
+        raise ValueError(f"checkpoint={cfg.checkpoint} are minutes: give at least 0.")
     if not cfg.distill + cfg.adversarial: raise ValueError("distill=0 and adversarial=0 train no student.")
     if cfg.method in ('fopro', 'fopro_akd', 'kd') and not cfg.explore:
         raise ValueError(f"method={cfg.method!r} needs explore of at least 1 epoch"
@@ -164,7 +167,7 @@ def starting_prompt(
     except TypeError as e: raise ValueError(f"prompt_kwargs={cfg.prompt_kwargs!r} does not fit a prompt ({e}).") from e
 
 # %% ../nbs/45_settings.ipynb #3ab9e078
-_ELSEWHERE = ('out', 'workers', 'data_root', 'splits', 'cache_dir', 'name', 'log')
+_ELSEWHERE = ('out', 'workers', 'data_root', 'splits', 'cache_dir', 'name', 'log', 'checkpoint')
 _PROMPTING = ('lam', 'projector_layers', 'prompt', 'prompt_kwargs', 'explore_kwargs', 'rounds')
 _EXPLORING = ('explore', 'explore_lr', 'explore_kwargs', 'rounds')
 _TEACHING = ('teacher', 'teacher_ckpt', 'teacher_kwargs', 'teacher_size', 'teacher_stages', 'teacher_scale')
