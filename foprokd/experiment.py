@@ -268,7 +268,8 @@ def _phases(
 )->None:
     "What trains, in order; with checkpoints, what a killed run has done already is not done again"
     plan = epochs_of(cfg)
-    def kept(name): return {} if cfg.checkpoint is None else dict(checkpoint=folder/name, resume=True, minutes=cfg.checkpoint)
+    def kept(name):
+        return {} if cfg.checkpoint is None else dict(checkpoint=folder/name, resume=True, minutes=cfg.checkpoint)
     for cb in learn._grab_cbs(SoftTargetCallback): learn.phase_history.append(cb.fit_probe(cfg.explore, cfg.explore_lr))
     if cfg.prompt == 'random':
         learn.fit_fopro(**{**plan, 'distill': 0}, **kept('prompt'))
