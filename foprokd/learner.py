@@ -29,7 +29,7 @@ from .longtail import check_counts, class_counts
 from .losses import BalancedSoftmaxLoss
 from .pixels import PixelSpace
 from .prompt import FourierPromptGenerator, IdentityPrompt
-from .ranks import same_ranks
+from .ranks import broadcast_module, same_ranks
 from .schedule import fopro_schedule, run_phases
 from .student import Student
 from .teacher import FrozenTeacher
@@ -249,7 +249,7 @@ def export_student(self:FoProLearner,
     save_file(weights, file, metadata={'foprokd': json.dumps(meta)})
     return file
 
-# %% ../nbs/38_learner.ipynb #d7b9a91c
+# %% ../nbs/38_learner.ipynb #0117bb93
 @patch
 def to_distributed(self:FoProLearner,
     sync_bn:bool=True, # The student's BatchNorm over all processes; on GPUs only
@@ -262,6 +262,7 @@ def to_distributed(self:FoProLearner,
     self.add_cb(trainer)
     if rank_distrib(): self.remove_cb(ProgressCallback)
     self.dls.to(trainer.accelerator.device)
+    broadcast_module(self.model.to(trainer.accelerator.device)) # the same student from the start
     return self
 
 @patch
