@@ -9,7 +9,7 @@ __all__ = ['Explorer', 'ExploreCallback', 'SkipValidation', 'explore_learner', '
 import torch
 import torch.nn.functional as F
 from torch import nn
-from fastcore.foundation import docs
+from fastcore.foundation import L, docs
 from fastai.callback.core import Callback, CancelValidException
 from fastai.learner import Learner
 from fastai.torch_core import get_model
@@ -126,13 +126,15 @@ def explore_learner(
     w_div:float=1e-3, # Weight of the diversity term
     size:int|None=None, # Shorter side in pixels to which larger images are reduced; None: as they come
     cls:type=Learner, # Class of the Learner
+    cbs=None, # More callbacks
     **kwargs # Passed to `cls`
 )->Learner: # Its model is an `Explorer`; train it with any fastai method
     "A Learner for the exploration phase; `ValueError` for a class without training images (ours)"
     counts = check_counts(class_counts(dls) if counts is None else counts, getattr(dls, 'vocab', None))
     prompt = FourierPromptGenerator() if prompt is None else prompt
     ex = Explorer(teacher, prompt, len(counts), PixelSpace.from_dls(dls) if pixels is None else pixels, size)
-    learn = cls(dls, ex, loss_func=BalancedSoftmaxLoss(counts), cbs=[ExploreCallback(w_cls, w_prior, w_div)], **kwargs)
+    own = ExploreCallback(w_cls, w_prior, w_div)
+    learn = cls(dls, ex, loss_func=BalancedSoftmaxLoss(counts), cbs=L(own) + L(cbs), **kwargs)
     if not validate: learn.recorder.valid_metrics = False; learn.add_cb(SkipValidation())
     return learn
 

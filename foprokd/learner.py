@@ -6,7 +6,7 @@
 __all__ = ['FoProLearner', 'fopro_learner']
 
 # %% ../nbs/38_learner.ipynb #93d86d95
-import copy, hashlib, json, time
+import copy, hashlib, json, pickle, time
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict
 from functools import partial
@@ -26,6 +26,7 @@ from fastai.losses import CrossEntropyLossFlat
 from fastai.metrics import BalancedAccuracy, accuracy
 from fastai.torch_core import get_model, num_distrib, rank_distrib
 from .adversarial import AdversarialCallback
+from .backbone import check_weights_file
 from .checkpoint import CheckpointFolder
 from .distill import DistillCallback
 from .explore import ExploreCallback, explore_learner
@@ -34,7 +35,7 @@ from .longtail import check_counts, class_counts
 from .losses import BalancedSoftmaxLoss
 from .pixels import PixelSpace
 from .prompt import FourierPromptGenerator, IdentityPrompt
-from .ranks import on_main, same_ranks
+from .ranks import broadcast_module, on_main, same_ranks
 from .resume import CheckpointCallback, ResumableLearner, catch_sigterm, draw_state, set_draw_state
 from .schedule import fopro_schedule, run_phases
 from .student import Student
@@ -137,7 +138,7 @@ def _explore(self:FoProLearner, phase, cbs=None):
     ex.dls, ex.logger = self.dls, self.logger
     ex.model.to(next(self.model.parameters()).device)
     ex.remove_cb(MixedPrecision)
-    ex.add_cbs([MixedPrecision(amp_mode=cb.amp_mode) for cb in self._grab_cbs(MixedPrecision)])
+    ex.add_cbs([MixedPrecision(cb.amp_mode, **cb.kwargs) for cb in self._grab_cbs(MixedPrecision)])
     with same_ranks(self, ex), nullcontext() if hasattr(self, 'progress') else ex.no_bar():
         ex.fit_one_cycle(phase.epochs, phase.lr, reset_opt=True, cbs=self.saver)
     for cb in self._grab_cbs(DistillCallback): cb.probe = ex.model.probe if cb.probe is None else cb.probe
@@ -332,9 +333,14 @@ def load(self:FoProLearner,
     file:str|Path, # As given to `save`
     **kwargs # Passed to fastai's `load`
 )->FoProLearner: # self
-    "fastai's `load`, and the prompt's weights if they lie beside"
-    Learner.load(self, file, **kwargs)
-    beside = _prompt_file(join_path_file(file, self.path/self.model_dir, ext='.pth'))
+    "fastai's `load`, never by unpickling code, and the prompt's weights if they lie beside; `ValueError` for other files"
+    if not kwargs.pop('weights_only', True): raise ValueError("weights_only=False would run the code in a file.")
+    path = check_weights_file(join_path_file(file, self.path/self.model_dir, ext='.pth'))
+    beside = _prompt_file(path)
+    try: Learner.load(self, file, weights_only=True, **kwargs)
+    except (pickle.UnpicklingError, RuntimeError, KeyError, EOFError) as e:
+        raise ValueError(f"{path.name!r} does not hold weights of this Learner ({type(e).__name__}): "
+                         f"{' '.join(str(e).split())[:160]}") from e
     if hasattr(self.prompt, 'load') and beside.exists(): self.prompt.load(beside)
     return self
 
@@ -344,7 +350,7 @@ def export(self:FoProLearner,
     fname:str|Path='export.pkl', # File name below `path`
     **kwargs # Passed to fastai's `export`
 ):
-    "Pickle a plain fastai `Learner` with the deployed student: no teacher, no prompt, no extra heads"
+    "Pickle a plain fastai `Learner` with the deployed student alone; `load_learner` runs what a file holds, so open yours"
     if rank_distrib(): return # one writer
     probe, act = torch.eye(self.student.n_out), getattr(self.loss_func, 'activation', None)
     plain_softmax = act is None or act(probe).allclose(probe.softmax(1), atol=1e-5)
@@ -362,13 +368,14 @@ def export_student(self:FoProLearner,
         raise ValueError(f"export_student writes .safetensors files, got {file.name!r}.")
     if rank_distrib(): return file # one writer
     cfg = getattr(self.student.backbone, 'pretrained_cfg', None) or {}
-    meta = dict(arch=cfg.get('architecture'), num_classes=self.student.n_out, vocab=[str(v) for v in self.dls.vocab],
-                counts=[int(c) for c in self.counts], mean=px.mean.flatten().tolist(), std=px.std.flatten().tolist())
+    meta = dict(arch=cfg.get('architecture'), kwargs=self.student.timm_kwargs, num_classes=self.student.n_out,
+                vocab=[str(v) for v in self.dls.vocab], counts=[int(c) for c in self.counts],
+                mean=px.mean.flatten().tolist(), std=px.std.flatten().tolist())
     weights = {k: v.contiguous() for k, v in self.student.deploy().state_dict().items()}
     save_file(weights, file, metadata={'foprokd': json.dumps(meta)})
     return file
 
-# %% ../nbs/38_learner.ipynb #d7b9a91c
+# %% ../nbs/38_learner.ipynb #0117bb93
 @patch
 def to_distributed(self:FoProLearner,
     sync_bn:bool=True, # The student's BatchNorm over all processes; on GPUs only
@@ -381,6 +388,7 @@ def to_distributed(self:FoProLearner,
     self.add_cb(trainer)
     if rank_distrib(): self.remove_cb(ProgressCallback)
     self.dls.to(trainer.accelerator.device)
+    broadcast_module(self.model.to(trainer.accelerator.device)) # the same student from the start
     return self
 
 @patch

@@ -146,7 +146,7 @@ def together(
         _raise_shared(said, error)
     return res
 
-# %% ../nbs/09_ranks.ipynb #dbb87df7
+# %% ../nbs/09_ranks.ipynb #2030d51d
 NO_ACCELERATE = "Training in several processes needs accelerate: pip install accelerate."
 
 def runs_on_cpu()->bool: # Also on a machine with GPUs, if accelerate was told so
@@ -156,10 +156,10 @@ def runs_on_cpu()->bool: # Also on a machine with GPUs, if accelerate was told s
 
 @contextmanager
 def process_group():
-    "Join what `accelerate launch` or `torchrun` started, if anything; `ImportError` without accelerate (ours)"
+    "Join what `accelerate launch` or `torchrun` started, if anything; `RuntimeError` without accelerate (ours)"
     if int(os.environ.get('WORLD_SIZE', 1)) <= 1 or n_ranks() > 1: yield; return
     try: from accelerate import PartialState
-    except ImportError as e: raise ImportError(NO_ACCELERATE) from e
+    except ImportError as e: raise RuntimeError(NO_ACCELERATE) from e
     PartialState(cpu=runs_on_cpu(), timeout=timedelta(hours=2)) # rank 0 may have many images to resize
     yield
     dist.destroy_process_group()
