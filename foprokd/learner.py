@@ -333,7 +333,7 @@ def load(self:FoProLearner,
     file:str|Path, # As given to `save`
     **kwargs # Passed to fastai's `load`
 )->FoProLearner: # self
-    "fastai's `load`, never by unpickling code, and the prompt's weights if they lie beside; `ValueError` for other files"
+    "fastai's `load`, weights only, and the prompt's if they lie beside; `ValueError` for other files"
     if not kwargs.pop('weights_only', True): raise ValueError("weights_only=False would run the code in a file.")
     path = check_weights_file(join_path_file(file, self.path/self.model_dir, ext='.pth'))
     beside = _prompt_file(path)
@@ -350,7 +350,7 @@ def export(self:FoProLearner,
     fname:str|Path='export.pkl', # File name below `path`
     **kwargs # Passed to fastai's `export`
 ):
-    "Pickle a plain fastai `Learner` with the deployed student alone; `load_learner` runs what a file holds, so open yours"
+    "Pickle a plain fastai `Learner` with the deployed student; `load_learner` runs whatever code a file holds"
     if rank_distrib(): return # one writer
     probe, act = torch.eye(self.student.n_out), getattr(self.loss_func, 'activation', None)
     plain_softmax = act is None or act(probe).allclose(probe.softmax(1), atol=1e-5)
