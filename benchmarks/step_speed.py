@@ -3,16 +3,18 @@
 All variants live in one process and take turns, one step each, on the same batch; medians over `--steps` are printed, and
 ratios to `student + teacher` of the same run. Data loading is not part of it.
 
-    student      forward, losses of both heads, backward and Adam of the `Student` alone, in a fastai Learner
-    teacher      one bare forward pass without gradients
-    prompt       the Fourier prompt generator alone, without gradients
-    ekd          our step with the identity prompt
-    fopro        our step with a Fourier prompt
-    akd          our adversarial step: the prompt moves, then the student
-    explore      one step of exploration (two prompted views, gradients through the teacher to the prompt)
-    plain        a plain PyTorch loop as the authors' public code has it: the teacher runs with gradients switched on
-    timm         timm's FeatureDistillationTask (teacher under no_grad, one linear projection, no auxiliary head)
-    fasterai     fasterai's KnowledgeDistillationCallback with its Attention loss, where fasterai is installed
+    student        forward, losses of both heads, backward and Adam of the `Student` alone, in a fastai Learner
+    teacher        one bare forward pass without gradients
+    prompt         the Fourier prompt generator alone, without gradients
+    ekd            our step with the identity prompt
+    fopro          our step with a Fourier prompt
+    akd            our adversarial step: the prompt moves, then the student
+    explore        one step of exploration (two prompted views, gradients through the teacher to the prompt)
+    explore_anew   the same, with activations computed anew in the backward pass (grad_checkpointing)
+    explore_small  the same, at three quarters of the resolution (size)
+    plain          a plain PyTorch loop as the authors' public code has it: the teacher runs with gradients on
+    timm           timm's FeatureDistillationTask (teacher under no_grad, one linear projection, no auxiliary head)
+    fasterai       fasterai's KnowledgeDistillationCallback with its Attention loss, where fasterai is installed
 
 `--memory` runs each variant in a process of its own, makes it and takes three steps, and prints the peak of what torch
 allocated on top of batch and teacher: weights, gradients and optimizer of the student, activations, whatever else the
@@ -51,7 +53,8 @@ from foprokd.student import Student
 from foprokd.synth import demo_dls
 from foprokd.teacher import FrozenTeacher
 
-VARIANTS = 'student', 'teacher', 'prompt', 'ekd', 'fopro', 'akd', 'explore', 'plain', 'timm', 'fasterai'
+VARIANTS = ('student', 'teacher', 'prompt', 'ekd', 'fopro', 'akd', 'explore', 'explore_anew', 'explore_small', 'plain', 'timm',
+            'fasterai')
 
 
 class BothHeads(Callback):
@@ -121,7 +124,15 @@ class Bench:
 
     def make_akd(self): return stepper(self.learner(AdversarialCallback(self.teacher, FourierPromptGenerator())), self.batch)
 
-    def make_explore(self): return stepper(explore_learner(self.dls, self.teacher, counts=[10] * 8), self.batch)
+    def make_explore(self, teacher=None, **kwargs):
+        teacher = self.teacher if teacher is None else teacher
+        return stepper(explore_learner(self.dls, teacher, counts=[10] * 8, **kwargs), self.batch)
+
+    def make_explore_anew(self):
+        teacher = FrozenTeacher(self.teacher.model, size='image', grad_checkpointing=True).to(self.device)
+        return self.make_explore(teacher)
+
+    def make_explore_small(self): return self.make_explore(size=self.args.size * 3 // 4)
 
     def make_plain(self):
         s, (x, y) = self.student().train(), self.batch
@@ -207,7 +218,7 @@ def peaks(bench, name):
 
 def speed(bench):
     "Print medians and ratios"
-    steps = {n: s for n in VARIANTS if (s := bench.step(n)) is not None}
+    steps = {n: s for n in bench.args.variants if (s := bench.step(n)) is not None}
     seconds = {n: [] for n in steps}
     for i in range(bench.args.steps + 2):
         for n, s in steps.items():
@@ -215,25 +226,30 @@ def speed(bench):
             if i > 1: seconds[n].append(t)
     both = [a + b for a, b in zip(seconds['student'], seconds['teacher'])]
     middle = statistics.median(both)
-    print(f'| {"variant":9} | ms | of student + teacher |\n|---|---|---|')
+    print(f'| {"variant":14} | ms | of student + teacher |\n|---|---|---|')
     for n, t in seconds.items():
         ratio = statistics.median(a / b for a, b in zip(t, both))
-        print(f'| {n:9} | {1000 * statistics.median(t):.1f} | {ratio:.2f} |')
-    print(f'student + teacher {1000 * middle:.1f} ms; prompt / teacher '
-          f'{statistics.median(a / b for a, b in zip(seconds["prompt"], seconds["teacher"])):.3f}')
+        print(f'| {n:14} | {1000 * statistics.median(t):.1f} | {ratio:.2f} |')
+    print(f'student + teacher {1000 * middle:.1f} ms')
+    if 'prompt' in seconds:
+        ratio = statistics.median(a / b for a, b in zip(seconds['prompt'], seconds['teacher']))
+        print(f'prompt / teacher {ratio:.3f}')
+    if {'explore', 'fopro'} <= set(seconds):
+        share = statistics.median(5 * a / (5 * a + 40 * b) for a, b in zip(seconds['explore'], seconds['fopro']))
+        print(f'exploration, 5 of 45 epochs: {share:.1%} of the steps\' time')
 
 
 def memory(args, weights):
     "Print peaks of each variant in a process of its own"
     print('| variant | torch, MiB | grown, MiB | of student, with teacher weights |\n|---|---|---|---|')
     alone = None
-    for n in VARIANTS:
+    for n in args.variants:
         res = subprocess.run([sys.executable, *sys.argv, '--only', n], capture_output=True, text=True)
         if res.returncode: raise SystemExit(res.stderr)
         torch_peak, grown = map(float, res.stdout.split()[-2:])
         alone = torch_peak if alone is None else alone
         ratio = (torch_peak + weights) / (alone + weights)
-        if torch_peak: print(f'| {n:9} | {torch_peak:.1f} | {grown:.0f} | {ratio:.2f} |', flush=True)
+        if torch_peak: print(f'| {n:14} | {torch_peak:.1f} | {grown:.0f} | {ratio:.2f} |', flush=True)
 
 
 def main():
@@ -244,9 +260,11 @@ def main():
     parser.add_argument('--size', type=int, default=64, help='pixels')
     parser.add_argument('--batch', type=int, default=64, help='images')
     parser.add_argument('--steps', type=int, default=30, help='steps of each variant that count, after two that do not')
+    parser.add_argument('--variants', nargs='+', default=VARIANTS, choices=VARIANTS, help='student and teacher are always there')
     parser.add_argument('--memory', action='store_true', help='peak memory instead of time')
     parser.add_argument('--only', choices=VARIANTS, help='peak memory of one variant, in this process')
     args = parser.parse_args()
+    args.variants = list(dict.fromkeys(['student', 'teacher', *args.variants]))
     bench = Bench(args)
     if args.only: return print(*peaks(bench, args.only))
     weights = sum(p.numel() * p.element_size() for p in bench.teacher.parameters()) / 2**20

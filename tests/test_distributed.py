@@ -210,3 +210,38 @@ def test_an_error_is_said_once_and_ends_all(tmp_path):
     assert res.returncode != 0 and not (tmp_path/'out'/'results.jsonl').exists()
     said = [o for o in res.stderr.splitlines() if o.startswith('foprokd_run: ')]
     assert len(said) == 1 and 'nowhere/at/all' in said[0], res.stderr[-3000:]
+
+
+RESUMED = """
+import os, signal, sys, torch
+from fastai.vision.all import Callback, set_seed
+from foprokd.learner import fopro_learner
+from foprokd.ranks import process_group
+from foprokd.synth import demo_dls
+out, ask, seed, rank = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(os.environ['RANK'])
+
+
+class Ask(Callback):
+    "SIGTERM, for rank 1 alone, in the second epoch of distillation"
+    def after_batch(self):
+        if ask and rank and self.training and (self.n_epoch, self.epoch, self.iter) == (3, 1, 0): os.kill(os.getpid(), signal.SIGTERM)
+
+
+with process_group():
+    set_seed(seed + 100 * rank)
+    learn = fopro_learner(demo_dls(size=32, bs=8, n_max=16, ratio=4, n_valid=2, n_test=1), 'test_resnet')
+    with learn.distrib_ctx(), learn.no_bar(), learn.no_logging():
+        learn.fit_fopro(1, 3, 1, cbs=Ask(), checkpoint=out, resume=True)
+    torch.save([*learn.student.state_dict().values(), *learn.explorer.model.state_dict().values(), torch.rand(3)], f'{out}.{rank}')
+"""
+
+
+def test_processes_leave_on_sigterm_and_go_on_together(tmp_path):
+    (tmp_path/'work.py').write_text(RESUMED, encoding='utf-8')
+    for args in (('whole', 0, 0), ('asked', 1, 0), ('asked', 0, 7)): # the last goes on under another seed
+        done = launch(2, ['work.py', *args], tmp_path)
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert (tmp_path/f'{args[0]}.1').exists() is not bool(args[1]), 'it left early, and only then'
+    for rank in (0, 1):
+        whole, resumed = (torch.load(tmp_path/f'{n}.{rank}', weights_only=True) for n in ('whole', 'asked'))
+        assert len(whole) == len(resumed) and all(a.equal(b) for a, b in zip(whole, resumed))
