@@ -412,7 +412,7 @@ def run_experiment(
     start, made, df = time.perf_counter(), provenance(), together(lambda: load_data(cfg)) if df is None else df
     folder = run_folder(cfg, seed)
     folder.mkdir(parents=True, exist_ok=True)
-    loggers = together(lambda: [] if rank_distrib() else _loggers(cfg, folder))
+    loggers = on_main(lambda: None) if rank_distrib() else on_main(lambda: _loggers(cfg, folder))
     learn = together(lambda: run_learner(cfg, df, seed))
     _train(learn, cfg, bar, loggers, checkpoint_folder(cfg, seed))
     trained = time.perf_counter()

@@ -121,7 +121,7 @@ def _check_method(
 )->None:
     "One sentence for options that the method does not have"
     known = _OPTIONS.get(cfg.method, ())
-    for field, names in (('method_kwargs', known), ('explore_kwargs', ('w_cls', 'w_prior', 'w_div'))):
+    for field, names in (('method_kwargs', known), ('explore_kwargs', ('w_cls', 'w_prior', 'w_div', 'size'))):
         for k, v in parse_kwargs(getattr(cfg, field)).items():
             if k not in names: raise ValueError(f"{field} has no {k!r}: it has {', '.join(names) or 'nothing'}.")
             if not (isinstance(v, (int, float)) or v is None) or (v or 0) < 0:
