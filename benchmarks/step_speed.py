@@ -45,6 +45,7 @@ from fastai.losses import CrossEntropyLossFlat
 from foprokd.adversarial import AdversarialCallback
 from foprokd.distill import DistillCallback
 from foprokd.explore import explore_learner
+from foprokd.guards import FiniteGuard, PhaseWatch
 from foprokd.losses import BalancedSoftmaxLoss
 from foprokd.pixels import PixelSpace
 from foprokd.prompt import FourierPromptGenerator
@@ -79,6 +80,11 @@ def stepper(learn, batch):
     learn.model.to(batch[0].device)
     for event in ('before_fit', 'before_epoch', 'before_train'): learn(event)
     return lambda: learn.one_batch(0, batch)
+
+
+def guards():
+    "What every FoProLearner carries"
+    return FiniteGuard(), PhaseWatch()
 
 
 class Bench:
@@ -118,15 +124,15 @@ class Bench:
         def step(): prompt(self.px)
         return step
 
-    def make_ekd(self): return stepper(self.learner(DistillCallback(self.teacher)), self.batch)
+    def make_ekd(self): return stepper(self.learner(DistillCallback(self.teacher), *guards()), self.batch)
 
-    def make_fopro(self): return stepper(self.learner(DistillCallback(self.teacher, FourierPromptGenerator())), self.batch)
+    def make_fopro(self): return stepper(self.learner(DistillCallback(self.teacher, FourierPromptGenerator()), *guards()), self.batch)
 
-    def make_akd(self): return stepper(self.learner(AdversarialCallback(self.teacher, FourierPromptGenerator())), self.batch)
+    def make_akd(self): return stepper(self.learner(AdversarialCallback(self.teacher, FourierPromptGenerator()), *guards()), self.batch)
 
     def make_explore(self, teacher=None, **kwargs):
         teacher = self.teacher if teacher is None else teacher
-        return stepper(explore_learner(self.dls, teacher, counts=[10] * 8, **kwargs), self.batch)
+        return stepper(explore_learner(self.dls, teacher, counts=[10] * 8, cbs=guards(), **kwargs), self.batch)
 
     def make_explore_anew(self):
         teacher = FrozenTeacher(self.teacher.model, size='image', grad_checkpointing=True).to(self.device)
