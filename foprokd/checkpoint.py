@@ -28,7 +28,7 @@ class CheckpointFolder:
 
     def files(self)->list[Path]: # From old to new
         "The checkpoints that are there"
-        return sorted(self.path.glob('[0-9]*.ckpt'), key=lambda f: f.name)
+        return sorted(self.path.glob('[0-9]' * 8 + '.ckpt'), key=lambda f: f.name)
 
 # %% ../nbs/36_checkpoint.ipynb #c0000010
 def _room(
@@ -49,17 +49,19 @@ def open(self:CheckpointFolder,
     need:int=0 # Bytes of one checkpoint; there must be room for one more than are kept
 ): # Context manager
     "Make and lock the folder; `OSError` with one sentence if it cannot be written, is full, or is in use"
+    lock = FileLock(self.path/'lock')
     try:
         self.path.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
         for f in self.path.glob('*.part'): f.unlink()
-        _room(self.path, need * (self.keep + 1))
-    except OSError as e:
-        raise OSError(f"No checkpoints can be written to {str(self.path)!r} ({e.strerror}; {need * (self.keep + 1)} "
-                      "bytes are needed): give another folder, or make room.") from e
-    lock = FileLock(self.path/'lock')
-    try: lock.acquire(timeout=0)
+        need = max(need, need * (self.keep + 1) - sum(f.stat().st_size for f in self.files()))
+        _room(self.path, need)
     except Timeout as e:
         raise OSError(f"Another process trains into {str(self.path)!r}: wait for it, or give another folder.") from e
+    except OSError as e:
+        lock.release()
+        raise OSError(f"No checkpoints can be written to {str(self.path)!r} ({e.strerror}; {need} bytes are needed): "
+                      "give another folder, or make room.") from e
     try: yield self
     finally: lock.release()
 
@@ -108,10 +110,14 @@ def read(self:CheckpointFolder,
 def latest(self:CheckpointFolder,
     check:Callable[[dict], None]=lambda state: None # Raises a `ValueError` for a state that is not wanted
 )->dict|None: # The state; None if the folder has no checkpoint
-    "The newest sound checkpoint, a warning for each one refused; `ValueError` if all are"
+    "The newest sound checkpoint, a warning for each one refused, damaged ones renamed; `ValueError` if all are"
     refused = []
     for file in reversed(self.files()):
-        try: state = self.read(file); check(state)
+        try: state = self.read(file)
+        except ValueError as e: # out of the way, so that `save` does not count it
+            os.replace(file, file.with_suffix('.damaged'))
+            refused.append(str(e)); continue
+        try: check(state)
         except ValueError as e: refused.append(str(e)); continue
         for said in refused: warnings.warn(f"{said} The one before it, {file.name}, is used.")
         return state

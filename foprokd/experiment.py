@@ -371,7 +371,8 @@ def _loggers(
     for name in cfg.log.split():
         if name != 'csv' and find_spec(name) is None:
             raise ValueError(f"log={name!r} needs a package that is not installed: pip install {name}.")
-    if 'csv' in cfg.log.split() and cfg.checkpoint is None: (folder/'epochs.csv').unlink(missing_ok=True) # of a kill
+    begun = any((folder/'checkpoints').glob('*/*.ckpt')) # a run that goes on keeps its lines
+    if 'csv' in cfg.log.split() and not begun: (folder/'epochs.csv').unlink(missing_ok=True) # of a run that was killed
     res = [CSVLogger(folder.resolve()/'epochs.csv', append=True)] if 'csv' in cfg.log.split() else []
     if 'tensorboard' in cfg.log.split():
         from fastai.callback.tensorboard import TensorBoardCallback
@@ -412,7 +413,8 @@ def run_experiment(
     start, made, df = time.perf_counter(), provenance(), together(lambda: load_data(cfg)) if df is None else df
     folder = run_folder(cfg, seed)
     folder.mkdir(parents=True, exist_ok=True)
-    loggers = on_main(lambda: None) if rank_distrib() else on_main(lambda: _loggers(cfg, folder))
+    loggers = []
+    on_main(lambda: loggers.extend(_loggers(cfg, folder))) # in one process only
     learn = together(lambda: run_learner(cfg, df, seed))
     _train(learn, cfg, bar, loggers, checkpoint_folder(cfg, seed))
     trained = time.perf_counter()

@@ -250,8 +250,10 @@ def _run_beside(
                 if p.poll() is None: continue
                 del running[i]
                 why = None if p.returncode == 0 else _why(run_folder(cfg, seed), p.returncode)
-                if why and todo([(cfg, [seed])]): append_row(_failure(cfg, seed, why), Path(cfg.out)/'results.jsonl')
-                _say(f"{i}/{len(jobs)} {_title(cfg, seed)}: {why or f'{time.monotonic() - start:.0f} s'}")
+                left = bool(todo([(cfg, [seed])])) # by SIGTERM, which is no failure
+                if why and left: append_row(_failure(cfg, seed, why), Path(cfg.out)/'results.jsonl')
+                said = why or ('asked to leave, goes on next time' if left else f'{time.monotonic() - start:.0f} s')
+                _say(f"{i}/{len(jobs)} {_title(cfg, seed)}: {said}")
             time.sleep(.2)
     finally:
         for *_, p in running.values(): p.terminate()

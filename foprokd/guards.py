@@ -11,8 +11,9 @@ import torch
 from torch import nn
 from fastcore.foundation import docs
 from fastai.callback.core import CancelBatchException, CancelStepException, Callback
+from fastai.callback.fp16 import MixedPrecision
 from fastai.callback.training import GradientAccumulation
-from fastai.torch_core import get_model, num_distrib
+from fastai.torch_core import get_model, num_distrib, rank_distrib
 from .distill import DistillCallback
 from .explore import Explorer
 from .prompt import FourierPromptGenerator
@@ -27,59 +28,89 @@ class FiniteGuard(Callback):
         patience:int=10 # Batches in a row, at least 1
     ):
         if patience < 1: raise ValueError(f"patience must be at least 1 batch, not {patience}.")
-        self.patience, self.skipped, self.row = patience, 0, 0
+        self.patience, self.skipped, self.row, self.stuck = patience, 0, 0, 0
 
     def before_fit(self):
-        self.skipped, self.row, self.good, self.kept = 0, 0, None, None
-        self.run = not hasattr(self.learn, 'lr_finder') # which goes on until the loss explodes
+        self.good, self.kept, self.fresh = None, None, True
+        self.idle = hasattr(self.learn, 'lr_finder') # which goes on until the loss explodes
+
+    def before_train(self): # `validate` has a `before_fit`, too
+        if self.fresh: self.skipped, self.row, self.stuck, self.fresh = 0, 0, 0, False
 
     def before_batch(self):
+        if self.idle: return
         self.means = [b for b in self.learn.model.buffers() if b.is_floating_point()]
         self.kept = [b.clone() for b in self.means]
 
     def before_backward(self):
+        if self.idle: return
         good = torch.isfinite(self.learn.loss_grad).float()
         if num_distrib() > 1: torch.distributed.all_reduce(good, torch.distributed.ReduceOp.MIN) # leave it out together
-        if good: return
-        self.leave_out('loss')
+        if good: self.row = 0; return
+        self.row += 1
+        self.leave_out('loss', self.row)
         raise CancelBatchException
 
+    def scaled(self):
+        scaler = self.learn.__dict__.get('scaler')
+        return scaler is not None and scaler.is_enabled()
+
     def before_step(self):
-        if self.learn.__dict__.get('scaler') is not None and self.learn.scaler.is_enabled(): return
+        if self.idle or self.scaled(): return
         params = [p for p, *_ in self.opt.all_params(with_grad=True)]
         if not torch.isfinite(nn.utils.clip_grad_norm_(params, float('inf'))): # which clips nothing
-            self.leave_out('gradient')
+            self.stuck += 1
+            self.leave_out('gradient', self.stuck)
             raise CancelStepException
-        self.row, self.good = 0, (self.learn.loss, getattr(self.learn, 'loss_parts', None))
+        self.stepped()
 
-    def leave_out(self, what):
-        self.skipped, self.row = self.skipped + 1, self.row + 1
+    def after_step(self):
+        if self.idle or not self.scaled(): return
+        if not any(cb.skipped for cb in self.learn._grab_cbs(MixedPrecision)): return self.stepped()
+        self.stuck += 1 # the scaler left it out, and tries a smaller scale: 2^24 in all
+        at = f'epoch {self.epoch}, batch {self.iter}'
+        if self.stuck >= max(30, self.patience): self.stop('gradient', at, self.stuck)
+
+    def stepped(self):
+        parts = getattr(self.learn, 'loss_parts', None)
+        self.stuck, self.good = 0, (self.learn.loss.detach(), parts and {k: v.detach() for k, v in parts.items()})
+
+    def after_fit(self): self.good = self.kept = self.means = None
+
+    def leave_out(self, what, row):
+        self.skipped += 1
         with torch.no_grad():
             for b, k in zip(self.means, self.kept): b.copy_(k)
         at = f'epoch {self.epoch}, batch {self.iter}'
-        if self.row >= self.patience: self.stop(what, at)
+        if row >= self.patience: self.stop(what, at, row)
         if self.skipped == 1: warnings.warn(f"The {what} of {at} is not finite: such batches are left out and counted.")
         loss, parts = self.good or (torch.zeros_like(self.learn.loss), None)
         self.learn.loss = loss
         if hasattr(self.learn, 'loss_parts'):
             self.learn.loss_parts = parts or {k: torch.zeros_like(v) for k, v in self.learn.loss_parts.items()}
 
-    def stop(self, what, at):
+    def stop(self, what, at, row):
         file = self.learn.path/self.learn.model_dir/'nonfinite.pt'
-        file.parent.mkdir(parents=True, exist_ok=True)
-        tensors = [o for o in self.learn.xb if isinstance(o, torch.Tensor)], list(self.learn.yb)
-        x, y = ([t.detach().as_subclass(torch.Tensor).cpu() for t in ts] for ts in tensors)
-        torch.save(dict(what=what, at=at, x=x, y=y, model=get_model(self.learn.model).state_dict()), file)
-        raise FloatingPointError(f"The {what} was not finite in {self.row} batches in a row, up to {at}: look at the "
-                                 "images, lower the learning rate, or go back to a checkpoint; batch and model are in "
-                                 f"{str(file)!r}.")
+        plain = lambda ts: [t.detach().as_subclass(torch.Tensor).cpu() for t in ts if isinstance(t, torch.Tensor)]
+        kept = dict(what=what, at=at, x=plain(self.learn.xb), y=plain(self.learn.yb),
+                    model=get_model(self.learn.model).state_dict())
+        where = f"batch and model are in {str(file)!r}"
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            if not rank_distrib(): torch.save(kept, file)
+        except (OSError, RuntimeError): where = f"batch and model could not be written to {str(file)!r}"
+        raise FloatingPointError(f"The {what} was not finite in {row} batches in a row, up to {at}: look at the "
+                                 f"images, lower the learning rate, or go back to a checkpoint; {where}.")
 
-    def state_dict(self): return dict(skipped=self.skipped, row=self.row)
+    def state_dict(self): return dict(skipped=self.skipped, row=self.row, stuck=self.stuck)
 
-    def load_state_dict(self, state): self.skipped, self.row = state['skipped'], state['row']
+    def load_state_dict(self, state): self.__dict__.update(state, fresh=False)
 
-    _docs = dict(before_fit="Start counting", before_batch="Keep the buffers", before_backward="Leave out a bad loss",
+    _docs = dict(before_fit="Nothing seen yet", before_train="Start counting",
+                 before_batch="Keep the buffers", before_backward="Leave out a bad loss",
                  before_step="Leave out a bad gradient", leave_out="Undo the batch, count it, say so once",
+                 scaled="Whether the gradients are a scaler's business", after_step="Count what the scaler left out",
+                 stepped="Remember a good batch", after_fit="Keep no tensors",
                  stop="Save batch and model, and end", state_dict="The counts", load_state_dict="Put them back")
 
 # %% ../nbs/37_guards.ipynb #g0000012
@@ -106,6 +137,7 @@ def features_trouble(
 )->str|None: # A sentence, or None
     "Whether a teacher says the same of all images (ours)"
     feats = teacher(px).detach()
+    if not px.std(0).max() > 1e-3 or not feats.isfinite().all(): return None # nothing to tell apart
     if feats.std(0).max() > 1e-5 * feats.abs().max(): return None
     return (f"The teacher {teacher.name} has the same features for all images of a batch: are its weights loaded, and "
             "mean and std right?")
@@ -121,7 +153,9 @@ class PhaseWatch(Callback):
 
     def before_fit(self): self.looked = False
 
-    def before_train(self): self.seen = torch.zeros(len(getattr(self.dls, 'vocab', ())), device=self.dls.device)
+    def before_train(self):
+        device = next(self.learn.model.parameters()).device
+        self.seen = torch.zeros(len(getattr(self.dls, 'vocab', ())), device=device)
 
     def before_batch(self):
         y = self.yb[0] if len(self.yb) else None
@@ -140,12 +174,16 @@ class PhaseWatch(Callback):
         if num_distrib() > 1: torch.distributed.all_reduce(self.seen)
         absent = [str(v) for v, n in zip(getattr(self.dls, 'vocab', ()), self.seen) if n == 0 and self.seen.any()]
         names = ', '.join(absent[:5]) + (f' and {len(absent) - 5} more' if len(absent) > 5 else '')
-        if absent: self.say('absent', f"No image of the class {names} was in epoch {self.epoch}: fewer images than the "
-                                      "incomplete batch that is dropped?")
+        if absent: self.say('absent', f"No image of the class {names} was in epoch {self.epoch}: dropped with the "
+                                      "incomplete last batch, or not drawn?")
 
     def after_fit(self):
         part = self.part()
         for kind, said in (prompt_troubles(part[1]) if part is not None else {}).items(): self.say(kind, said)
+
+    def state_dict(self): return dict(seen=self.seen, said=sorted(self.said))
+
+    def load_state_dict(self, state): self.seen = state['seen']; self.said.update(state['said'])
 
     def say(self, kind, sentence):
         if sentence is None or kind in self.said: return
@@ -154,5 +192,5 @@ class PhaseWatch(Callback):
 
     _docs = dict(before_fit="The first batch will be looked at", before_train="Start counting classes",
                  before_batch="Count classes, look once at the features", after_train="Look for absent classes",
-                 after_fit="Look at the prompt",
+                 after_fit="Look at the prompt", state_dict="Classes seen, kinds said", load_state_dict="Put them back",
                  part="Teacher, prompt, pixel space; None for a baseline", say="Warn, if this kind was not said yet")

@@ -6,7 +6,7 @@
 __all__ = ['FoProLearner', 'fopro_learner']
 
 # %% ../nbs/38_learner.ipynb #93d86d95
-import copy, hashlib, json, pickle, time
+import copy, hashlib, json, pickle, time, warnings
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict
 from functools import partial
@@ -26,7 +26,7 @@ from fastai.losses import CrossEntropyLossFlat
 from fastai.metrics import BalancedAccuracy, accuracy
 from fastai.torch_core import get_model, num_distrib, rank_distrib
 from .adversarial import AdversarialCallback
-from .backbone import check_weights_file
+from .backbone import check_weights_file, may_describe
 from .checkpoint import CheckpointFolder
 from .distill import DistillCallback
 from .explore import ExploreCallback, explore_learner
@@ -36,7 +36,8 @@ from .losses import BalancedSoftmaxLoss
 from .pixels import PixelSpace
 from .prompt import FourierPromptGenerator, IdentityPrompt
 from .ranks import broadcast_module, on_main, same_ranks
-from .resume import CheckpointCallback, ResumableLearner, catch_sigterm, draw_state, set_draw_state
+from .resume import (CheckpointCallback, Preempted, ResumableLearner, _plain, catch_sigterm, draw_state,
+                            set_draw_state, share)
 from .schedule import fopro_schedule, run_phases
 from .student import Student
 from .teacher import FrozenTeacher
@@ -194,21 +195,35 @@ def _shapes(
     text = repr([(k, tuple(v.shape)) for k, v in net.state_dict().items()])
     return f'{type(net).__name__} {hashlib.sha256(text.encode()).hexdigest()[:8]}'
 
+def _digest(
+    net:nn.Module # Network
+)->str: # 8 hexadecimal digits
+    "A name for its weights"
+    seen = hashlib.sha256()
+    for v in net.state_dict().values():
+        seen.update(v.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return seen.hexdigest()[:8]
+
 @patch
 def _settings(self:FoProLearner, phases):
     "What must be the same for a run to be gone on with, as text"
     def name(f):
-        if isinstance(f, partial): return f'{name(f.func)} {f.keywords}'
+        if isinstance(f, partial): return f'{name(f.func)} {text(f.keywords)}'
         return getattr(f, '__name__', type(f).__name__)
-    cb = next(iter(self._grab_cbs(DistillCallback)), None)
-    teacher = None if self.teacher is None else f'{self.teacher.name} {self.teacher.num_features}'
+    def text(v): return json.dumps(v, default=name, sort_keys=True)
+    cb, loss = next(iter(self._grab_cbs(DistillCallback)), None), self.loss_func
+    numbers = {k: v for k, v in getattr(loss, '__dict__', {}).items() if type(v) in (int, float, str)}
+    teacher = self.teacher and [self.teacher.name, getattr(self.teacher, 'size', None), _digest(self.teacher)]
     distill = cb and {k: getattr(cb, k) for k in ('lam', 'lam_end', 'prompt_student', 'soft', 'temperature')}
-    settings = dict(phases=[asdict(p) for p in phases], student=_shapes(self.student), prompt=_shapes(self.prompt),
-                    teacher=teacher, classes=list(getattr(self.dls, 'vocab', [])), counts=self.counts.tolist(),
-                    images=len(self.dls.train.dataset), bs=self.dls.train.bs, loss=name(self.loss_func),
-                    optimizer=name(self.opt_func), decay=self.wd, momentum=self.moms, explore=self.explore_kwargs,
-                    distill=distill, adversarial=self.adversarial_kwargs)
-    return {k: json.dumps(v, default=str) for k, v in settings.items()}
+    train = self.dls.train
+    settings = dict(phases=[asdict(p) for p in phases], student=_shapes(self.student), teacher=teacher,
+                    prompt=[_shapes(self.prompt), getattr(self.prompt, 'settings', None)],
+                    classes=[str(v) for v in getattr(self.dls, 'vocab', [])], counts=self.counts.tolist(),
+                    images=len(train.dataset), bs=getattr(train, 'bs', getattr(train, 'batch_size', None)),
+                    loss=[name(loss), numbers], optimizer=name(self.opt_func), decay=self.wd, momentum=self.moms,
+                    precision=[str(cb.amp_mode) for cb in self._grab_cbs(MixedPrecision)],
+                    explore=self.explore_kwargs, distill=distill, adversarial=self.adversarial_kwargs)
+    return {k: text(v) for k, v in settings.items()}
 
 def _same_settings(
     state:dict, # Checkpoint
@@ -221,14 +236,20 @@ def _same_settings(
         if old.get(k) != v: raise ValueError(f"The checkpoint is of a run with other {k}: {old.get(k)}, not {v}.")
 
 # %% ../nbs/38_learner.ipynb #k0000004
+def _parts(
+    teacher:nn.Module|None # Teacher, or several as one
+)->list: # Those with statistics of their own
+    "The single teachers"
+    return [] if teacher is None else list(getattr(teacher, 'teachers', [teacher]))
+
 @patch
 def _snapshot(self:FoProLearner, settings, phase, fit=None, spent=0.):
     "A checkpoint: the phase with number `phase` is at `fit`, or has not begun"
     state = lambda m: None if m is None else m.state_dict()
     draws = draw_state(self.dls) if fit is None else None
-    return dict(settings=settings, phase=phase, fit=fit, spent=spent, history=self.phase_history, draws=draws,
+    return dict(settings=settings, phase=phase, fit=fit, spent=spent, history=_plain(self.phase_history), draws=draws,
                 student=state(self.student), prompt=state(self.prompt),
-                reference=getattr(self.teacher, 'reference', None),
+                references=[getattr(t, 'reference', None) for t in _parts(self.teacher)],
                 explorer=state(self.explorer and self.explorer.model))
 
 @patch
@@ -236,12 +257,14 @@ def _restore(self:FoProLearner, state, phases):
     "Take over a checkpoint"
     self.student.load_state_dict(state['student'])
     if state['prompt'] is not None: self.prompt.load_state_dict(state['prompt'])
+    self.prompt = self.prompt # which lets go of an exploration that this process has begun
     if state['explorer'] is not None:
         ex = self._explorer()
         ex.model.load_state_dict(state['explorer'])
         for cb in ex._grab_cbs(ExploreCallback): cb.seen = self.dls
         for cb in self._grab_cbs(DistillCallback): cb.probe = ex.model.probe if cb.probe is None else cb.probe
-    if state['reference'] is not None: self.teacher.reference = state['reference']
+    for t, kept in zip(_parts(self.teacher), state['references']):
+        if kept is not None: t.reference = kept
     self.phase_history = state['history']
     if state['fit'] is None: set_draw_state(self.dls, state['draws'])
     else:
@@ -270,9 +293,9 @@ def _fit_kept(self:FoProLearner, phases, runners, folder, resume, minutes):
         on_main(lambda: stack.enter_context(folder.open(need)) and None)
         state = on_main(lambda: _newest(folder, settings, resume)) # the same in all processes
         first, spent = (0, 0.) if state is None else (state['phase'], state['spent'])
-        if state is None: write(self._snapshot(settings, 0))
-        else: self._restore(state, phases)
         try:
+            if state is None: write(self._snapshot(settings, 0))
+            else: self._restore(state, phases)
             for i in range(first, len(phases)):
                 start = time.perf_counter() - spent
                 save = lambda fit: write(self._snapshot(settings, i, fit, time.perf_counter() - start))
@@ -282,7 +305,9 @@ def _fit_kept(self:FoProLearner, phases, runners, folder, resume, minutes):
         finally:
             self.saver = self.resume_from = None
             if self.explorer is not None: self.explorer.resume_from = None
-        write(self._snapshot(settings, len(phases)))
+        try: write(self._snapshot(settings, len(phases)))
+        except OSError as e: warnings.warn(f"The end of the run could not be written down, all else is done ({e}).")
+        if any(share(bool(asked))): raise Preempted(0)
     return self.phase_history
 
 # %% ../nbs/38_learner.ipynb #ea11c996
@@ -367,10 +392,11 @@ def export_student(self:FoProLearner,
     if file.suffix != '.safetensors':
         raise ValueError(f"export_student writes .safetensors files, got {file.name!r}.")
     if rank_distrib(): return file # one writer
-    cfg = getattr(self.student.backbone, 'pretrained_cfg', None) or {}
-    meta = dict(arch=cfg.get('architecture'), kwargs=self.student.timm_kwargs, num_classes=self.student.n_out,
-                vocab=[str(v) for v in self.dls.vocab], counts=[int(c) for c in self.counts],
-                mean=px.mean.flatten().tolist(), std=px.std.flatten().tolist())
+    cfg, kwargs = getattr(self.student.backbone, 'pretrained_cfg', None) or {}, self.student.timm_kwargs
+    known = kwargs is not None and may_describe(kwargs) # else no file can say how to build it
+    meta = dict(arch=cfg.get('architecture') if known else None, kwargs=kwargs if known else {},
+                num_classes=self.student.n_out, vocab=[str(v) for v in self.dls.vocab],
+                counts=[int(c) for c in self.counts], mean=px.mean.flatten().tolist(), std=px.std.flatten().tolist())
     weights = {k: v.contiguous() for k, v in self.student.deploy().state_dict().items()}
     save_file(weights, file, metadata={'foprokd': json.dumps(meta)})
     return file

@@ -33,7 +33,7 @@ def _add_filtered(
         return from_spectrum(to_spectrum(x) * factor, size).add_(x)
     n = math.ceil(_PART / max(x.shape[1:].numel(), 1)) if x.device.type == 'cpu' else max(len(x), 1)
     out = torch.empty_like(x)
-    for y, a, f in zip(out.split(n), x.split(n), factor.expand(len(x), -1, -1, -1).split(n)):
+    for y, a, f in zip(out.split(n), x.split(n), factor.expand(len(x), x.shape[1], *factor.shape[-2:]).split(n)):
         torch.add(from_spectrum(to_spectrum(a).mul_(f), size), a, out=y)
     return out
 

@@ -49,7 +49,7 @@ class Student(nn.Module):
             raise ValueError("float16 trains only with a scaled loss: use learn.to_fp16(), or dtype=torch.bfloat16.")
         self.backbone, _ = create_backbone(arch, pretrained=pretrained, ckpt=ckpt, **kwargs)
         self.n_out, self.teacher_dim, self.dtype = n_out, teacher_dim, dtype
-        self.timm_kwargs = kwargs if isinstance(arch, str) else {}
+        self.timm_kwargs = kwargs if isinstance(arch, str) else None # of a module nobody knows them
         cfg = getattr(self.backbone, 'pretrained_cfg', None) or {}
         own = kwargs.get('img_size') or (cfg.get('input_size') or (64,))[-1]
         own = own if isinstance(own, int) else own[0]

@@ -98,7 +98,7 @@ class _Recomputed:
 
     def __call__(self, x, *args, **kwargs):
         run = partial(self.run, self.seen is not None)
-        if torch.is_grad_enabled() and x.requires_grad:
+        if torch.is_grad_enabled() and isinstance(x, torch.Tensor) and x.requires_grad:
             version = x._version
             out, seen = checkpoint(run, x, *args, use_reentrant=False, preserve_rng_state=False, **kwargs)
             if x._version != version:
@@ -129,6 +129,9 @@ class FrozenTeacher(nn.Module):
         self.size = cfg['input_size'] if size is None else None if size == 'image' else int(size)
         self.reference, self.dtype = None, dtype
         self.prior_layers = _remembering(self.model)
+        if grad_checkpointing and not _blocks(self.model):
+            raise ValueError(f"{self.name} has no blocks whose activations could be computed anew: use "
+                             "grad_checkpointing=False.")
         for m in _blocks(self.model) if grad_checkpointing else (): m.forward = _Recomputed(m)
         self.requires_grad_(False).eval().to(memory_format=torch.channels_last)
         side = self.size or cfg['input_size'] or 64
@@ -189,7 +192,6 @@ class _Moments(torch.autograd.Function):
         return mean, var
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx, d_mean, d_var):
         x, mean = ctx.saved_tensors
         n, shape = x.numel() // x.shape[1], (-1, *[1] * (x.ndim - 2))

@@ -278,7 +278,7 @@ def w_more(f): write(f, {**weights(), 'layer9.weight': torch.ones(2)})
 def w_counter_as_float(f): write(f, {k: v.float() if k.endswith('num_batches_tracked') else v for k, v in weights().items()})
 
 
-VALUES = [w_int, w_bool, w_nan, w_inf, w_too_large, w_shape, w_transposed, w_flat, w_other_net, w_holes, w_more, w_counter_as_float]
+VALUES = [w_int, w_bool, w_nan, w_inf, w_too_large, w_shape, w_transposed, w_flat, w_other_net, w_holes, w_more]
 
 
 def noted(title, /, **note):
@@ -426,7 +426,7 @@ def test_one_sentence(place, reader, make, suffix):
     assert grown < ROOM, f'{grown:.0f} MiB for a sentence'
 
 
-GOOD = [(fill, write, '.safetensors'), (fill, lambda f: torch.save({'state_dict': {f'module.{k}': v for k, v in weights().items()}, 'epoch': 1}, f), '.pth'),
+GOOD = [(fill, write, '.safetensors'), (fill, w_counter_as_float, '.safetensors'), (fill, lambda f: torch.save({'state_dict': {f'module.{k}': v for k, v in weights().items()}, 'epoch': 1}, f), '.pth'),
         (fill, lambda f: torch.save(weights(), f, _use_new_zipfile_serialization=False), '.pth'), (fill, lambda f: write(f, {k: v.half() if v.is_floating_point() else v for k, v in weights().items()}), '.safetensors'),
         (described_teacher, write, '.safetensors'), (student, write, '.safetensors'), (prompt_from_file, write_prompt, '.safetensors'), (prompt_load, write_prompt, '.safetensors'),
         (sensitivity, write_map, '.safetensors'), (results, lambda f: append_row(row(), f), '.jsonl'), (grid, lambda f: f.write_text('runs: [{method: ce}]'), '.yaml')]
