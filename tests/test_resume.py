@@ -24,6 +24,7 @@ import torch
 from conftest import ROOT, environment, python
 
 BUDGET = dict(explore=3, distill=6, adversarial=3)
+NOTHING = 'nothing written' # killed before the first checkpoint: the next begins, with the seed that the first had
 
 
 def learner(seed):
@@ -76,7 +77,7 @@ def where(folder):
     "Phase, epoch and batch of the newest checkpoint"
     from foprokd.checkpoint import CheckpointFolder
     state = CheckpointFolder(folder/'kept').latest()
-    if state is None: return 'nothing written'
+    if state is None: return NOTHING
     names = 'explore', 'distill', 'adversarial', 'end'
     fit = state['fit'] or dict(epoch=0, batch=0)
     return f"{names[state['phase']]} {fit['epoch']}.{fit['batch']}"
@@ -99,13 +100,13 @@ def trials(n, seed=0):
             folder.mkdir()
             for k in range(1 + i % 2):
                 (folder/'begun').unlink(missing_ok=True)
-                pid = start(folder, minutes, 1000*k) # the first must begin as the undisturbed run did
+                pid = start(folder, minutes, 1000*k if where(folder) != NOTHING else 0)
                 wait_for(folder/'begun', pid)
-                time.sleep(draw.uniform(0, .95*seconds / (1 + k)))
+                time.sleep(draw.uniform(0, .85*seconds / (1 + k)))
                 os.kill(pid, signal.SIGKILL)
                 os.waitpid(pid, 0)
                 places.append(where(folder))
-            status = os.waitpid(start(folder, minutes, 77 + i), 0)[1]
+            status = os.waitpid(start(folder, minutes, 77 + i if where(folder) != NOTHING else 0), 0)[1]
             assert status == 0, (folder/'error.txt').read_text() if (folder/'error.txt').exists() else status
             results.append(json.loads((folder/'result.json').read_text()))
     return places, results
