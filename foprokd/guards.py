@@ -67,7 +67,7 @@ class FiniteGuard(Callback):
     def after_step(self):
         if self.idle or not self.scaled(): return
         if not any(cb.skipped for cb in self.learn._grab_cbs(MixedPrecision)): return self.stepped()
-        self.stuck += 1 # the scaler left it out, and tries a smaller scale: 2^24 in all
+        self.stuck += 1 # the scaler left it out, and makes its scale smaller
         at = f'epoch {self.epoch}, batch {self.iter}'
         if self.stuck >= max(30, self.patience): self.stop('gradient', at, self.stuck)
 

@@ -106,6 +106,7 @@ class ResumableLearner(Learner):
     resume_from, within, order = None, None, None # state for the next fit; for this epoch; draws before this epoch
 
     def _do_fit(self):
+        "The epochs, from the one that was left on"
         first, state, self.resume_from = 0, self.resume_from, None
         try:
             if state is not None: first = self.load_fit_state(state)
@@ -115,6 +116,7 @@ class ResumableLearner(Learner):
         finally: self.within = None
 
     def all_batches(self):
+        "The batches, after those of a left epoch that were used; its order and random numbers as they were"
         if not self.training: return super().all_batches()
         state, self.within = self.within, None
         if state is not None: set_draw_state(self.dls, state['order'])
@@ -124,7 +126,9 @@ class ResumableLearner(Learner):
         if state is not None: self._load_counters(state, loaders=False)
         for i, b in enumerate(batches, first): self.one_batch(i, b)
 
-    def _device(self): return next(self.model.parameters()).device
+    def _device(self):
+        "Where the model is"
+        return next(self.model.parameters()).device
 
     def _keepers(self):
         "Callbacks with a state, by name"

@@ -73,6 +73,7 @@ class SoftTargetCallback(LossPartsCallback):
         epochs:int=5, # Passes over the training set
         lr:float=1e-2 # Peak learning rate
     )->dict: # What a phase leaves in `phase_history`
+        "Train the probe; `TypeError` for a network without a `Learner`"
         if not isinstance(self.probe, Learner):
             raise TypeError(f"A {type(self.probe).__name__} has no Learner to train it: "
                             "give probe_learner(dls, teacher).")

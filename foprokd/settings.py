@@ -81,7 +81,7 @@ class RunConfig(DataConfig):
     workers:int=0 # Loader processes
     name:str='' # What to call this run in tables; not part of the experiment
     log:str='' # Also log the student's phases: csv, tensorboard, wandb; not part of the experiment
-    checkpoint:float=None # Minutes between checkpoints, from which a killed run goes on; None: none; not part of it
+    checkpoint:float=None # Minutes between checkpoints, to go on after a kill; None: none; not part of the experiment
 
     def __post_init__(self):
         super().__post_init__()
