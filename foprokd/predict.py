@@ -106,7 +106,7 @@ def _regular(
     os.close(fd)
     raise ValueError('the file is empty' if stat.S_ISREG(at.st_mode) else 'this is no regular file')
 
-# %% ../nbs/17_predict.ipynb #b0f45b88
+# %% ../nbs/17_predict.ipynb #8902e0ac
 @contextmanager
 def _opened(
     im # Path, bytes or PIL image
@@ -129,7 +129,7 @@ def _as_rgb(
     if im.width * im.height > max_pixels:
         raise ValueError(f'{im.width} x {im.height} pixels are more than {max_pixels/1e6:g} megapixels')
     if how == 'upright': return to_rgb(im, white)
-    if im.mode[0] in 'IF': raise ValueError(f'its mode {im.mode} would be cut to 8 bits: save it with 8 bits per channel')
+    if im.mode[0] in 'IF': raise ValueError(f'values of mode {im.mode} would be cut to 8 bits: save it with 8 bits')
     if 'transparency' in im.info: # it would only make Pillow warn
         im = im.copy()
         del im.info['transparency']
@@ -191,7 +191,7 @@ def _fields(buf):
             value, i = buf[i:i + n], i + n
         yield key >> 3, value
 
-# %% ../nbs/17_predict.ipynb #ee685ceb
+# %% ../nbs/17_predict.ipynb #3f099ca5
 def _look_through(
     buf, # Message, memoryview
     kind:str='model', # Which one
@@ -201,7 +201,7 @@ def _look_through(
     if depth > 50: raise ValueError('The student file is nested too deeply.')
     for n, v in _fields(buf):
         if kind == 'tensor' and (n == 13 or n == 14 and v):
-            raise ValueError('The student file keeps weights in another file, which is not read: export it as one file.')
+            raise ValueError('The student file keeps weights in another file, which is not read: export it in one.')
         if kind == 'node' and n == 7 and bytes(v) not in (b'', b'ai.onnx'):
             raise ValueError(f"The student file uses operators of {bytes(v).decode(errors='replace')!r}, not of ONNX.")
         if n in _PARTS[kind]: _look_through(v, _PARTS[kind][n], depth + 1)
@@ -247,7 +247,7 @@ def _open_student(
         said = 'no ONNX file, or one that is cut off' if str(e) == 'no protobuf' else str(e).rstrip('.')
         raise ValueError(f'{name}: {said}.') from None
 
-# %% ../nbs/17_predict.ipynb #69b97944
+# %% ../nbs/17_predict.ipynb #13f22c31
 def _numbers(
     v, # Value
     n:int, # How many there must be
@@ -261,44 +261,52 @@ def _numbers(
 def _thresholds_sound(v, k):
     "Whether conformal thresholds are {level: {overall, by_class}} or nothing"
     if v is None: return True
-    try: return all(0 < float(l) < 1 and _numbers([q['overall'], *q['by_class']], k + 1, -1e-9, 1) for l, q in v.items())
+    try:
+        return all(0 < float(at) < 1 and _numbers([q['overall'], *q['by_class']], k + 1, -1e-9, 1)
+                   for at, q in v.items())
     except (AttributeError, KeyError, TypeError, ValueError): return False
 
-_prior = lambda v, k: _numbers(v, k, 0, 1.001) and abs(sum(v) - 1) < 1e-3
+def _prior(v, k): return _numbers(v, k, 0, 1.001) and abs(sum(v) - 1) < 1e-3
+
+def _fits(v, k):
+    "Whether a resize is one that `fit_image` knows"
+    return (isinstance(v, dict) and v.get('method') in ('squish', 'crop', 'pad')
+            and v.get('pad_mode') in ('zeros', 'border', 'reflection') and isinstance(v.get('inside'), bool))
+
 _RULES = { # field -> (value, number of classes) -> sound?, what it has to be
     'classes': (lambda v, k: k and all(isinstance(o, str) and o for o in v) and len(set(v)) == k, 'different names'),
-    'input_size': (lambda v, k: _numbers(v, 2, 0, 4096) and all(type(o) is int for o in v), '[height, width] up to 4096'),
+    'input_size': (lambda v, k: _numbers(v, 2, 0, 4096) and all(type(o) is int for o in v),
+                   '[height, width] up to 4096'),
     'open': (lambda v, k: v in ('upright', 'plain'), "'upright' or 'plain'"),
     'white': (lambda v, k: _numbers([v], 1, 254, 65535), 'a number from 255 to 65535'),
-    'resize': (lambda v, k: isinstance(v, dict) and v.get('method') in ('squish', 'crop', 'pad')
-               and v.get('pad_mode') in tuple(_PAD) and isinstance(v.get('inside'), bool), 'a method, a pad_mode and inside'),
-    'mean': (lambda v, k: _numbers(v, 3), 'three numbers'), 'std': (lambda v, k: _numbers(v, 3, 0), 'three positive numbers'),
+    'resize': (_fits, 'a method, a pad_mode and inside'), 'mean': (lambda v, k: _numbers(v, 3), 'three numbers'),
+    'std': (lambda v, k: _numbers(v, 3, 0), 'three positive numbers'),
     'prior_of_logits': (_prior, 'one prevalence per class'), 'prior': (_prior, 'one prevalence per class'),
     'temperature': (lambda v, k: _numbers([v], 1, 0), 'a positive number')}
 _OPTIONAL = {'conformal': (_thresholds_sound, 'thresholds per level, overall and by_class, or null'),
              'counts': (lambda v, k: v is None or _numbers(v, k, -1), 'one count per class'),
              'training_prior': (lambda v, k: v is None or _prior(v, k), 'one prevalence per class')}
 
-# %% ../nbs/17_predict.ipynb #64bdda94
+# %% ../nbs/17_predict.ipynb #e078c2ba
 def check_notes(
     notes # From the file's JSON
 )->dict: # The same
     "The notes of a student, or a `ValueError` with one sentence that says which field is wrong (ours)"
-    if not isinstance(notes, dict): raise ValueError(f'The notes of the student are no JSON object but {notes!r:.60}.')
+    if not isinstance(notes, dict): raise ValueError(f"The student's notes are no JSON object but {notes!r:.60}.")
     made = notes.get('format')
     if type(made) is int and made > 1:
-        raise ValueError(f'The student was written by a newer foprokd (format {made}; this one knows 1): update foprokd.')
-    if made != 1 or type(made) is not int: raise ValueError(f'The notes of the student are of format {made!r:.60}, not 1.')
+        raise ValueError(f'The student was written by a newer foprokd (format {made}, not 1): update foprokd.')
+    if type(made) is not int or made != 1: raise ValueError(f"The student's notes are of format {made!r:.60}, not 1.")
     lack = [o for o in _RULES if o not in notes]
-    if lack: raise ValueError(f"The notes of the student lack {', '.join(lack)}.")
+    if lack: raise ValueError(f"The student's notes lack {', '.join(lack)}.")
     k = len(notes['classes']) if isinstance(notes['classes'], list) else 0
     for field, (sound, what) in {**_RULES, **_OPTIONAL}.items():
-        v = notes.get(field)
-        if (field in notes) and not sound(v, k):
-            raise ValueError(f'The notes of the student have {field} = {str(v)[:60]!r}, which must be {what} ({k} classes).')
+        if field not in notes or sound(notes[field], k): continue
+        said = str(notes[field])[:60]
+        raise ValueError(f"The student's notes have {field} = {said!r}, which must be {what} ({k} classes).")
     return notes
 
-# %% ../nbs/17_predict.ipynb #7b3142dc
+# %% ../nbs/17_predict.ipynb #4bd71c8b
 def as_prior(
     prior, # {class: prevalence}, or an array (C,) in the order of `classes`
     classes:list[str] # Of the student
@@ -307,17 +315,19 @@ def as_prior(
     if isinstance(prior, Mapping):
         odd = [c for c in classes if c not in prior], [c for c in prior if c not in classes]
         for what, names in zip(('lacks', 'names unknown'), odd):
-            if names: raise ValueError(f"The prior {what} {', '.join(map(repr, names))}: it needs {', '.join(classes)}.")
+            if not names: continue
+            raise ValueError(f"The prior {what} {', '.join(map(repr, names))}: it needs {', '.join(classes)}.")
         prior = [prior[c] for c in classes]
     try: p = np.asarray(prior, np.float64)
     except (TypeError, ValueError): raise ValueError(f'The prior {str(prior)[:60]!r} holds no numbers.') from None
-    if p.shape != (len(classes),): raise ValueError(f'The prior has shape {p.shape}, not one number per class ({len(classes)}).')
+    if p.shape != (len(classes),):
+        raise ValueError(f'The prior has shape {p.shape}, not one number per class ({len(classes)}).')
     with np.errstate(all='ignore'): res = (p / p.sum()).astype(np.float32)
     if not (np.isfinite(p).all() and (p > 0).all() and (res > 0).all()):
         raise ValueError(f'The prior {p.tolist()} must be positive and finite for every class.')
     return res
 
-# %% ../nbs/17_predict.ipynb #d7a563de
+# %% ../nbs/17_predict.ipynb #c5fe7959
 def _onnxruntime():
     "The library, or an `ImportError` with one sentence"
     try: import onnxruntime
@@ -336,22 +346,26 @@ def _session(
     for k, v in {'session.load_model_format': 'ONNX', 'session.intra_op.allow_spinning': '0'}.items():
         opts.add_session_config_entry(k, v)
     try: return ort.InferenceSession(data, opts, providers=['CPUExecutionProvider'])
-    except Exception as e: raise ValueError(f'onnxruntime {ort.__version__} refuses the student: {_reason(e)[:200]}') from None
+    except Exception as e:
+        raise ValueError(f'onnxruntime {ort.__version__} refuses the student: {_reason(e)[:200]}') from None
 
-# %% ../nbs/17_predict.ipynb #debae049
+# %% ../nbs/17_predict.ipynb #8392cf7c
 def _check_graph(
     session, # Of onnxruntime
     k:int # Classes
 )->None:
     "`ValueError` unless the graph takes and gives what a student does"
-    def told(args): return {o.name: f"{o.type[7:-1]}{[d if isinstance(d, int) else '?' for d in o.shape]}" for o in args}
-    takes, may, gives = told(session.get_inputs()), told(session.get_overridable_initializers()), told(session.get_outputs())
-    sizes = session.get_inputs()[0].shape if takes else []
-    images = len(sizes) == 4 and sizes[3] == 3 and takes == {'images': takes.get('images')} and takes['images'].startswith('uint8')
-    if not images or may != {'prior': f'float[{k}]', 'temperature': 'float[]'}:
+    def told(args):
+        return {o.name: f"{o.type[7:-1]}{[d if isinstance(d, int) else '?' for d in o.shape]}" for o in args}
+    takes, gives = told(session.get_inputs()), told(session.get_outputs())
+    may = told(session.get_overridable_initializers())
+    sides = session.get_inputs()[0].shape if takes else []
+    if (list(takes) != ['images'] or not takes['images'].startswith('uint8') or len(sides) != 4 or sides[3] != 3
+        or may != {'prior': f'float[{k}]', 'temperature': 'float[]'}):
         raise ValueError(f'The student takes {({**takes, **may})}, not images uint8 (N,H,W,3), '
                          f'and optionally prior float ({k},) and temperature float ().')
-    if set(gives) != {'probabilities', 'logits'} or any(o not in (f"float['?', {k}]", "float['?', '?']") for o in gives.values()):
+    sound = f"float['?', {k}]", "float['?', '?']"
+    if set(gives) != {'probabilities', 'logits'} or any(o not in sound for o in gives.values()):
         raise ValueError(f'The student gives {gives}, not probabilities and logits, float (N,{k}).')
 
 def _check_answer(
@@ -361,8 +375,10 @@ def _check_answer(
     n, (h, w) = student.notes, student.input_size
     x = (np.arange(h * w * 3) % 251).astype(np.uint8).reshape(1, h, w, 3)
     try: p, z = student.session.run(['probabilities', 'logits'], {'images': x})
-    except Exception as e: raise ValueError(f'The student cannot take an image of {h} x {w}: {_reason(e)[:200]}') from None
-    if p.shape != z.shape or p.shape != (1, len(student.classes)): raise ValueError(f'The student gives {p.shape}, not {(1, len(student.classes))}.')
+    except Exception as e:
+        raise ValueError(f'The student cannot take an image of {h} x {w}: {_reason(e)[:200]}') from None
+    shape = 1, len(student.classes)
+    if not p.shape == z.shape == shape: raise ValueError(f'The student gives {p.shape}, {z.shape}, not {shape}.')
     want = z[0].astype(np.float64) / n['temperature'] + np.log(n['prior']) - np.log(n['prior_of_logits'])
     want = np.exp(want - want.max())
     if not np.allclose(p[0], want / want.sum(), atol=.02 if n.get('precision') == 'int8' else 1e-3): # nan is not close
@@ -427,7 +443,7 @@ def _rows(
                 held, xs = [], []
     yield from rows()
 
-# %% ../nbs/17_predict.ipynb #ab5f042c
+# %% ../nbs/17_predict.ipynb #b70770c3
 class _Images:
     "What a student does with images; needs `notes`, `classes`, `input_size`, `threads` and `probabilities`"
     def open(self,
@@ -438,8 +454,8 @@ class _Images:
         try: return _read(im, self.notes, int(max_megapixels * 1e6))[0]
         except TypeError: raise
         except Exception as e:
-            kind, name = OSError if isinstance(e, OSError) else ValueError, '' if isinstance(im, bytes) else f'{im!s:.200}: '
-            raise kind(f'{name}{_reason(e)}.') from None
+            name = f'{os.fspath(im)!r}: ' if isinstance(im, (str, os.PathLike)) else ''
+            raise (OSError if isinstance(e, OSError) else ValueError)(f"{name}{_reason(e).rstrip('.')}.") from None
 
     def fit(self,
         im:Image.Image # RGB
@@ -456,13 +472,13 @@ class _Images:
         "Rows in the order of `items`, read in threads; what cannot be read has a reason in `error` and no class"
         if isinstance(items, (str, bytes, os.PathLike, Image.Image)): items = [items]
         if type(batch) is not int or not 1 <= batch <= 4096: raise ValueError(f'batch={batch} must be from 1 to 4096.')
-        if not 0 < max_megapixels < 1e6: raise ValueError(f'max_megapixels={max_megapixels} must be from 0 to a million.')
+        if not 0 < max_megapixels < 1e6: raise ValueError(f'max_megapixels={max_megapixels} must be positive.')
         if level is not None: self._thresholds(level)
         return _rows(self, items, batch, level, int(max_megapixels * 1e6))
 
-# %% ../nbs/17_predict.ipynb #7c003075
+# %% ../nbs/17_predict.ipynb #f9a93fb9
 class OnnxStudent(_Images):
-    "A student in one ONNX file (ours); `ValueError` for any file but one of foprokd's, `ImportError` without onnxruntime"
+    "A student in one ONNX file (ours); `ValueError` for any other file, `ImportError` without onnxruntime"
     def __init__(self,
         file, # Path of the file, or its bytes
         threads:int|None=None, # For onnxruntime, and for reading images; None: one per usable core
@@ -476,20 +492,23 @@ class OnnxStudent(_Images):
         self.notes, self._feed = check_notes(notes), {}
         self.classes, self.input_size = notes['classes'], tuple(notes['input_size'])
         if prior is not None: self._feed['prior'] = as_prior(prior, self.classes)
-        if temperature is not None: self._feed['temperature'] = np.asarray(temperature, np.float32)
-        if not 0 < self._feed.get('temperature', 1) < math.inf: raise ValueError(f'temperature={temperature} must be positive.')
+        if temperature is not None:
+            if not 0 < temperature < 1e6: raise ValueError(f'temperature={temperature} must be positive.')
+            self._feed['temperature'] = np.asarray(temperature, np.float32)
         self.session = _session(data, self.threads)
         _check_graph(self.session, len(self.classes))
         _check_answer(self)
 
     def _run(self, output, x):
         if not isinstance(x, np.ndarray) or x.dtype != np.uint8 or x.ndim != 4 or x.shape[3] != 3:
-            raise ValueError(f"Images have to be uint8 (N,H,W,3), not {getattr(x, 'dtype', type(x))} {getattr(x, 'shape', '')}.")
+            found = getattr(x, 'dtype', type(x)), getattr(x, 'shape', '')
+            raise ValueError(f'Images have to be uint8 (N,H,W,3), not {found[0]} {found[1]}.')
         if not self.notes['resize']['inside'] and x.shape[1:3] != self.input_size:
             raise ValueError(f'Images of {x.shape[1:3]} have to be fitted to {self.input_size}: use `open`.')
         if not len(x): return np.zeros((0, len(self.classes)), np.float32)
         try: return self.session.run([output], {'images': x, **self._feed})[0]
-        except Exception as e: raise RuntimeError(f'onnxruntime failed on images {x.shape}: {_reason(e)[:200]}') from None
+        except Exception as e:
+            raise RuntimeError(f'onnxruntime failed on images {x.shape}: {_reason(e)[:200]}') from None
 
     def probabilities(self,
         x:np.ndarray # (N,H,W,3) uint8
@@ -507,7 +526,7 @@ class OnnxStudent(_Images):
         "(C,) or scalar threshold of 1-p"
         held = self.notes.get('conformal') or {}
         q = [v for k, v in held.items() if math.isclose(float(k), level)]
-        if not q: raise ValueError(f"The student holds no thresholds for level={level}, but {', '.join(held) or 'none at all'}.")
+        if not q: raise ValueError(f"The student holds thresholds for {', '.join(held) or 'no level'}, not {level}.")
         return np.array(q[0]['by_class' if by_class else 'overall'])
 
     def sets(self,
@@ -572,7 +591,7 @@ def _json_rows(
     "JSON lines"
     return lambda r: (f.write(json.dumps(r, ensure_ascii=False) + '\n'), f.flush())
 
-# %% ../nbs/17_predict.ipynb #f17520b6
+# %% ../nbs/17_predict.ipynb #1d98b74c
 def _read_prior(
     text:str # 'A=.1,B=.9', or the name of a JSON file {class: prevalence}
 )->dict: # {class: prevalence}
@@ -581,12 +600,13 @@ def _read_prior(
         try:
             with open(text, encoding='utf-8') as f: res = json.load(f)
         except (ValueError, RecursionError): res = None
-        if not isinstance(res, dict): raise ValueError(f'--prior: {text} holds no JSON object with a prevalence per class.')
+        if not isinstance(res, dict): raise ValueError(f'--prior: {text} holds no JSON object of prevalences.')
         return res
     pairs = [o.rpartition('=')[::2] for o in text.split(',')]
     try: res = {k.strip(): float(v) for k, v in pairs}
     except ValueError: res = {}
-    if '' in res or len(res) != len(pairs): raise ValueError(f'--prior {text!r} is no JSON file, and not of the form A=.1,B=.9.')
+    if '' in res or len(res) != len(pairs):
+        raise ValueError(f'--prior {text!r} is no JSON file, and not of the form A=.1,B=.9.')
     return res
 
 def _spare(
@@ -595,31 +615,33 @@ def _spare(
 )->None:
     "`ValueError` if writing would destroy an input, or what is named like one"
     if out is None or out == '-': return
-    if out.lower().endswith((*SUFFIXES, '.onnx')): raise ValueError(f'{out!r} is named like an image or a student: it is not written.')
-    if not os.path.isfile(out): return
-    for file in inputs:
-        if os.path.exists(file) and os.path.samefile(file, out): raise ValueError(f'{out!r} is an input: it is not overwritten.')
+    if out.lower().endswith((*SUFFIXES, '.onnx')):
+        raise ValueError(f'{out!r} is named like an image or a student: it is not written.')
+    if os.path.isfile(out) and any(os.path.exists(o) and os.path.samefile(o, out) for o in inputs):
+        raise ValueError(f'{out!r} is an input: it is not overwritten.')
 
-# %% ../nbs/17_predict.ipynb #4339bc36
+# %% ../nbs/17_predict.ipynb #7f9817c5
 def _arguments(
     argv # Words; None: those of the command line
 )->argparse.Namespace:
     "What the command was asked"
-    p = argparse.ArgumentParser('foprokd_predict', description='Predict images with a student that `export_student` wrote.',
-        epilog='Exit codes: 0 all predicted; 1 some files were unreadable; 2 nothing was done; 130 interrupted.')
+    p = argparse.ArgumentParser('foprokd_predict', description='Predict images with an exported student.', epilog=
+        'Exit codes: 0 all predicted; 1 some files were unreadable; 2 nothing was done; 130 interrupted.')
     p.add_argument('student', metavar='STUDENT.onnx', help='the exported student')
-    p.add_argument('images', metavar='IMAGES_OR_FOLDERS', nargs='+', help=f"files, and folders searched for {' '.join(SUFFIXES)}")
+    p.add_argument('images', metavar='IMAGES_OR_FOLDERS', nargs='+',
+                   help=f"files, and folders searched for {' '.join(SUFFIXES)}")
     p.add_argument('--csv', metavar='FILE', help='rows as CSV; - is stdout, and the default if --json is not given')
     p.add_argument('--json', metavar='FILE', help='rows as JSON lines; - is stdout')
     p.add_argument('--threads', type=int, metavar='N', help='for reading and for the student (default: one per core)')
     p.add_argument('--batch', type=int, default=32, metavar='N', help='images in one run (default: %(default)s)')
-    p.add_argument('--prior', metavar='P', help='prevalences here, as A=.1,B=.9 or a JSON file (default: those of the file)')
+    p.add_argument('--prior', metavar='P', help='prevalences, as A=.1,B=.9 or a JSON file (default: in the student)')
     p.add_argument('--level', type=float, help='add conformal sets of this coverage, as .9')
-    p.add_argument('--max-megapixels', type=float, default=100, metavar='M', help='refuse larger images (default: %(default)s)')
+    p.add_argument('--max-megapixels', type=float, default=100, metavar='M', help='limit (default: %(default)s)')
     p.add_argument('--quiet', action='store_true', help='no bar and no closing line')
     a = p.parse_intermixed_args(argv)
     if a.csv is None and a.json is None: a.csv = '-'
-    if a.csv and a.json and os.path.realpath(a.csv) == os.path.realpath(a.json): p.error('--csv and --json are the same file')
+    if a.csv and a.json and len({os.path.realpath(o) for o in (a.csv, a.json)}) == 1:
+        p.error('--csv and --json are the same file')
     return a
 
 class _Bar:
@@ -629,9 +651,10 @@ class _Bar:
         if not self.shown or time.time() - self.last < .1 and n < self.total: return
         self.last = time.time()
         speed = n / max(self.last - self.start, 1e-6)
-        sys.stderr.write(f"\r[{'#' * (30 * n // self.total):30}] {n}/{self.total}, {speed:.0f} images/s " + '\n' * (n == self.total))
+        line = f"\r[{'#' * (30 * n // self.total):30}] {n}/{self.total}, {speed:.0f} images/s "
+        sys.stderr.write(line + '\n' * (n == self.total))
 
-# %% ../nbs/17_predict.ipynb #2522c44f
+# %% ../nbs/17_predict.ipynb #ec92976e
 def _say(text): sys.stderr.write(f'foprokd_predict: {text}\n')
 
 def _predict_files(
@@ -644,8 +667,10 @@ def _predict_files(
     if not files: raise ValueError(f"there is no image in {', '.join(map(repr, a.images))}.")
     for out in (a.csv, a.json): _spare(out, files)
     rows, n, bad = student.predict(files, a.batch, a.level, a.max_megapixels), 0, 0
-    if prior and a.level and not a.quiet: _say('the coverage of the sets was measured at another prior, and is not promised at this one.')
-    bar = _Bar(len(files), not a.quiet and sys.stderr.isatty() and ('-' not in (a.csv, a.json) or not sys.stdout.isatty()))
+    if prior and a.level and not a.quiet:
+        _say('the coverage of the sets was measured at another prior, and is not promised at this one.')
+    seen = '-' in (a.csv, a.json) and sys.stdout.isatty() # the rows themselves show how far it is
+    bar = _Bar(len(files), not a.quiet and not seen and sys.stderr.isatty())
     with ExitStack() as stack:
         to = [make(stack.enter_context(_output(o)), *more) for o, make, *more in
               ((a.csv, _csv_rows, student.classes, a.level is not None), (a.json, _json_rows)) if o]
