@@ -191,7 +191,7 @@ def _fields(buf):
             value, i = buf[i:i + n], i + n
         yield key >> 3, value
 
-# %% ../nbs/17_predict.ipynb #3f099ca5
+# %% ../nbs/17_predict.ipynb #6e609f5d
 def _look_through(
     buf, # Message, memoryview
     kind:str='model', # Which one
@@ -204,6 +204,8 @@ def _look_through(
             raise ValueError('The student file keeps weights in another file, which is not read: export it in one.')
         if kind == 'node' and n == 7 and bytes(v) not in (b'', b'ai.onnx'):
             raise ValueError(f"The student file uses operators of {bytes(v).decode(errors='replace')!r}, not of ONNX.")
+        if kind == 'node' and n == 4 and bytes(v) in (b'Loop', b'Scan'): # they need not end
+            raise ValueError('The student file runs loops, which no student of foprokd does.')
         if n in _PARTS[kind]: _look_through(v, _PARTS[kind][n], depth + 1)
 
 def _notes_in(
