@@ -18,7 +18,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from fastai.imports import progress_bar
 from fastcore.xdg import xdg_cache_home
 from torch.utils.data import DataLoader
-from .images import to_rgb
+from .rgb import to_rgb
 
 # %% ../nbs/17_scan.ipynb #7cdb6fd6
 PROBLEMS = ('missing', 'empty', 'not an image', 'too large', 'truncated', 'unreadable', 'unsupported mode',
