@@ -42,7 +42,7 @@ def _image_weights(weights, y):
         raise ValueError(f"The weights must be {len(y)} finite numbers >= 0, not all 0.")
     return w / w.mean()
 
-# %% ../nbs/26_calibration.ipynb #c520c3a9
+# %% ../nbs/26_calibration.ipynb #e67edce9
 def _nll(z, y, w):
     "Mean negative log-likelihood of logits (N,C) under weights (N,)"
     return float(np.average(-log_softmax(z, axis=1)[np.arange(len(y)), y], weights=w))
@@ -65,13 +65,13 @@ def fit_temperature(
     targs, # (N,) class indices
     weights=None, # None: images count alike; 'balanced': classes do (balanced softmax); or (N,) numbers >= 0
 )->float: # in [1/20, 20]; divide the logits by it
-    "Temperature scaling (Guo et al. 2017); `ValueError` for NaN, probabilities, one class; warns at an end of the range"
+    "Temperature scaling (Guo et al. 2017); `ValueError` for NaN, probabilities, one class; warns at the range's end"
     z, y = _checked(logits, targs)
     t, at_bound = _fit(z, y, _image_weights(weights, y))
     if at_bound: _say_bound(t)
     return t
 
-# %% ../nbs/26_calibration.ipynb #ea9f9b60
+# %% ../nbs/26_calibration.ipynb #40c2e4d1
 def _cross_fit(z, y, weights, lesions, folds, seed):
     "(N,) temperatures, each fitted on the folds that do not hold the image or its lesion"
     codes = np.arange(len(y)) if lesions is None else group_codes(lesions)
@@ -92,10 +92,11 @@ def _quality(z, y, when, n_bins):
     "Calibration error and likelihood of logits (N,C), images and classes counted alike"
     p, w = softmax(z, axis=1), compute_sample_weight('balanced', y)
     balanced = weighted_scores(p, y, w[None], {}, n_bins)['ece'][0]
-    scores = dict(ece=calibration_error(p, y, n_bins), balanced_ece=balanced, nll=_nll(z, y, None), balanced_nll=_nll(z, y, w))
+    scores = dict(ece=calibration_error(p, y, n_bins), balanced_ece=balanced, nll=_nll(z, y, None),
+                  balanced_nll=_nll(z, y, w))
     return {f'{k}_{when}': float(v) for k, v in scores.items()}
 
-# %% ../nbs/26_calibration.ipynb #b9e5aaa2
+# %% ../nbs/26_calibration.ipynb #15512612
 def calibrate(
     logits, # (N,C) raw logits of the selection set
     targs, # (N,) class indices
@@ -114,8 +115,9 @@ def calibrate(
     apart = _cross_fit(z, y, weights, lesions, folds, seed)
     n = np.bincount(y, minlength=z.shape[1])
     out = dict(method='temperature scaling', on='selection', temperature=t, at_bound=at_bound,
-               n=len(y), n_per_class=n.tolist(), n_lesions=None if lesions is None else len(np.unique(group_codes(lesions))),
-               classes=int((n > 0).sum()), weights='given' if not (weights is None or isinstance(weights, str)) else weights or 'none',
+               n=len(y), n_per_class=n.tolist(), classes=int((n > 0).sum()),
+               n_lesions=None if lesions is None else len(np.unique(group_codes(lesions))),
+               weights=weights or 'none' if weights is None or isinstance(weights, str) else 'given',
                folds=folds, fold_temperatures=[float(apart.min()), float(apart.max())], n_bins=n_bins,
                **_quality(z, y, 'before', n_bins), **_quality(z / apart[:, None], y, 'after', n_bins), test=None)
     if test is not None:
