@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 import matplotlib.pyplot as plt
 import torch
-from safetensors.torch import save_file
 from torch import nn
 from fastcore.basics import patch
 from fastcore.foundation import L
@@ -26,7 +25,7 @@ from fastai.losses import CrossEntropyLossFlat
 from fastai.metrics import BalancedAccuracy, accuracy
 from fastai.torch_core import get_model, num_distrib, rank_distrib
 from .adversarial import AdversarialCallback
-from .backbone import check_weights_file, may_describe
+from .backbone import check_weights_file
 from .checkpoint import CheckpointFolder
 from .distill import DistillCallback
 from .explore import ExploreCallback, explore_learner
@@ -385,21 +384,15 @@ def export(self:FoProLearner,
 
 @patch
 def export_student(self:FoProLearner,
-    file:str|Path # A `.safetensors` path
-)->Path: # The file written
-    "Weights of the deployed student with a JSON note (classes, counts, statistics); `ValueError` for another suffix"
-    file, px = Path(file), PixelSpace.from_dls(self.dls)
-    if file.suffix != '.safetensors':
-        raise ValueError(f"export_student writes .safetensors files, got {file.name!r}.")
-    if rank_distrib(): return file # one writer
-    cfg, kwargs = getattr(self.student.backbone, 'pretrained_cfg', None) or {}, self.student.timm_kwargs
-    known = kwargs is not None and may_describe(kwargs) # else no file can say how to build it
-    meta = dict(arch=cfg.get('architecture') if known else None, kwargs=kwargs if known else {},
-                num_classes=self.student.n_out, vocab=[str(v) for v in self.dls.vocab],
-                counts=[int(c) for c in self.counts], mean=px.mean.flatten().tolist(), std=px.std.flatten().tolist())
-    weights = {k: v.contiguous() for k, v in self.student.deploy().state_dict().items()}
-    save_file(weights, file, metadata={'foprokd': json.dumps(meta)})
-    return file
+    file:str|Path, # `.onnx` (runs anywhere), `.safetensors` (weights and a note), or a folder, no suffix (timm)
+    **kwargs # For `.onnx`: `test`, `prior`, `calibration`, `inside`, ... of `export_onnx`
+)->Path: # What was written
+    "The deployed student alone, without teacher and heads; `ValueError` for another suffix, a file that differs"
+    from foprokd.deploy import export_onnx, export_safetensors, export_timm
+    file, writers = Path(file), {'.onnx': export_onnx, '.safetensors': export_safetensors, '': export_timm}
+    if file.suffix not in writers:
+        raise ValueError(f"export_student writes .onnx, .safetensors or a folder, got {file.name!r}.")
+    return file if rank_distrib() else writers[file.suffix](self, file, **kwargs) # one writer
 
 # %% ../nbs/38_learner.ipynb #0117bb93
 @patch

@@ -146,14 +146,15 @@ def _several(
 def _read(
     im, # Path, bytes or PIL image
     notes:dict, # Of the student
-    max_pixels:int # Largest width times height
+    max_pixels:int, # Largest width times height
+    fitted:bool=True # At the input size; else as it is
 )->tuple[np.ndarray, str]: # (H,W,3) uint8; remark
-    "One image at the input size"
+    "One image as the student takes it"
     fit = notes['resize']
     with _strict_pillow(), _opened(im) as pic:
         rgb = _as_rgb(pic, notes['open'], notes['white'], max_pixels)
-        x = np.asarray(fit_image(rgb, notes['input_size'], fit['method'], fit['pad_mode'], max_pixels))
-        return x, 'several pictures: the first was used' if _several(pic) else ''
+        if fitted: rgb = fit_image(rgb, notes['input_size'], fit['method'], fit['pad_mode'], max_pixels)
+        return np.asarray(rgb), 'several pictures: the first was used' if _several(pic) else ''
 
 def _reason(
     e:Exception # From `_read`
@@ -450,10 +451,11 @@ class _Images:
     "What a student does with images; needs `notes`, `classes`, `input_size`, `threads` and `probabilities`"
     def open(self,
         im, # Path, bytes or PIL image
-        max_megapixels:float=100 # Larger ones are refused
-    )->np.ndarray: # (H,W,3) uint8 at the input size
+        max_megapixels:float=100, # Larger ones are refused
+        fitted:bool=True # At the input size; else as it is, which the graph takes, too, if `notes['resize']['inside']`
+    )->np.ndarray: # (H,W,3) uint8
         "One image as the student takes it; `ValueError`, or `OSError` if it cannot be read, in one sentence"
-        try: return _read(im, self.notes, int(max_megapixels * 1e6))[0]
+        try: return _read(im, self.notes, int(max_megapixels * 1e6), fitted)[0]
         except TypeError: raise
         except Exception as e:
             name = f'{os.fspath(im)!r}: ' if isinstance(im, (str, os.PathLike)) else ''
