@@ -96,7 +96,7 @@ def test_rows_on_stdout_and_exit_codes(here):
 def test_odd_files(here):
     odd = here/'odd'
     odd.mkdir()
-    good = ['a,"b"\n.png', 'Ünï 图.png', os.fsdecode(b'\xff\xfe.png'), 'one.png', 'deep.tif', 'moving.gif', 'cmyk.jpg', 'turned.jpg', 'pages.tiff', 'palette.png']
+    good = ['a,"b"\n.png', 'Ünï 图.png', os.fsdecode(b'\xff\xfe.png'), 'one.png', 'deep.tif', 'moving.gif', 'cmyk.jpg', 'turned.jpg', 'pages.tiff', 'palette.png', 'exif.jpg']
     exif = Image.Exif()
     exif[0x0112] = 6
     for name in good[:3]: picture(0).save(odd/'x.png'); (odd/'x.png').rename(odd/name)
@@ -104,6 +104,7 @@ def test_odd_files(here):
     Image.fromarray(np.arange(0, 60000, 100, dtype=np.uint16).reshape(20, 30)).save(odd/'deep.tif')
     picture(1).convert('CMYK').save(odd/'cmyk.jpg')
     picture(2).save(odd/'turned.jpg', exif=exif)
+    picture(2).save(odd/'exif.jpg', exif=b'Exif\0\0II*\0\x08\0\0\0\x02\0')  # Pillow warns that it is corrupt
     picture(2).convert('P').save(odd/'palette.png', transparency=bytes(range(256)))
     for name in ('moving.gif', 'pages.tiff'): picture(3).save(odd/name, save_all=True, append_images=[picture(4), picture(5)])
     bad = ['cut.jpg', 'empty.png', 'text.jpg', 'pipe.jpg', 'self.png', 'lost.png', 'huge.png']
@@ -130,7 +131,7 @@ def test_odd_files(here):
     assert all(bool(r['class']) != bool(r['error']) for r in rows.values())
     assert {n for n in good if rows[shown[n]]['note']} == {'moving.gif', 'pages.tiff'}
     assert err.count('\n') == len(bad) + 1 and all(repr(f'odd/{n}') in err for n in bad) and 'warn' not in err.lower()
-    assert '121' in rows['huge.png']['error'] or '11000 x 11000' in rows['huge.png']['error']
+    assert '11000 x 11000' in rows['huge.png']['error']
     code, out, err = run(here, 'student.onnx', 'odd/huge.png', '--max-megapixels', '200')
     assert code == 0, err
     assert run(here, 'student.onnx', 'odd/text.jpg')[0] == 1 and run(here, 'student.onnx', 'gone.jpg')[0] == 1
