@@ -17,7 +17,9 @@ from huggingface_hub import CommitOperationAdd, EvalResult, HfApi, ModelCard, Mo
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 from .longtail import class_groups
 
-# %% ../nbs/36_card.ipynb #fa6374fd
+# %% ../nbs/36_card.ipynb #3376a8a6
+_markup = re.compile(r'[<>&"\'`*\[\]|\\~#$!{}@]|:(?=//)|(?<=www)\.|(?<![^\W_])_|_(?![^\W_])', re.I)
+
 def plain_text(
     o, # Anything
     most:int=120, # Characters kept
@@ -26,14 +28,14 @@ def plain_text(
     s = ''.join(' ' if unicodedata.category(c)[0] in 'CZ' else c for c in str(o))
     s = ' '.join(s.split())
     s = s if len(s) <= most else s[:most - 1] + '…'
-    s = re.sub(r'[<>&"\'`*\[\]|\\~#$!{}@]|:(?=//)|(?<=www)\.|(?<![^\W_])_|_(?![^\W_])', lambda m: f'&#{ord(m[0])};', s, flags=re.I)
+    s = _markup.sub(lambda m: f'&#{ord(m[0])};', s)
     return re.sub(r'^([-+=]|\d+[.)](?=\s|$))', lambda m: m[0][:-1] + f'&#{ord(m[0][-1])};', s)
 
 def _line(o, most=120):
     "Text of `o` for YAML, which does its own quoting: one line without control characters"
     return html.unescape(plain_text(o, most))
 
-# %% ../nbs/36_card.ipynb #28c1178d
+# %% ../nbs/36_card.ipynb #e62e7beb
 _unknown = 'not recorded'
 
 def _value(o, digits=3):
@@ -47,12 +49,17 @@ def _value(o, digits=3):
 def _score(d, key):
     "A score with its interval"
     ci = d.get(f'{key}_ci')
-    return _value(d.get(key)) + (f' [{_value(ci[0])}, {_value(ci[1])}]' if isinstance(ci, list) and len(ci) == 2 else '')
+    known = isinstance(ci, list) and len(ci) == 2
+    return _value(d.get(key)) + (f' [{_value(ci[0])}, {_value(ci[1])}]' if known else '')
 
 def _table(head, rows):
     "A Markdown table of cells that are plain already"
     lines = [head, ['---'] * len(head), *rows]
     return '\n'.join('| ' + ' | '.join(o) + ' |' for o in lines)
+
+def _facts(d):
+    "A table of names and values"
+    return _table(['', ''], [[plain_text(k), _value(v)] for k, v in d.items()])
 
 def _per_class(o, n, what):
     "The list `o` of one value per class; `ValueError` if it is something else"
@@ -66,18 +73,19 @@ def _groups(notes):
     n = _per_class(notes.get('counts'), len(notes['classes']), 'the counts')
     return class_groups(n) if all(isinstance(o, Real) for o in n) else {}
 
-# %% ../nbs/36_card.ipynb #a06767ed
+# %% ../nbs/36_card.ipynb #4f3ecae1
 _intent = """## Not a medical device
 
-For research only. No authority has cleared, certified or reviewed this model. It must not be used to diagnose, to triage or
-to decide a treatment, nor to reassure anyone that an image shows nothing.
+For research only. No authority has cleared, certified or reviewed this model. It must not be used to diagnose, to
+triage or to decide a treatment, nor to reassure anyone that an image shows nothing.
 
 ## Intended use
 
 Research on long-tailed image classification and on small deployed models, on images of the kind described under Data.
 
-Out of scope: any clinical use; images from other devices, body sites or populations without a test of one's own; diseases
-that are not among the classes, since every image is given to one of them; anything about a person beyond the image."""
+Out of scope: any clinical use; images from other devices, body sites or populations without a test of one's own;
+diseases that are not among the classes, since every image is given to one of them; anything about a
+person beyond the image."""
 
 _run = """## How to run
 
@@ -102,10 +110,10 @@ def _what(notes, name, file):
     about = dict(architecture=notes.get('arch'), parameters=notes.get('n_parameters'), precision=notes.get('precision'),
                  input=f'{size[0]} x {size[1]} pixels, RGB' if fixed else None, classes=len(notes['classes']))
     safe = file.name if file and re.fullmatch(r'[\w][\w.-]*', file.name) else 'student.onnx'
-    return [f'# {name}', 'An image classifier in one ONNX file that runs without the training code, exported by foprokd.',
-            _table(['', ''], [[k, _value(v)] for k, v in about.items()]), _intent, _run.format(file=safe, resize=squish)]
+    summary = 'An image classifier in one ONNX file that runs without the training code, exported by foprokd.'
+    return [f'# {name}', summary, _facts(about), _intent, _run.format(file=safe, resize=squish)]
 
-# %% ../nbs/36_card.ipynb #a1a0a259
+# %% ../nbs/36_card.ipynb #03c2b77f
 def _data(notes, data, groups):
     "Sources, licence, lesions and the counts of each class in each part"
     names, counts = notes['classes'], {'training': notes.get('counts'), **(data.get('counts') or {})}
@@ -114,11 +122,11 @@ def _data(notes, data, groups):
     group = {k: g for g, ks in groups.items() for k in ks}
     rows = [[plain_text(c), group.get(i, _unknown), *(_value(v[i]) for v in parts.values()), _value(prior[i])]
             for i, c in enumerate(names)]
-    about = {'data set': data.get('name'), 'sources': data.get('sources'), 'licence': data.get('licence') or 'not stated',
-             'lesions or patients': data.get('lesions'), 'population (skin tones, ages)': data.get('population'),
-             'devices': data.get('devices')}
+    about = {'data set': data.get('name'), 'sources': data.get('sources'),
+             'licence': data.get('licence') or 'not stated', 'lesions or patients': data.get('lesions'),
+             'population (skin tones, ages)': data.get('population'), 'devices': data.get('devices')}
     rule = f'Groups: {plain_text(groups.rule)}.' if groups else 'Groups: not recorded.'
-    return ['## Data', _table(['', ''], [[k, _value(v)] for k, v in about.items()]),
+    return ['## Data', _facts(about),
             'Images per class and part, and the share of each class in training:',
             _table(['class', 'group', *parts, 'training prior'], rows), rule]
 
@@ -136,13 +144,13 @@ def _results(notes):
     return ['## Results', where, _table(['score', 'value'], [[plain_text(k), _score(m, k)] for k in scores]),
             _table(['class', 'recall'], rows)]
 
-# %% ../nbs/36_card.ipynb #76564bd6
+# %% ../nbs/36_card.ipynb #1a358bdc
 def _calibration(notes):
     "Temperature, calibration error before and after, conformal coverage"
     cal, sets = notes.get('calibration') or {}, notes.get('conformal') or {}
     parts = {'selection, across folds': cal, **({'test': cal['test']} if isinstance(cal.get('test'), dict) else {})}
-    rows = [[k, _value(o.get('n')), *(_value(o.get(f'{s}_{w}')) for s in ('ece', 'balanced_ece') for w in ('before', 'after'))]
-            for k, o in parts.items()]
+    scores = 'ece_before', 'ece_after', 'balanced_ece_before', 'balanced_ece_after'
+    rows = [[k, _value(o.get('n')), *(_value(o.get(s)) for s in scores)] for k, o in parts.items()]
     out = ['## Calibration', f'Temperature in the file: {_value(notes.get("temperature"))}.']
     if cal: out.append(_table(['images', 'n', 'ECE before', 'ECE after', 'class-balanced before', 'after'], rows))
     else: out.append('The effect of the temperature: not recorded.')
@@ -150,33 +158,36 @@ def _calibration(notes):
     rows = [[_value(k), *(_score(o.get('coverage') or {}, s) for s in ('coverage', 'coverage_tail', 'set_size')),
              _names(o.get('too_few'), notes['classes'])] for k, o in sets.items()]
     head = ['level', 'coverage', 'coverage of the tail', 'mean set size', 'classes in every set (too few images)']
-    return [*out, 'Conformal prediction sets with a threshold per class, valid at the temperature and prior in the file:',
-            _table(head, rows)]
+    what = 'Conformal prediction sets with a threshold per class, valid at the temperature and prior in the file:'
+    return [*out, what, _table(head, rows)]
+
+_of_prior = '''Probabilities are softmax(logits / temperature + log(prior) - log(prior of the logits)). A student
+trained by balanced softmax gives logits under a uniform prior (Ren et al. 2020). Where the classes are known to occur
+otherwise, give their shares as the input `prior` (float32, one per class, in the order below); calibration and conformal sets are
+void then and have to be made anew.'''
 
 def _names(ks, classes):
     "Names of the classes of indices `ks`"
     if ks is None: return _unknown
-    return ', '.join(plain_text(classes[k]) if isinstance(k, int) and 0 <= k < len(classes) else '?' for k in ks) or 'none'
+    known = [plain_text(classes[k]) if isinstance(k, int) and 0 <= k < len(classes) else '?' for k in ks]
+    return ', '.join(known) or 'none'
 
 def _prior(notes):
     "Which prior the logits and the probabilities have, and how to set another"
     n = len(notes['classes'])
     rows = [_per_class(notes.get(k), n, k) for k in ('training_prior', 'prior_of_logits', 'prior')]
     table = [[plain_text(c), *(_value(o[i], 4) for o in rows)] for i, c in enumerate(notes['classes'])]
-    return ['## Prior', 'Probabilities are softmax(logits / temperature + log(prior) - log(prior of the logits)). A student trained '
-            'by balanced softmax gives logits under a uniform prior (Ren et al. 2020). Where the classes are known to occur '
-            'otherwise, give their shares as the input `prior` (float32, one per class, in the order below); calibration and '
-            'conformal sets are void then and have to be made anew.',
+    return ['## Prior', _of_prior,
             _table(['class', 'training prior', 'prior of the logits', 'prior in the file'], table)]
 
-# %% ../nbs/36_card.ipynb #e45688f7
+# %% ../nbs/36_card.ipynb #28a83ced
 def _limits(notes, data, groups):
     "What is known to be weak, by name"
     names, m, cal = notes['classes'], notes.get('metrics') or {}, notes.get('calibration') or {}
     tail = ', '.join(f'{plain_text(names[k])} ({_value(notes["counts"][k])})' for k in groups.get('tail', ()))
     out = [f'Tail classes, with their training images: {tail or _unknown}. What is said of them rests on few images.',
            'Every image gets a class: nothing here notices an image of another kind.',
-           'Intervals are about other images like these, not about another hospital, and not about another training run.']
+           'Intervals are about other images like these, not about another hospital or another training run.']
     if not data.get('population'): out.append('How it does on different skin tones, ages or sexes is unknown.')
     if not data.get('devices'): out.append('How it does on other cameras and devices is unknown.')
     if m.get('absent_classes'): out.append(f'No test image: {_names(m["absent_classes"], names)}.')
@@ -188,19 +199,20 @@ def _origin(notes, data, teacher, settings, file):
     "Licences, teacher, versions, hashes, settings"
     about = {'data': data.get('licence') or 'not stated', 'teacher': teacher.get('licence') or 'not stated'}
     made = {'teacher': teacher.get('name'), 'teacher from': teacher.get('source'), 'foprokd': notes.get('foprokd'),
-            'settings hash': notes.get('settings_hash'), 'created (UTC)': notes.get('created'), 'opset': notes.get('opset')}
-    if file:
-        made |= {'file': file.name, 'SHA-256': hashlib.sha256(file.read_bytes()).hexdigest(), 'bytes': file.stat().st_size}
-    else: made |= {'file': None, 'SHA-256': None, 'bytes': None}
+            'settings hash': notes.get('settings_hash'), 'created (UTC)': notes.get('created'),
+            'opset': notes.get('opset')}
+    sha, size = (hashlib.sha256(file.read_bytes()).hexdigest(), file.stat().st_size) if file else (None, None)
+    made |= {'file': file.name if file else None, 'SHA-256': sha, 'bytes': size}
     out = ['## Licences', _table(['of', 'licence'], [[k, _value(v)] for k, v in about.items()]), '## Provenance',
-           _table(['', ''], [[k, _value(v)] for k, v in made.items()])]
+           _facts(made)]
     for title, o in (('Settings', settings), ('Parity with the network it was exported from', notes.get('parity')),
                      ('int8', notes.get('int8'))):
-        flat = [[plain_text(k), _value(v, 6)] for k, v in (o or {}).items() if not isinstance(v, dict)]
+        flat = [[plain_text(k), _value(v, 6)] for k, v in (o if isinstance(o, dict) else {}).items()
+                if not isinstance(v, dict)]
         if flat: out += [f'## {title}', _table(['', ''], flat)]
     return out
 
-# %% ../nbs/36_card.ipynb #b0a0ffcc
+# %% ../nbs/36_card.ipynb #62af098c
 _metrics = {'accuracy': 'accuracy', 'balanced_accuracy': 'balanced_accuracy', 'macro_f1': 'f1',
             'mcc': 'matthews_correlation', 'macro_auroc': 'roc_auc'}
 _allowed = {'data': {'name', 'counts', 'lesions', 'sources', 'licence', 'population', 'devices'},
@@ -210,11 +222,13 @@ def _head(notes, name, data, licence):
     "The card's metadata"
     m, of = notes.get('metrics') or {}, data.get('name')
     known = {k: v for k, v in _metrics.items() if isinstance(m.get(k), Real) and np.isfinite(m[k])} if of else {}
-    results = [EvalResult(task_type='image-classification', dataset_type=re.sub(r'\W+', '-', _line(of).lower()).strip('-') or 'data',
-                          dataset_name=_line(of), dataset_split=_line(m.get('on') or _unknown), metric_type=v,
-                          metric_name=k, metric_value=float(m[k])) for k, v in known.items()]
-    return ModelCardData(license=_line(licence) if licence else None, library_name='onnx', pipeline_tag='image-classification',
-                         tags=['onnx', 'image-classification', 'long-tail', 'medical-imaging', 'research-only', 'foprokd'],
+    kind = re.sub(r'\W+', '-', _line(of).lower()).strip('-') or 'data'
+    results = [EvalResult(task_type='image-classification', dataset_type=kind, dataset_name=_line(of),
+                          dataset_split=_line(m.get('on') or _unknown), metric_type=v, metric_name=k,
+                          metric_value=float(m[k])) for k, v in known.items()]
+    tags = ['onnx', 'image-classification', 'long-tail', 'medical-imaging', 'research-only', 'foprokd']
+    return ModelCardData(license=_line(licence) if licence else None, library_name='onnx', tags=tags,
+                         pipeline_tag='image-classification',
                          model_name=_line(name) if results else None, eval_results=results or None)
 
 def model_card(
@@ -224,7 +238,7 @@ def model_card(
     teacher:dict|None=None, # Any of name, licence, source
     settings:dict|None=None, # Training settings to print
     file:str|Path|None=None, # The student's file, for its name, size and SHA-256
-    licence:str|None=None, # Licence of the file as the hub names it, such as 'cc-by-nc-4.0'; only the caller can know it
+    licence:str|None=None, # Licence of the file as the hub names it, such as 'cc-by-nc-4.0'; the caller must know
 )->ModelCard: # `str(card)` is README.md, `card.save(file)` writes it
     "Model card of a deployed student; `ValueError` for notes without classes, lists that do not fit, unknown keys"
     if not isinstance(notes, dict) or not isinstance(notes.get('classes'), (list, tuple)) or not notes['classes']:
@@ -239,7 +253,7 @@ def model_card(
     head = _head(notes, name, data, licence).to_yaml()
     return ModelCard(f'---\n{head}\n---\n\n' + '\n\n'.join(body) + '\n')
 
-# %% ../nbs/36_card.ipynb #fb43707a
+# %% ../nbs/36_card.ipynb #00e848ec
 _sent = ('.onnx', '.safetensors', '.json')
 
 def _files(folder_or_files):
@@ -252,16 +266,20 @@ def _files(folder_or_files):
     if missing: raise ValueError(f"There is no file {str(missing[0])!r} to send.")
     names = [o.name for o in paths]
     if len(set(names)) < len(names): raise ValueError(f"Two files have one name: {', '.join(sorted(names))}.")
-    if not any(o.suffix in ('.onnx', '.safetensors') for o in paths): raise ValueError("There is no .onnx or .safetensors to send.")
-    if 'README.md' not in names: raise ValueError("README.md is missing: write it with `model_card(...).save('README.md')`.")
+    if not {'.onnx', '.safetensors'} & {o.suffix for o in paths}:
+        raise ValueError("There is no .onnx or .safetensors to send.")
+    if 'README.md' not in names:
+        raise ValueError("README.md is missing: write it with `model_card(...).save('README.md')`.")
     return paths
 
 def _why(e, repo_id, endpoint):
     "What went wrong on the way to the hub, as an exception of one sentence"
     where = f'{repo_id!r} at {endpoint}'
-    if isinstance(e, OfflineModeIsEnabled): return ConnectionError(f"HF_HUB_OFFLINE is set, so nothing was sent to {where}.")
+    if isinstance(e, OfflineModeIsEnabled):
+        return ConnectionError(f"HF_HUB_OFFLINE is set, so nothing was sent to {where}.")
     code = getattr(getattr(e, 'response', None), 'status_code', None)
-    if code in (401, 403): return PermissionError(f"The hub refused (HTTP {code}) {where}: check the token and its rights.")
+    if code in (401, 403):
+        return PermissionError(f"The hub refused (HTTP {code}) {where}: check the token and its rights.")
     said = ' '.join(str(e).split())[:200]
     return ConnectionError(f"The student was not sent to {where}: {f'HTTP {code}, ' if code else ''}{said}")
 
