@@ -59,7 +59,7 @@ def _run(
     except Exception as e:
         raise RuntimeError(f"The runner {name!r} failed on {len(batch)} images: {type(e).__name__}: {e}") from e
 
-# %% ../nbs/36_latency.ipynb #942a72db
+# %% ../nbs/36_latency.ipynb #f2afaded
 def _check_runners(
     runners:dict, # Name -> function
     inputs, # Images, or a dict of them
@@ -87,7 +87,7 @@ def time_interleaved(
     warmup:int=5, # Rounds before those of each batch size, which are dropped
     seed:int=0 # Of the order
 )->pd.DataFrame: # One row per call: batch, round, turn, model, seconds; `attrs['threads']` by model
-    "All runners in turns, the order drawn anew each round (ours); `ValueError`: odd settings, `RuntimeError`: it failed"
+    "All runners in turns, the order drawn anew each round (ours); `ValueError`: odd settings, `RuntimeError`: failure"
     inputs, rounds = _check_runners(runners, inputs, tuple(batches), rounds)
     rng, names, rows = np.random.default_rng(seed), list(runners), []
     for b, n in zip(batches, rounds):
