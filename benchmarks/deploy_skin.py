@@ -18,19 +18,24 @@ Trained weights are kept in `--runs`, so that a second call measures again witho
 """
 import argparse
 import os
-import warnings
 from pathlib import Path
 
-import torch
+import numpy as np
+import pandas as pd
 from fastai.torch_core import set_seed
 
 from foprokd.data import image_dls, read_labels, test_dl
 from foprokd.learner import fopro_learner
+from foprokd.policy import image_sources
+from foprokd.predict import OnnxStudent
+from foprokd.quantize import report_text
+from foprokd.rows import append_row, provenance
 from foprokd.splits import split_data
 
 DATA = Path(os.environ['FOPROKD_DATA'])
 KINDS = dict(cnn='resnet10t', mobile='mobilenetv3_small_050', vit='test_vit')
-TEACHER = dict(ckpt=DATA/'teachers'/'mobilenet_v1_100_trunk12.safetensors', size=64, pad_type='same', bn_eps=1e-3, mean=.5, std=.5)
+TEACHER = dict(ckpt=DATA/'teachers'/'mobilenet_v1_100_trunk12.safetensors', size=64, pad_type='same', bn_eps=1e-3,
+               mean=.5, std=.5)
 
 
 def skin(seed=0):
@@ -65,14 +70,43 @@ def arguments():
     return p.parse_args()
 
 
+def batches(file, dl):
+    "Largest difference between the first 64 images one by one and in batches of 2 to 64"
+    student = OnnxStudent(file)
+    x = np.stack([student.open(o) for o in image_sources(dl)[:64]])
+    alone = np.concatenate([student.probabilities(x[i:i + 1]) for i in range(len(x))])
+    return max(float(np.abs(student.probabilities(x[:n]) - alone[:n]).max()) for n in (2, 3, 7, 16, 32, 64))
+
+
+def measure(kind, learners, df, args):
+    "Export, quantise, time: the row"
+    main, dl = learners[0], test_dl(learners[0].dls, df)
+    files = [learn.export_student(args.runs/f'{kind}_{size}.onnx', calibration=True, test=dl if learn is main else None)
+             for learn, size in zip(learners, args.sizes)]
+    notes = [OnnxStudent(f).notes for f in files]
+    small = main.quantize_student(files[0], n=512, test=dl)
+    table = main.deploy_report(files[0], small, test=dl)
+    kept = ('calibration', 'conformal', 'metrics', 'counts', 'arch', 'n_parameters')
+    return dict(kind=kind, sizes=args.sizes, explore=args.explore, distill=args.distill,
+                parity={s: n['parity'] for s, n in zip(args.sizes, notes)},
+                batches={s: batches(f, learn.dls.valid) for f, s, learn in zip(files, args.sizes, learners)},
+                **{k: notes[0][k] for k in kept}, int8=OnnxStudent(small).notes['int8'],
+                report=table.astype(object).where(table.notna(), None).to_dict('records'))
+
+
 def main():
     "Train what is missing, then measure"
     args, df = arguments(), skin()
     args.runs.mkdir(parents=True, exist_ok=True)
     for kind in args.kinds:
-        learners = [student(KINDS[kind], s, df, args.runs, *e) for s, e in zip(args.sizes, ((args.explore, args.distill), (0, 2)))]
+        epochs = (args.explore, args.distill), (0, 2)
+        learners = [student(KINDS[kind], s, df, args.runs, *e) for s, e in zip(args.sizes, epochs)]
         print(kind, 'trained', flush=True)
         if args.train_only: continue
+        row = measure(kind, learners, df, args)
+        append_row(row | provenance(), args.out)
+        print(report_text(row['int8']['report']))
+        print(pd.DataFrame(row['report']).to_string(), row['parity'], row['batches'], sep='\n', flush=True)
 
 
 if __name__ == '__main__': main()

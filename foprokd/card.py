@@ -207,9 +207,10 @@ def _origin(notes, data, teacher, settings, file):
            _facts(made)]
     for title, o in (('Settings', settings), ('Parity with the network it was exported from', notes.get('parity')),
                      ('int8', notes.get('int8'))):
-        flat = [[plain_text(k), _value(v, 6)] for k, v in (o if isinstance(o, dict) else {}).items()
-                if not isinstance(v, dict)]
+        o = o if isinstance(o, dict) else {}
+        flat = [[plain_text(k), _value(v, 6)] for k, v in o.items() if not isinstance(v, dict) and k != 'summary']
         if flat: out += [f'## {title}', _table(['', ''], flat)]
+        if flat and o.get('summary'): out.append(plain_text(o['summary'], 3000)) # what 8 bits cost, in words
     return out
 
 # %% ../nbs/36_card.ipynb #62af098c

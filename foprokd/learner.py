@@ -394,6 +394,45 @@ def export_student(self:FoProLearner,
         raise ValueError(f"export_student writes .onnx, .safetensors or a folder, got {file.name!r}.")
     return file if rank_distrib() else writers[file.suffix](self, file, **kwargs) # one writer
 
+# %% ../nbs/38_learner.ipynb #e36ed3ed
+@patch
+def quantize_student(self:FoProLearner,
+    source:str|Path, # ONNX file that `export_student` wrote
+    file:str|Path|None=None, # Where to; None: `student.onnx` -> `student.int8.onnx`
+    **kwargs # `n`, `test`, `seed`, ... of `quantize_learner`
+)->Path: # The file; what 8 bits cost is in its notes
+    "The exported student in 8 bits, its losses per group measured; `ValueError` for another file"
+    from foprokd.deploy import quantize_learner
+    return quantize_learner(self, source, file, **kwargs)
+
+@patch
+def deploy_report(self:FoProLearner,
+    *files, # ONNX files, e.g. the student and its 8-bit version
+    **kwargs # `test`, `rounds`, `seed` of `foprokd.deploy.deploy_report`
+): # `pandas.DataFrame`, a row per model
+    "Size, speed and accuracy of teacher, student and files, measured in turns; `ValueError` without a file"
+    from foprokd.deploy import deploy_report
+    return deploy_report(self, *files, **kwargs)
+
+@patch
+def model_card(self:FoProLearner,
+    file:str|Path, # ONNX file
+    **kwargs # `name`, `data`, `teacher`, `licence` of `foprokd.deploy.card_for`
+): # `huggingface_hub.ModelCard`; `card.save('README.md')` writes it
+    "A model card of an exported file; what is not known is said to be not recorded; `ValueError` for another file"
+    from foprokd.deploy import card_for
+    return card_for(self, file, **kwargs)
+
+@patch
+def show_decisions(self:FoProLearner,
+    n:int=3, # How many validation images
+    **kwargs # Passed to `show_decision`: `target`, `method`, ...
+): # Figure
+    "Where the student looks on the first `n` validation images (`saliency`); `ImportError` without captum"
+    from foprokd.saliency import show_decision
+    x = self.dls.valid.one_batch()[0][:n]
+    return show_decision(self.student, x, PixelSpace.from_dls(self.dls).to(x.device), list(self.dls.vocab), **kwargs)
+
 # %% ../nbs/38_learner.ipynb #0117bb93
 @patch
 def to_distributed(self:FoProLearner,
