@@ -144,7 +144,7 @@ def _results(notes):
     return ['## Results', where, _table(['score', 'value'], [[plain_text(k), _score(m, k)] for k in scores]),
             _table(['class', 'recall'], rows)]
 
-# %% ../nbs/36_card.ipynb #1a358bdc
+# %% ../nbs/36_card.ipynb #c40febef
 def _calibration(notes):
     "Temperature, calibration error before and after, conformal coverage"
     cal, sets = notes.get('calibration') or {}, notes.get('conformal') or {}
@@ -163,8 +163,8 @@ def _calibration(notes):
 
 _of_prior = '''Probabilities are softmax(logits / temperature + log(prior) - log(prior of the logits)). A student
 trained by balanced softmax gives logits under a uniform prior (Ren et al. 2020). Where the classes are known to occur
-otherwise, give their shares as the input `prior` (float32, one per class, in the order below); calibration and conformal sets are
-void then and have to be made anew.'''
+otherwise, give their shares as the input `prior` (float32, one per class, in the order below); calibration and
+conformal sets are void then and have to be made anew.'''
 
 def _names(ks, classes):
     "Names of the classes of indices `ks`"
