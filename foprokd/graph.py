@@ -41,7 +41,17 @@ def network_graph(
     except Exception as e: # whatever the tracer, the decompositions and the translation may raise
         first = ' '.join(str(e).split())[:200]
         raise ValueError(f"{type(net).__name__} cannot be written as ONNX ({type(e).__name__}): {first}") from e
-    return program.model_proto
+    return _without_traces(program.model_proto)
+
+def _without_traces(
+    model # `onnx.ModelProto`; changed
+): # The same
+    "Remove what the exporter remembers of the machine: stack traces with the paths of its files"
+    graph = model.graph
+    for o in (model, graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
+        del o.metadata_props[:]
+        o.doc_string = ''
+    return model
 
 # %% ../nbs/34_graph.ipynb #7d0a9d5c
 _PADS = dict(zeros='constant', border='edge', reflection='reflect') # fastai's names -> those of ONNX
@@ -136,7 +146,9 @@ def _joined(
     name:str # What the first gives and the second takes
 ): # `onnx.ModelProto`
     "Two graphs as one"
-    return _onnx().compose.merge_models(first, second, io_map=[(name, name)])
+    model = _onnx().compose.merge_models(first, second, io_map=[(name, name)])
+    del model.opset_import[1:] # one per part, and all the same
+    return model
 
 def student_graph(
     net:nn.Module, # (N,3,h,w) normalised -> (N,C) logits

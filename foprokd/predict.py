@@ -332,7 +332,8 @@ def as_prior(
 
 # %% ../nbs/17_predict.ipynb #c5fe7959
 def _onnxruntime():
-    "The library, or an `ImportError` with one sentence"
+    "The library, or an `ImportError` with one sentence; it is told not to report its use to its maker"
+    os.environ.setdefault('ORT_DISABLE_TELEMETRY', '1') # read when it is first imported
     try: import onnxruntime
     except ImportError as e:
         raise ImportError(f'A student needs onnxruntime ({e}): pip install onnxruntime') from None

@@ -6,7 +6,7 @@
 __all__ = ['balanced_sample', 'quantized_operators', 'quantize_student', 'quantization_report', 'report_text']
 
 # %% ../nbs/36_quantize.ipynb #eb86c434
-import io, logging, os, tempfile
+import io, logging, tempfile
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 import numpy as np
@@ -15,6 +15,7 @@ from .graph import read_notes, save_graph, set_notes
 from .intervals import group_codes, group_weights
 from .longtail import class_groups, subsample_longtail
 from .metrics import weighted_scores
+from .predict import _onnxruntime
 
 # %% ../nbs/36_quantize.ipynb #db2aeba0
 def balanced_sample(
@@ -36,9 +37,9 @@ def balanced_sample(
 # %% ../nbs/36_quantize.ipynb #c0388eea
 def _packages():
     "`onnx`, `onnxruntime` and its quantiser; `ImportError` with the way to get them"
-    os.environ.setdefault('ORT_DISABLE_TELEMETRY', '1') # read when onnxruntime is first imported
     try:
-        import onnx, onnxruntime
+        onnxruntime = _onnxruntime()
+        import onnx
         from onnxruntime import quantization
         return onnx, onnxruntime, quantization
     except ImportError as e:
@@ -127,13 +128,9 @@ def _quiet():
     finally: logging.disable(level)
 
 def _bare(model): # `onnx.ModelProto`
-    "A copy of a graph with one input, one version per operator set and no traces of the exporter"
-    onnx = _packages()[0]
-    copy = onnx.load_from_string(model.SerializeToString())
-    sets = {o.domain: o.version for o in copy.opset_import}
-    del copy.opset_import[:], copy.graph.input[1:], copy.metadata_props[:]
-    copy.opset_import.extend(onnx.helper.make_opsetid(k, v) for k, v in sets.items())
-    for o in (*copy.graph.node, *copy.graph.value_info): del o.metadata_props[:]
+    "A copy of a graph with one input, without notes"
+    copy = _packages()[0].load_from_string(model.SerializeToString())
+    del copy.graph.input[1:], copy.metadata_props[:]
     return copy
 
 # %% ../nbs/36_quantize.ipynb #95e181a4
