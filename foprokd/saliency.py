@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from .pixels import PixelSpace
 
-# %% ../nbs/36_saliency.ipynb #53ec78f8
+# %% ../nbs/36_saliency.ipynb #bc6614ac
 def _captum():
     "captum's methods, imported when they are needed"
     try: from captum import attr
@@ -36,7 +36,7 @@ def _evaluating(
 
 def _plain(
     net:nn.Module # Possibly compiled
-)->tuple: # The network, and what runs it without compiled code (which would not see a hook)
+)->tuple: # The network, and what runs it without compiled code (which may not see a hook)
     "`TypeError` for anything but a network"
     net = getattr(net, '_orig_mod', net)
     if not isinstance(net, nn.Module): raise TypeError(f"Got a {type(net).__name__} where a network is needed.")
