@@ -393,7 +393,7 @@ def _targets(
         raise ValueError("The loader has no labels: make it with dls.test_dl(..., with_labels=True).")
     return np.asarray(_labels_of(dl)[0])
 
-# %% ../nbs/37_deploy.ipynb #4d3e158d
+# %% ../nbs/37_deploy.ipynb #ed5c8c00
 def _torch_runner(
     net:nn.Module, # (N,3,h,w) -> anything
     policy:dict|None # What happens to pixels first; None: nothing, the network takes [0,1]
@@ -438,10 +438,12 @@ def deploy_report(
     if teacher is not None:
         teacher = deepcopy(teacher).cpu()
         n = sum(p.numel() for p in teacher.parameters())
-        about['teacher'] = dict(parameters=n, macs=count_macs(teacher, torch.zeros(1, 3, *policy['input_size'])), file=4 * n)
+        macs = count_macs(teacher, torch.zeros(1, 3, *policy['input_size']))
+        about['teacher'] = dict(parameters=n, macs=macs, file=4 * n)
         runners['teacher'], probs['teacher'] = _torch_runner(teacher, None), _probe_scores(learn, teacher, images)
     known = dict(parameters=sum(p.numel() for p in net.parameters()), macs=count_macs(net, x))
-    about['student, torch'], runners['student, torch'] = known | dict(file=4 * known['parameters']), _torch_runner(net, policy)
+    about['student, torch'] = known | dict(file=4 * known['parameters'])
+    runners['student, torch'] = _torch_runner(net, policy)
     for (k, s), f in zip(students.items(), files):
         about[k], runners[k], probs[k] = known | dict(file=f), s.probabilities, s.probabilities(images)
     scores = {k: evaluate(p, targs, _counts(learn)) for k, p in probs.items() if p is not None}
