@@ -269,7 +269,7 @@ def export_onnx(
     set_inputs(model, prior=notes['prior'], temperature=notes['temperature'])
     return _write_checked(model, notes, file, image_sources(dl), _probabilities(outs, notes), tolerance)
 
-# %% ../nbs/37_deploy.ipynb #021dc98d
+# %% ../nbs/37_deploy.ipynb #f0d39c3c
 def _compared(
     file:Path, # A file that was just written
     sources:list, # Paths or pictures
@@ -278,7 +278,7 @@ def _compared(
 )->dict: # As `check_parity`, with `tolerance` and `refused`: a sentence or None
     "What a file has to say for itself"
     try: parity = check_parity(OnnxStudent(file), sources, want)
-    except ValueError as e: return dict(n=0, tolerance=tolerance, refused=str(e).rstrip('.'))
+    except (ValueError, RuntimeError) as e: return dict(n=0, tolerance=tolerance, refused=str(e).rstrip("."))
     return parity | dict(tolerance=tolerance, refused=_refusal(parity, tolerance))
 
 def _write_checked(
