@@ -91,27 +91,27 @@ _run = """## How to run
 
     foprokd_predict {file} IMAGES_OR_FOLDERS --csv out.csv
 
-or with onnxruntime, NumPy and Pillow alone:
+or in Python, where onnxruntime, NumPy and Pillow are enough:
 
-    import json, numpy as np, onnxruntime
-    from PIL import Image
-    session = onnxruntime.InferenceSession('{file}')
-    notes = json.loads(session.get_modelmeta().custom_metadata_map['foprokd'])
-    image = Image.open('image.jpg').convert('RGB'){resize}
-    probabilities, = session.run(['probabilities'], {{'images': np.asarray(image)[None]}})  # uint8 (N,H,W,3)
-    print(dict(zip(notes['classes'], probabilities[0])))"""
+    from foprokd.predict import OnnxStudent
+    student = OnnxStudent('{file}')
+    image = student.open('image.jpg')  # upright, 8 bits, at the input size, as in training
+    print(dict(zip(student.classes, student.probabilities(image[None])[0])))
+
+Another program hands the graph `images`, uint8 (N,H,W,3) RGB, {pixels}."""
 
 def _what(notes, name, file):
     "Title, summary, intent and the lines that run the file"
     size, resize = notes.get('input_size'), notes.get('resize') or {}
     fixed = isinstance(size, (list, tuple)) and len(size) == 2 and all(isinstance(o, int) for o in size)
     inside = resize.get('inside') if isinstance(resize, dict) else None
-    squish = '' if inside or not fixed else f'.resize(({size[1]}, {size[0]}), Image.BILINEAR)'
+    how = f"{resize.get('method')}, bilinear with antialiasing" if isinstance(resize, dict) else _unknown
+    pixels = 'of any size' if inside else plain_text(f'of {size[0]} x {size[1]} pixels ({how})' if fixed else _unknown)
     about = dict(architecture=notes.get('arch'), parameters=notes.get('n_parameters'), precision=notes.get('precision'),
                  input=f'{size[0]} x {size[1]} pixels, RGB' if fixed else None, classes=len(notes['classes']))
     safe = file.name if file and re.fullmatch(r'[\w][\w.-]*', file.name) else 'student.onnx'
     summary = 'An image classifier in one ONNX file that runs without the training code, exported by foprokd.'
-    return [f'# {name}', summary, _facts(about), _intent, _run.format(file=safe, resize=squish)]
+    return [f'# {name}', summary, _facts(about), _intent, _run.format(file=safe, pixels=pixels)]
 
 # %% ../nbs/36_card.ipynb #03c2b77f
 def _data(notes, data, groups):
@@ -151,14 +151,17 @@ def _calibration(notes):
     parts = {'selection, across folds': cal, **({'test': cal['test']} if isinstance(cal.get('test'), dict) else {})}
     scores = 'ece_before', 'ece_after', 'balanced_ece_before', 'balanced_ece_after'
     rows = [[k, _value(o.get('n')), *(_value(o.get(s)) for s in scores)] for k, o in parts.items()]
-    out = ['## Calibration', f'Temperature in the file: {_value(notes.get("temperature"))}.']
+    out = ['## Calibration', f'Temperature in the file: {_value(notes.get("temperature"))}. Errors are those at the '
+           'prior of the logits.']
     if cal: out.append(_table(['images', 'n', 'ECE before', 'ECE after', 'class-balanced before', 'after'], rows))
     else: out.append('The effect of the temperature: not recorded.')
     if not sets: return [*out, 'Conformal prediction sets: not recorded.']
     rows = [[_value(k), *(_score(o.get('coverage') or {}, s) for s in ('coverage', 'coverage_tail', 'set_size')),
              _names(o.get('too_few'), notes['classes'])] for k, o in sets.items()]
     head = ['level', 'coverage', 'coverage of the tail', 'mean set size', 'classes in every set (too few images)']
-    what = 'Conformal prediction sets with a threshold per class, valid at the temperature and prior in the file:'
+    what = ('Conformal prediction sets with a threshold per class, at the temperature and prior in the file. '
+            'Thresholds, temperature and perhaps the checkpoint come from the same images, which the exact guarantee '
+            'does not allow for:')
     return [*out, what, _table(head, rows)]
 
 _of_prior = '''Probabilities are softmax(logits / temperature + log(prior) - log(prior of the logits)). A student
@@ -190,7 +193,7 @@ def _limits(notes, data, groups):
            'Intervals are about other images like these, not about another hospital or another training run.']
     if not data.get('population'): out.append('How it does on different skin tones, ages or sexes is unknown.')
     if not data.get('devices'): out.append('How it does on other cameras and devices is unknown.')
-    if m.get('absent_classes'): out.append(f'No test image: {_names(m["absent_classes"], names)}.')
+    if m.get('absent_classes'): out.append(f'No image among those measured: {_names(m["absent_classes"], names)}.')
     if not m: out.append('No score is recorded: nothing is known of how well it does.')
     if cal.get('at_bound'): out.append('The temperature is the end of its range: the images did not determine it.')
     return ['## Limits', '\n'.join(f'- {o}' for o in out)]
@@ -208,7 +211,8 @@ def _origin(notes, data, teacher, settings, file):
     for title, o in (('Settings', settings), ('Parity with the network it was exported from', notes.get('parity')),
                      ('int8', notes.get('int8'))):
         o = o if isinstance(o, dict) else {}
-        flat = [[plain_text(k), _value(v, 6)] for k, v in o.items() if not isinstance(v, dict) and k != 'summary']
+        left = {k: v for k, v in o.items() if not isinstance(v, dict) and k not in ('summary', 'refused')}
+        flat = [[plain_text(k), _value(v, 6)] for k, v in left.items()]
         if flat: out += [f'## {title}', _table(['', ''], flat)]
         if flat and o.get('summary'): out.append(plain_text(o['summary'], 3000)) # what 8 bits cost, in words
     return out

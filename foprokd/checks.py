@@ -309,7 +309,7 @@ MAY_IMPORT = {
     'graph': set(), 'saliency': {'student', 'pixels', 'backbone'},
     'latency': set(),
     'quantize': {'predict', 'graph', 'metrics', 'intervals', 'longtail'},
-    'card': {'longtail'}, 'deploy': None,
+    'card': {'longtail'}, 'export': None, 'deploy': None,
     'rebalance': {'data', 'distill', 'longtail', 'losses'},
     'rivals': _phase | {'backbone', 'features', 'student', 'distill', 'explore'},
     'sources': None, 'settings': {'prompt', 'sources'}, 'experiment': None, 'grid': None,

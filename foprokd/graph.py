@@ -39,8 +39,8 @@ def network_graph(
             program = torch.onnx.export(net.eval(), (x,), input_names=['normalised'], output_names=['raw'], dynamo=True,
                                         dynamic_shapes=free, opset_version=OPSET, external_data=False, verbose=False)
     except Exception as e: # whatever the tracer, the decompositions and the translation may raise
-        first = ' '.join(str(e).split())[:200]
-        raise ValueError(f"{type(net).__name__} cannot be written as ONNX ({type(e).__name__}): {first}") from e
+        why = ' '.join(str(e.__cause__ or e).split())[:300] # the exporter's own message is mostly advice
+        raise ValueError(f"{type(net).__name__} cannot be written as ONNX ({type(e).__name__}): {why}") from e
     return _without_traces(program.model_proto)
 
 def _without_traces(

@@ -385,16 +385,18 @@ def export(self:FoProLearner,
 @patch
 def export_student(self:FoProLearner,
     file:str|Path, # `.onnx` (runs anywhere), `.safetensors` (weights and a note), or a folder, no suffix (timm)
-    **kwargs # For `.onnx`: `test`, `prior`, `calibration`, `inside`, ... of `export_onnx`
-)->Path: # What was written
-    "The deployed student alone, without teacher and heads; `ValueError` for another suffix, a file that differs"
-    from foprokd.deploy import export_onnx, export_safetensors, export_timm
+    **kwargs # For `.onnx`: `test`, `prior`, `calibration`, `inside`, `tolerance` of `export_onnx`
+)->Path: # What was written; unlike `export`, not below `learn.path`
+    "The deployed student alone; `ValueError` for another suffix, or a file that answers otherwise than the learner"
+    from foprokd.export import export_onnx, export_safetensors, export_timm
     file, writers = Path(file), {'.onnx': export_onnx, '.safetensors': export_safetensors, '': export_timm}
     if file.suffix not in writers:
         raise ValueError(f"export_student writes .onnx, .safetensors or a folder, got {file.name!r}.")
-    return file if rank_distrib() else writers[file.suffix](self, file, **kwargs) # one writer
+    if kwargs and file.suffix != '.onnx':
+        raise ValueError(f"{sorted(kwargs)[0]!r} is an option of .onnx files, which {file.name!r} is none of.")
+    return on_main(lambda: writers[file.suffix](self, file, **kwargs)) # one writer
 
-# %% ../nbs/38_learner.ipynb #e36ed3ed
+# %% ../nbs/38_learner.ipynb #99a27af8
 @patch
 def quantize_student(self:FoProLearner,
     source:str|Path, # ONNX file that `export_student` wrote
@@ -403,7 +405,7 @@ def quantize_student(self:FoProLearner,
 )->Path: # The file; what 8 bits cost is in its notes
     "The exported student in 8 bits, its losses per group measured; `ValueError` for another file"
     from foprokd.deploy import quantize_learner
-    return quantize_learner(self, source, file, **kwargs)
+    return on_main(lambda: quantize_learner(self, source, file, **kwargs))
 
 @patch
 def deploy_report(self:FoProLearner,
@@ -412,7 +414,7 @@ def deploy_report(self:FoProLearner,
 ): # `pandas.DataFrame`, a row per model
     "Size, speed and accuracy of teacher, student and files, measured in turns; `ValueError` without a file"
     from foprokd.deploy import deploy_report
-    return deploy_report(self, *files, **kwargs)
+    return on_main(lambda: deploy_report(self, *files, **kwargs))
 
 @patch
 def model_card(self:FoProLearner,
@@ -425,13 +427,18 @@ def model_card(self:FoProLearner,
 
 @patch
 def show_decisions(self:FoProLearner,
-    n:int=3, # How many validation images
+    images:int|list=3, # How many validation images, or files
     **kwargs # Passed to `show_decision`: `target`, `method`, ...
 ): # Figure
-    "Where the student looks on the first `n` validation images (`saliency`); `ImportError` without captum"
+    "Where the student looks (`saliency`); `ValueError` for no image, `ImportError` without captum"
     from foprokd.saliency import show_decision
-    x = self.dls.valid.one_batch()[0][:n]
-    return show_decision(self.student, x, PixelSpace.from_dls(self.dls).to(x.device), list(self.dls.vocab), **kwargs)
+    if not (images > 0 if isinstance(images, int) else len(images)):
+        raise ValueError(f"Give a number of validation images, or files, not {images!r}.")
+    files = isinstance(images, (list, tuple))
+    dl = self.dls.test_dl(list(images), bs=len(images), num_workers=0) if files else self.dls.valid
+    x = dl.one_batch()[0][:len(images) if files else images]
+    space, act = PixelSpace.from_dls(self.dls).to(x.device), getattr(self.loss_func, 'activation', None)
+    return show_decision(self.student, x, space, list(self.dls.vocab), activation=act, **kwargs)
 
 # %% ../nbs/38_learner.ipynb #0117bb93
 @patch

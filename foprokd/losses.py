@@ -46,7 +46,7 @@ def _log_share(n):
 # %% ../nbs/15_losses.ipynb #7d1c5848
 def _full(x):
     "`x` as a plain tensor in float32, or float64 when it came so"
-    x = x.as_subclass(Tensor)
+    if not torch.compiler.is_compiling(): x = x.as_subclass(Tensor) # which torch.export cannot trace
     return x if x.dtype == torch.float64 else x.float()
 
 def _pair(pred, targ, width=None, soft=False):
@@ -174,8 +174,8 @@ class NormedLinear(nn.Module):
     def forward(self,
         x:Tensor, # (B,in_features) features
     ) -> Tensor: # (B,C) cosines in [-1,1], float32 also under autocast
-        with torch.autocast(x.device.type, enabled=False):
-            return F.linear(F.normalize(_full(x), dim=1), F.normalize(_full(self.weight), dim=1))
+        weight = F.normalize(_full(self.weight), dim=1) # outside, where torch.export can follow it
+        with torch.autocast(x.device.type, enabled=False): return F.linear(F.normalize(_full(x), dim=1), weight)
 
 # %% ../nbs/15_losses.ipynb #e24a9864
 def drw_weights(

@@ -15,7 +15,7 @@ from fastai.vision.augment import RandomResizedCrop, Resize
 from fastai.vision.core import PILImage, TensorImage
 from .data import OpenImage
 
-# %% ../nbs/33_policy.ipynb #9d06aba5
+# %% ../nbs/33_policy.ipynb #763d12fe
 def _opener(
     dl # A `TfmdDL` over image files
 ): # The items, the function item -> source, the function source -> image
@@ -30,14 +30,16 @@ def _opener(
     return tls[0].items, source, fs[-1]
 
 def image_sources(
-    dl # A `TfmdDL`, e.g. `dls.valid`
-)->list: # A path per item or, where the items are no files, the opened picture
+    dl, # A `TfmdDL`, e.g. `dls.valid`
+    idxs=None # Positions of the items wanted; None: all
+)->list: # A path, bytes, or picture per item
     "The pictures behind a loader, in its order; `ValueError` for a loader that does not say how it opens them"
-    items, source, opener = _opener(dl)
-    found = [source(items.iloc[i] if hasattr(items, 'iloc') else items[i]) for i in range(len(items))]
-    return [o if isinstance(o, (str, Path)) else o if isinstance(o, Image.Image) else opener(o) for o in found]
+    items, source, _ = _opener(dl)
+    idxs = range(len(items)) if idxs is None else idxs
+    found = [source(items.iloc[int(i)] if hasattr(items, 'iloc') else items[int(i)]) for i in idxs]
+    return [o if isinstance(o, (str, Path, bytes, Image.Image)) else PILImage.create(o) for o in found]
 
-# %% ../nbs/33_policy.ipynb #46e7482d
+# %% ../nbs/33_policy.ipynb #2f517b8f
 def _apply(
     fs:list, # Batch transforms
     x:torch.Tensor # (N,3,H,W) in [0,1]
@@ -46,6 +48,14 @@ def _apply(
     x = TensorImage(x.clone())
     for f in fs: x = f(x, split_idx=1)
     return x.as_subclass(torch.Tensor)
+
+def _columns(
+    fs:list, # Batch transforms
+    x:torch.Tensor # (n,H,W)
+)->torch.Tensor: # (n,h,w)
+    "The batch transforms on gray pictures, three in each image, in small batches"
+    whole = torch.cat([x, x[:1].expand(-len(x) % 3, -1, -1)]).view(-1, 3, *x.shape[1:])
+    return torch.cat([_apply(fs, o) for o in whole.split(8)]).flatten(0, 1)[:len(x)]
 
 def _measure_resampling(
     fs:list, # Batch transforms, without conversion and normalisation
@@ -57,9 +67,8 @@ def _measure_resampling(
     names = ', '.join(type(f).__name__ for f in fs)
     out = _apply(fs, x)
     if out.shape == x.shape and torch.allclose(out, x, atol=1e-4): return None
-    rows = torch.eye(H)[:, None, :, None].expand(H, 3, H, W)
-    cols = torch.eye(W)[:, None, None, :].expand(W, 3, H, W)
-    A, B = _apply(fs, rows)[:, 0, :, 0].T, _apply(fs, cols)[:, 0, 0, :].T
+    rows, cols = torch.eye(H)[..., None].expand(H, H, W), torch.eye(W)[:, None].expand(W, H, W)
+    A, B = _columns(fs, rows)[:, :, 0].T, _columns(fs, cols)[:, 0].T
     if out.ndim != 4 or not torch.allclose(A @ x @ B.T, out, atol=1e-4):
         raise ValueError(f"The validation images go through {names}, which is no resizing, cropping or flipping: such "
                          "a step cannot be put into a file.")
@@ -94,7 +103,7 @@ def _item_policy(
     larger = tuple(f.final_size)[::-1]
     return dict(method='squish', pad_mode='zeros', input_size=list(larger)), _centre(larger, own)
 
-# %% ../nbs/33_policy.ipynb #398be8d1
+# %% ../nbs/33_policy.ipynb #3c821a73
 def _opened(
     dl # Validation loader
 )->tuple[dict, torch.Tensor]: # open, white and perhaps the item policy; the first image (3,H,W) as batches are made of
@@ -113,8 +122,9 @@ def read_policy(
     dl = dls.valid
     policy, first = _opened(dl)
     item, crop = _item_policy(list(dl.after_item.fs), tuple(first.shape[-2:]))
-    if 'method' not in policy: policy |= item
     sized = any(isinstance(f, (Resize, RandomResizedCrop)) for f in dl.after_item.fs)
+    if 'method' in policy and sized: raise ValueError("The images are resized twice: leave the Resize to image_dls.")
+    policy = item | policy # `OpenImage` has resized already
     policy['assumed'] = policy['open'] == 'plain' and not sized
     fs = [f for f in dl.after_batch.fs if f.split_idx != 0 and not isinstance(f, IntToFloatTensor)]
     norms, fs = [f for f in fs if isinstance(f, Normalize)], [f for f in fs if not isinstance(f, Normalize)]

@@ -86,6 +86,11 @@ def _is_network(node): # `onnx.NodeProto`
     "Whether a node belongs to the network, not to what comes before or after"
     return not node.name.startswith(('pixels/', 'answer/'))
 
+def _last_product(model): # `onnx.ModelProto`
+    "Name of the network's last convolution or matrix product, the classifier; [] if it has only one"
+    names = [n.name for n in model.graph.node if n.op_type in _OPERATORS and _is_network(n)]
+    return names[-1:] if len(names) > 1 else []
+
 def quantized_operators(
     model # `onnx.ModelProto`
 )->dict: # Operator type -> [in integers, in all], in the network alone
@@ -144,7 +149,7 @@ def _quantized(
     "The graph after `quantize_static`; `ValueError` where that fails"
     onnx, _, q = _packages()
     kind, options = _METHODS[method]
-    outside = [n.name for n in model.graph.node if not _is_network(n)]
+    outside = [n.name for n in model.graph.node if not _is_network(n)] + _last_product(model)
     with tempfile.TemporaryDirectory(prefix='foprokd_') as tmp, _quiet():
         onnx.save(_bare(model), Path(tmp)/'fp32.onnx')
         try: q.quantize_static(
@@ -186,7 +191,8 @@ def quantize_student(
                operators=_check_quantized(out, file.name), onnxruntime=_packages()[1].__version__)
     out.producer_name, out.producer_version = 'foprokd', ''
     del out.metadata_props[:]
-    set_notes(out, notes | dict(precision='int8', int8=how))
+    measured = dict.fromkeys(('metrics', 'parity', 'calibration', 'conformal')) # of the float file, not of this one
+    set_notes(out, notes | measured | dict(precision='int8', int8=how))
     _packages()[0].checker.check_model(out, full_check=True)
     return save_graph(out, file)
 
@@ -306,6 +312,7 @@ def _sentence(
     lost = round(100 * s['loss'], 1) >= 0
     ci = s['loss_ci'] and (s['loss_ci'] if lost else [-o for o in s['loss_ci'][::-1]])
     within = f'{_points(ci[0])} to {_points(ci[1])}' if ci else 'too few images for an interval'
+    if s['loss_ci'] and s['loss'] == s['loss_ci'][0] == s['loss_ci'][1] == 0: return f"No verdict on {name} changed."
     return f"int8 {'loses' if lost else 'gains'} {_points(abs(s['loss']))} points of {name} ({within})."
 
 def report_text(
@@ -318,10 +325,10 @@ def report_text(
     lo, hi = report['agreement_ci']
     worse = [*(f'{g} recall' for g in report['worse']), *(f'class {c}' for c in report['worse_classes'])]
     return ' '.join([
-        f"int8 takes {b['int8'] / 1e6:.2f} MB where float takes {b['fp32'] / 1e6:.2f} ({b['ratio']:.1f} times as "
-        f"much); in integers: {integer}.",
+        f"int8 takes {b['int8'] / 1e6:.2f} MB, float {b['fp32'] / 1e6:.2f} ({b['ratio']:.1f} times smaller); in "
+        f"integers: {integer}.",
         f"On {report['n_images']} images the two agree in {_points(report['agreement'])} % ({_points(lo)} to "
         f"{_points(hi)}); probabilities differ by {d['mean']:.3f} on average and by {d['max']:.2f} at most.",
         *(_sentence(k, s[k]) for k in told),
-        f"Worse in int8, beyond chance: {', '.join(worse)}." if worse else
+        f"Worse in int8, the whole interval above zero: {', '.join(worse)}." if worse else
         "No group's loss lies above zero with its whole interval, which does not show that there is none."])

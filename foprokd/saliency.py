@@ -214,13 +214,15 @@ def decision_map(
 def _titles(
     logits:Tensor, # (B,C)
     targets:Tensor, # (B,)
-    classes # Names, or None
+    classes, # Names, or None
+    activation=None # (B,C) logits -> probabilities; None: softmax
 )->list[str]: # One per image
     "Class and probability, and the decision if it is another; `ValueError` for another number of names"
     c = logits.shape[1]
     names = [f'class {i}' for i in range(c)] if classes is None else [str(o) for o in classes]
     if len(names) != c: raise ValueError(f"The network tells {c} classes apart, and classes has {len(names)} names.")
-    p, top = logits.float().softmax(1).cpu(), logits.argmax(1).tolist()
+    p = (logits.float().softmax(1) if activation is None else activation(logits.float())).cpu()
+    top = logits.argmax(1).tolist()
     said = lambda i, k: f'{names[k]} {p[i, k]:.2f}'
     return [said(i, t) if t == d else f'{said(i, t)}\n(decision: {said(i, d)})'
             for i, (t, d) in enumerate(zip(targets.tolist(), top))]
@@ -233,13 +235,14 @@ def show_decision(
     target=None, # Class index, or one per image; None: the top class
     method:str='auto', # As in `decision_map`
     max_n:int=8, # Images shown
+    activation=None, # (B,C) logits -> probabilities, as of a loss function that scales them; None: softmax
     **kwargs # Passed to `decision_map`
 )->Figure:
     "Images, their maps, classes and probabilities (ours); errors as `decision_map`, `ValueError` for wrong names"
     net, method = _plain(net)[0], _method(net, x, method, kwargs)
     with _evaluating(net): logits = _logits(_plain(net)[1], _images(x))[0]
     t = _targets(target, logits)[:max_n]
-    titles, x = _titles(logits[:max_n], t, classes), x[:max_n]
+    titles, x = _titles(logits[:max_n], t, classes, activation), x[:max_n]
     maps = decision_map(net, x, t, method, **kwargs).clamp(min=0).cpu()
     maps = maps / maps.amax((1, 2), keepdim=True).clamp(min=1e-12)
     space = space or PixelSpace()

@@ -8,7 +8,7 @@ import torch
 from fastai.vision.all import Learner
 
 from foprokd.data import image_dls, read_labels
-from foprokd.deploy import export_onnx
+from foprokd.export import export_onnx
 from foprokd.losses import BalancedSoftmaxLoss
 from foprokd.longtail import class_counts
 from foprokd.policy import image_sources
@@ -58,9 +58,9 @@ def test_parity(arch, size, table, tmp_path):
 
 def test_a_broken_export_is_refused(table, tmp_path, monkeypatch):
     "One weight is off: no file, but one put aside, and a second export is none the wiser"
-    import foprokd.deploy as deploy
+    import foprokd.export as export
     from onnx import numpy_helper
-    learn, sound = learner('test_resnet', 64, table), deploy.student_graph
+    learn, sound = learner('test_resnet', 64, table), export.student_graph
 
     def broken(*args):
         model = sound(*args)
@@ -70,25 +70,25 @@ def test_a_broken_export_is_refused(table, tmp_path, monkeypatch):
         w.CopyFrom(numpy_helper.from_array(a, w.name))
         return model
 
-    monkeypatch.setattr(deploy, 'student_graph', broken)
+    monkeypatch.setattr(export, 'student_graph', broken)
     with pytest.raises(ValueError, match='is refused and kept as'): export_onnx(learn, tmp_path/'student.onnx')
     assert [f.name for f in tmp_path.iterdir()] == ['student.refused.onnx']
-    monkeypatch.setattr(deploy, 'student_graph', sound)
+    monkeypatch.setattr(export, 'student_graph', sound)
     export_onnx(learn, tmp_path/'student.onnx')
     assert [f.name for f in tmp_path.iterdir()] == ['student.onnx']
 
 
 def test_a_batch_size_built_in_is_refused(table, tmp_path, monkeypatch):
     "Even where all else is right"
-    import foprokd.deploy as deploy
-    learn, sound = learner('test_resnet', 64, table), deploy.student_graph
+    import foprokd.export as export
+    learn, sound = learner('test_resnet', 64, table), export.student_graph
 
     def fixed(*args):
         model = sound(*args)
         model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
         return model
 
-    monkeypatch.setattr(deploy, 'student_graph', fixed)
+    monkeypatch.setattr(export, 'student_graph', fixed)
     with pytest.raises(ValueError, match='is refused and kept as'): export_onnx(learn, tmp_path/'student.onnx')
     assert not (tmp_path/'student.onnx').exists()
 
