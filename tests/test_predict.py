@@ -52,7 +52,7 @@ def start(cwd, *args, **kwargs):
     (Path(cwd)/'launch.py').write_text(LAUNCHER.format('predict', 'foprokd_predict', 'foprokd_predict'))
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')]))
     kwargs = {**dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL), **kwargs}
-    return subprocess.Popen([sys.executable, 'launch.py', *map(os.fspath, args)], cwd=cwd, env=environment(PYTHONPATH=path), **kwargs)
+    return subprocess.Popen([sys.executable, 'launch.py', *map(os.fspath, args)], cwd=cwd, env=environment(PYTHONPATH=path, PYTHONUNBUFFERED=''), **kwargs)
 
 
 def run(cwd, *args):
