@@ -6,13 +6,12 @@
 __all__ = ['SUFFIXES', 'find_images', 'fit_image', 'check_notes', 'as_prior', 'OnnxStudent', 'foprokd_predict']
 
 # %% ../nbs/17_predict.ipynb #69a26455
-import argparse, csv, json, math, os, stat, sys, time, warnings
-from collections import deque
+import argparse, csv, json, math, os, signal, stat, sys, threading, time, warnings
+from collections import Counter, deque
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from io import BytesIO, StringIO
-from threading import Lock
 import numpy as np
 from PIL import Image, ImageFile, Jpeg2KImagePlugin, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin
 from .rgb import to_rgb
@@ -20,27 +19,50 @@ from .rgb import to_rgb
 # %% ../nbs/17_predict.ipynb #808f834f
 SUFFIXES = tuple('.bmp .gif .j2k .jfif .jp2 .jpe .jpeg .jpg .mpo .pbm .pgm .png .pnm .ppm .tif .tiff .webp'.split())
 
+_NO_PICTURES = tuple('.csv .db .htm .html .ini .json .jsonl .log .md .onnx .py .rst .tsv .txt .xml .yaml .yml'.split())
+
 def _inside(
     folder:str # Path
-)->list[str]: # Sorted paths, in all depths; folders that cannot be listed too
-    "Image files of a folder"
-    closed = []
-    res = [os.path.join(at, o) for at, _, files in os.walk(folder, onerror=lambda e: closed.append(e.filename))
-           for o in files if o.lower().endswith(SUFFIXES) and not o.startswith('._')]
-    return sorted(res + closed)
+)->tuple[list[str], list[str]]: # Images and folders that cannot be listed; other files; both sorted, in all depths
+    "What a folder holds, without hidden files that are no images and those of `_NO_PICTURES`"
+    found, others = [], []
+    for at, _, files in os.walk(folder, onerror=lambda e: found.append(e.filename)):
+        for o in files:
+            if o.startswith('._'): continue
+            if o.lower().endswith(SUFFIXES): found.append(os.path.join(at, o))
+            elif not o.startswith('.') and not o.lower().endswith(_NO_PICTURES): others.append(os.path.join(at, o))
+    return sorted(found), sorted(others)
 
+def _search(
+    names # As `find_images` takes them
+)->tuple[list[str], list[str]]: # Files to predict; other files in the folders
+    "Each file once, known by the real place of its folder and its name"
+    if isinstance(names, (str, os.PathLike)): names = [names]
+    res, passed, homes = {}, {}, {}
+    def known(file):
+        home, base = os.path.split(file)
+        if home not in homes: homes[home] = os.path.realpath(home)
+        return homes[home], base
+    for name in map(os.fspath, names):
+        found, others = _inside(name) if os.path.isdir(name) else ([name], [])
+        for file in found: res.setdefault(known(file), file)
+        for file in others: passed.setdefault(known(file), file)
+    return list(res.values()), [file for k, file in passed.items() if k not in res]
+
+# %% ../nbs/17_predict.ipynb #35ce1598
 def find_images(
     names # Files and folders; one path, or several
 )->list[str]: # Paths in the order of `names`, each file once
     "The files to predict: named ones as they are, those in folders by `SUFFIXES` (ours)"
-    if isinstance(names, (str, os.PathLike)): names = [names]
-    res, homes = {}, {} # a file is known by the real place of its folder, and its name
-    for name in map(os.fspath, names):
-        for file in _inside(name) if os.path.isdir(name) else [name]:
-            home, base = os.path.split(file)
-            if home not in homes: homes[home] = os.path.realpath(home)
-            res.setdefault((homes[home], base), file)
-    return list(res.values())
+    return _search(names)[0]
+
+def _kinds(
+    files:list[str] # Other files
+)->str: # Such as '.dcm .heic', at most six, the frequent ones first
+    "The suffixes of files"
+    ends = Counter(os.path.splitext(o)[1].lower() for o in files)
+    known = sorted(o for o, _ in ends.most_common(6) if o[1:].isalnum() and len(o) < 10)
+    return ' '.join(known + ['...'] * (len(known) < len(ends)))
 
 # %% ../nbs/17_predict.ipynb #39adede9
 _PAD = dict(zeros='constant', border='edge', reflection='reflect') # numpy's names
@@ -81,7 +103,7 @@ def fit_image(
 
 # %% ../nbs/17_predict.ipynb #e28f9155
 _FORMATS = 'BMP', 'GIF', 'JPEG', 'JPEG2000', 'PNG', 'PPM', 'TIFF', 'WEBP' # MPO is a JPEG to Pillow
-_readers = dict(lock=Lock(), n=0, before=None)
+_readers = dict(lock=threading.Lock(), n=0, before=None)
 
 @contextmanager
 def _strict_pillow():
@@ -242,6 +264,9 @@ def _open_student(
 )->tuple[bytes, dict]: # Content; notes, not checked yet
     "A student file; `ValueError` with one sentence"
     name = 'The student' if isinstance(file, bytes) else repr(os.fspath(file))
+    if name[:-1].lower().endswith('.safetensors'):
+        raise ValueError(f"{name}: these are weights for training; learn.export_student('student.onnx') writes "
+                         'a file for this program.')
     try:
         data = _student_bytes(file)
         return data, _notes_in(data)
@@ -319,16 +344,18 @@ def as_prior(
         odd = [c for c in classes if c not in prior], [c for c in prior if c not in classes]
         for what, names in zip(('lacks', 'names unknown'), odd):
             if not names: continue
-            raise ValueError(f"The prior {what} {', '.join(map(repr, names))}: it needs {', '.join(classes)}.")
+            needs = '' if names == classes else f": it needs {', '.join(classes)}"
+            raise ValueError(f"The prior {what} {', '.join(map(repr, names))}{needs}.")
         prior = [prior[c] for c in classes]
     try: p = np.asarray(prior, np.float64)
     except (TypeError, ValueError): raise ValueError(f'The prior {str(prior)[:60]!r} holds no numbers.') from None
     if p.shape != (len(classes),):
         raise ValueError(f'The prior has shape {p.shape}, not one number per class ({len(classes)}).')
     with np.errstate(all='ignore'): res = (p / p.sum()).astype(np.float32)
-    if not (np.isfinite(p).all() and (p > 0).all() and (res > 0).all()):
-        raise ValueError(f'The prior {p.tolist()} must be positive and finite for every class.')
-    return res
+    bad = ~np.isfinite(p) | (p <= 0) | ~(res > 0)
+    if not bad.any(): return res
+    said = ', '.join(f'{p[k]:g} for {classes[k]!r}' for k in np.flatnonzero(bad))
+    raise ValueError(f'The prior has {said}: it must be positive and finite for every class.')
 
 # %% ../nbs/17_predict.ipynb #c5fe7959
 def _onnxruntime():
@@ -434,7 +461,7 @@ def _rows(
         except Exception as e: return None, '', _reason(e) # Pillow's readers raise almost anything
     def rows():
         probs = student.probabilities(np.stack(xs)) if xs else []
-        sets = student.sets(probs, level) if level and xs else [None] * len(xs)
+        sets = student._sets(probs, level) if level and xs else [None] * len(xs)
         answers = iter([(dict(zip(student.classes, (float(str(o)) for o in p))), s) for p, s in zip(probs, sets)])
         for name, note, error in held: yield _row(name, note, error, *(() if error else next(answers)))
     held, xs = [], []
@@ -478,11 +505,51 @@ class _Images:
         if isinstance(items, (str, bytes, os.PathLike, Image.Image)): items = [items]
         if type(batch) is not int or not 1 <= batch <= 4096: raise ValueError(f'batch={batch} must be from 1 to 4096.')
         if not 0 < max_megapixels < 1e6: raise ValueError(f'max_megapixels={max_megapixels} must be positive.')
-        if level is not None: self._thresholds(level)
+        if level is not None:
+            self._thresholds(level)
+            self._warn_if_moved(3)
         return _rows(self, items, batch, level, int(max_megapixels * 1e6))
 
+# %% ../nbs/17_predict.ipynb #d43f9493
+_MOVED = ("the coverage of the sets was measured at the student's own prior and temperature, "
+          'and is not promised at others.')
+
+class _Sets(_Images):
+    "Conformal sets of a student; needs `_feed`, the inputs that the caller gave"
+    def _thresholds(self, level, by_class=True):
+        "(C,) or scalar threshold of 1-p"
+        held = self.notes.get('conformal') or {}
+        if not held:
+            raise ValueError('The student holds no thresholds for sets (export it with calibration=True): '
+                             'leave --level out.')
+        q = [v for k, v in held.items() if math.isclose(float(k), level)]
+        share = '' if 0 < level < 1 else ': a level is a share, as .9'
+        if not q: raise ValueError(f"The student holds thresholds for {', '.join(held)}, not {level:g}{share}.")
+        return np.array(q[0]['by_class' if by_class else 'overall'])
+
+    def _moved(self):
+        "Whether the prior or the temperature is not the file's"
+        return any(not np.allclose(v, self.notes[k], rtol=1e-5, atol=0) for k, v in self._feed.items())
+
+    def _warn_if_moved(self, depth):
+        if self._moved(): warnings.warn(_MOVED[0].upper() + _MOVED[1:], stacklevel=depth)
+
+    def _sets(self, probs, level, by_class=True):
+        keep = 1 - np.asarray(probs, np.float64) <= self._thresholds(level, by_class)
+        return [[c for c, k in zip(self.classes, row) if k] for row in keep]
+
+    def sets(self,
+        probs:np.ndarray, # (N,C) from `probabilities`
+        level:float=.9, # Coverage, one of those in the notes
+        by_class:bool=True # Thresholds per class, or one for all
+    )->list[list[str]]: # Classes of each set, perhaps none
+        "Conformal sets {c: 1 - p_c <= q}; `ValueError` for a level not in the notes; warns at another prior"
+        res = self._sets(probs, level, by_class)
+        self._warn_if_moved(3)
+        return res
+
 # %% ../nbs/17_predict.ipynb #f9a93fb9
-class OnnxStudent(_Images):
+class OnnxStudent(_Sets):
     "A student in one ONNX file (ours); `ValueError` for any other file, `ImportError` without onnxruntime"
     def __init__(self,
         file, # Path of the file, or its bytes
@@ -527,24 +594,21 @@ class OnnxStudent(_Images):
         "Raw logits, which know of no prior and no temperature"
         return self._run('logits', x)
 
-    def _thresholds(self, level, by_class=True):
-        "(C,) or scalar threshold of 1-p"
-        held = self.notes.get('conformal') or {}
-        q = [v for k, v in held.items() if math.isclose(float(k), level)]
-        if not q: raise ValueError(f"The student holds thresholds for {', '.join(held) or 'no level'}, not {level}.")
-        return np.array(q[0]['by_class' if by_class else 'overall'])
-
-    def sets(self,
-        probs:np.ndarray, # (N,C) from `probabilities`
-        level:float=.9, # Coverage, one of those in the notes
-        by_class:bool=True # Thresholds per class, or one for all
-    )->list[list[str]]: # Classes of each set, perhaps none
-        "Conformal sets {c: 1 - p_c <= q}; `ValueError` for a level that the notes do not hold"
-        keep = 1 - np.asarray(probs, np.float64) <= self._thresholds(level, by_class)
-        return [[c for c, k in zip(self.classes, row) if k] for row in keep]
-
 # %% ../nbs/17_predict.ipynb #361993b8
 _TEXT = dict(encoding='utf-8', errors='backslashreplace', newline='')
+
+class _Unwritable(Exception): pass
+
+@contextmanager
+def _named(
+    file:str # Path; '-' for stdout
+):
+    "An `OSError` becomes a sentence that names the file, also where Python does not know it (a full disk)"
+    try: yield
+    except BrokenPipeError: raise
+    except OSError as e:
+        name = 'stdout' if file == '-' else repr(file)
+        raise _Unwritable(f'{name} cannot be written: {e.strerror or e}.') from None
 
 @contextmanager
 def _output(
@@ -554,17 +618,17 @@ def _output(
     real = os.path.realpath(file)
     if file == '-':
         if hasattr(sys.stdout, 'reconfigure'): sys.stdout.reconfigure(**_TEXT)
-        yield sys.stdout
+        with _named(file): yield sys.stdout
     elif os.path.exists(real) and not os.path.isfile(real):
-        with open(real, 'w', **_TEXT) as f: yield f
+        with _named(file), open(real, 'w', **_TEXT) as f: yield f
     else:
         part = f'{real}.{os.getpid()}.tmp'
         try:
-            with open(part, 'x', **_TEXT) as f:
+            with _named(file), open(part, 'x', **_TEXT) as f:
                 yield f
                 f.flush()
                 os.fsync(f.fileno())
-            os.replace(part, real)
+            with _named(file): os.replace(part, real)
         finally:
             if os.path.exists(part): os.unlink(part)
 
@@ -601,6 +665,7 @@ def _read_prior(
     text:str # 'A=.1,B=.9', or the name of a JSON file {class: prevalence}
 )->dict: # {class: prevalence}
     "Prevalences from the command line; `ValueError`"
+    if not os.path.exists(text) and text.lower().endswith('.json'): raise ValueError(f'There is no file {text!r}.')
     if os.path.isfile(text):
         try:
             with open(text, encoding='utf-8') as f: res = json.load(f)
@@ -618,37 +683,94 @@ def _spare(
     out:str|None, # File to be written
     inputs:list[str] # Files that are read
 )->None:
-    "`ValueError` if writing would destroy an input, or what is named like one"
+    "`ValueError` if writing would destroy an input, or what is named like one, or has no folder"
     if out is None or out == '-': return
+    home = os.path.dirname(out)
+    if home and not os.path.isdir(home): raise ValueError(f'{out!r} cannot be written: there is no folder {home!r}.')
     if out.lower().endswith((*SUFFIXES, '.onnx')):
         raise ValueError(f'{out!r} is named like an image or a student: it is not written.')
     if os.path.isfile(out) and any(os.path.exists(o) and os.path.samefile(o, out) for o in inputs):
         raise ValueError(f'{out!r} is an input: it is not overwritten.')
 
 # %% ../nbs/17_predict.ipynb #7f9817c5
+_EPILOG = f"""
+columns of the CSV; JSON lines hold the same under the same names:
+  file, class, probability (of that class), p_CLASS (one for each class),
+  set (with --level), note (such as: several pictures, the first was used),
+  error (why a file could not be read; it has no class then)
+An output file that exists is replaced when all rows are in the new one.
+
+A set (--level) holds the true class in that share of images, if they are like
+those it was measured on; for students that hold thresholds for that level.
+
+formats: {' '.join(SUFFIXES[:9])}
+         {' '.join(SUFFIXES[9:])}
+DICOM, HEIC and AVIF are not read: save such pictures as PNG first.
+
+exit codes: 0 every image was predicted; 1 some files could not be read, or do
+not exist; 2 nothing was done; 130 interrupted; 143 ended by SIGTERM.
+
+Research only, not a medical device.
+"""
+
+# %% ../nbs/17_predict.ipynb #c62370be
+def _parser():
+    "The words that the command knows"
+    p = argparse.ArgumentParser('foprokd_predict', formatter_class=argparse.RawDescriptionHelpFormatter, epilog=_EPILOG,
+                                description='Predict images with an exported student.')
+    add = p.add_argument
+    add('student', metavar='STUDENT.onnx', help='the exported student')
+    add('images', metavar='IMAGES_OR_FOLDERS', nargs='*', help='files, and folders searched in all depths for images')
+    add('--csv', metavar='FILE', help='rows as CSV; - is stdout, and the default if --json is not given')
+    add('--json', metavar='FILE', help='rows as JSON lines; - is stdout')
+    add('--threads', type=int, metavar='N', help='for reading and for the student (default: one per core)')
+    add('--batch', type=int, default=32, metavar='N', help='images in one run (default: %(default)s)')
+    add('--prior', metavar='P', help='prevalences, as A=.1,B=.9 or a JSON file (default: in the student)')
+    add('--level', type=float, help='add conformal sets of this coverage, a share as .9')
+    add('--max-megapixels', type=float, default=100, metavar='M',
+        help='larger images are refused, in megapixels (default: %(default)s)')
+    add('--quiet', action='store_true', help='no bar, no remark on sets and no closing line')
+    add('--about', action='store_true', help='print what the student says of itself, as JSON, and leave')
+    add('--version', action='version', version=f"foprokd {sys.modules['foprokd'].__version__}")
+    return p
+
 def _arguments(
     argv # Words; None: those of the command line
 )->argparse.Namespace:
     "What the command was asked"
-    p = argparse.ArgumentParser('foprokd_predict', description='Predict images with an exported student.', epilog=
-        'Exit codes: 0 all predicted; 1 some files were unreadable; 2 nothing was done; 130 interrupted.')
-    p.add_argument('student', metavar='STUDENT.onnx', help='the exported student')
-    p.add_argument('images', metavar='IMAGES_OR_FOLDERS', nargs='+',
-                   help=f"files, and folders searched for {' '.join(SUFFIXES)}")
-    p.add_argument('--csv', metavar='FILE', help='rows as CSV; - is stdout, and the default if --json is not given')
-    p.add_argument('--json', metavar='FILE', help='rows as JSON lines; - is stdout')
-    p.add_argument('--threads', type=int, metavar='N', help='for reading and for the student (default: one per core)')
-    p.add_argument('--batch', type=int, default=32, metavar='N', help='images in one run (default: %(default)s)')
-    p.add_argument('--prior', metavar='P', help='prevalences, as A=.1,B=.9 or a JSON file (default: in the student)')
-    p.add_argument('--level', type=float, help='add conformal sets of this coverage, as .9')
-    p.add_argument('--max-megapixels', type=float, default=100, metavar='M', help='limit (default: %(default)s)')
-    p.add_argument('--quiet', action='store_true', help='no bar and no closing line')
+    p = _parser()
     a = p.parse_intermixed_args(argv)
+    if not a.images and not a.about: p.error('the following arguments are required: IMAGES_OR_FOLDERS')
+    if a.images and a.about: p.error('--about takes no images')
     if a.csv is None and a.json is None: a.csv = '-'
     if a.csv and a.json and len({os.path.realpath(o) for o in (a.csv, a.json)}) == 1:
         p.error('--csv and --json are the same file')
     return a
 
+# %% ../nbs/17_predict.ipynb #3238941d
+_SCORES = 'accuracy balanced_accuracy macro_f1 macro_auroc recall_head recall_medium recall_tail ece'.split()
+
+def _about(
+    student # `OnnxStudent`
+)->dict: # JSON-able
+    "What a student says of itself; None where it does not"
+    n, is_number = student.notes, lambda v: type(v) in (int, float) and math.isfinite(v)
+    def text(k): return n[k] if isinstance(n.get(k), str) else None
+    m = n['metrics'] if isinstance(n.get('metrics'), dict) else {}
+    scores = {k: round(m[k], 4) for k in ('n_test', *_SCORES) if is_number(m.get(k))}
+    on = m['on'] if isinstance(m.get('on'), str) else None
+    if on == 'selection': on += ' (settings may have been chosen on these images: the scores are too good)'
+    deep = f"8 and 16 bits per channel (white is {n['white']:g}), turned upright"
+    return {'classes': student.classes, 'input_size (height, width)': n['input_size'],
+            'images': deep if n['open'] == 'upright' else '8 bits per channel only, not turned by EXIF',
+            'resize': n['resize']['method'], 'levels of conformal sets': sorted(map(float, n.get('conformal') or {})),
+            'temperature': n['temperature'], 'prior': dict(zip(student.classes, n['prior'])),
+            'precision': text('precision'), 'metrics': dict(on=on, **scores) if scores else None, 'arch': text('arch'),
+            'n_parameters': n['n_parameters'] if is_number(n.get('n_parameters')) else None, 'created': text('created'),
+            'settings_hash': text('settings_hash'), 'foprokd': text('foprokd'),
+            'use': 'Research only, not a medical device.'}
+
+# %% ../nbs/17_predict.ipynb #9738d73d
 class _Bar:
     "A line on stderr that grows, at most ten times a second"
     def __init__(self, total, shown): self.total, self.shown, self.start, self.last = total, shown, time.time(), 0
@@ -662,50 +784,112 @@ class _Bar:
 # %% ../nbs/17_predict.ipynb #ec92976e
 def _say(text): sys.stderr.write(f'foprokd_predict: {text}\n')
 
+def _named_student(
+    a:argparse.Namespace, # As `_arguments` gives it
+    prior:dict|None # Prevalences
+)->OnnxStudent:
+    "The student; `ValueError` that tells of words in the wrong order"
+    if os.path.isdir(a.student):
+        raise ValueError(f'{a.student!r} is a folder: the student comes first, then the images.')
+    try: return OnnxStudent(a.student, a.threads, prior)
+    except ValueError as e:
+        hint = ' The first argument is the student.' if a.student.lower().endswith(SUFFIXES) else ''
+        raise ValueError(f'{e}{hint}') from None
+
+def _images(
+    names:list[str] # Files and folders
+)->tuple[list[str], str]: # Files; what was passed over, '' if nothing
+    "What to predict; `ValueError` if there is nothing"
+    files, others = _search(names)
+    n, many, folders = len(others), len(others) != 1, ', '.join(map(repr, names))
+    if not files and others:
+        raise ValueError(f"{folders} hold{'s' * (len(names) == 1)} {n} file{'s' * many} ({_kinds(others)}), "
+                         f"and none whose name ends in {' '.join(SUFFIXES)}.")
+    if not files: raise ValueError(f'there is no image in {folders}.')
+    said = f"; {n} other file{'s' * many} in the folders {'were' if many else 'was'} passed over ({_kinds(others)})"
+    return files, said * bool(n)
+
+# %% ../nbs/17_predict.ipynb #2c3cf139
+def _write_rows(
+    a:argparse.Namespace, # As `_arguments` gives it
+    student, # `OnnxStudent`
+    files:list[str] # To predict
+)->int: # How many could not be read
+    "Predict and write; an `_Unwritable` names the file that cannot be written"
+    rows, bad = student.predict(files, a.batch, a.level, a.max_megapixels), 0
+    seen = '-' in (a.csv, a.json) and sys.stdout.isatty() # the rows themselves show how far it is
+    bar = _Bar(len(files), not a.quiet and not seen and sys.stderr.isatty())
+    with ExitStack() as stack:
+        to = [(o, make(stack.enter_context(_output(o)), *more)) for o, make, *more in
+              ((a.csv, _csv_rows, student.classes, a.level is not None), (a.json, _json_rows)) if o]
+        stack.enter_context(closing(rows))
+        for n, row in enumerate(rows, 1):
+            for o, write in to:
+                with _named(o): write(row)
+            if row['error']:
+                bad += 1
+                _say(f"{row['file']!r}: {row['error']}")
+            bar(n)
+    return bad
+
 def _predict_files(
     a:argparse.Namespace # As `_arguments` gives it
 )->int: # Exit code
     "Do what was asked; `ValueError`, `OSError`, `ImportError` or `RuntimeError` with one sentence"
     prior = None if a.prior is None else _read_prior(a.prior)
     for out in (a.csv, a.json): _spare(out, [a.student, a.prior or ''])
-    student, files = OnnxStudent(a.student, a.threads, prior), find_images(a.images)
-    if not files: raise ValueError(f"there is no image in {', '.join(map(repr, a.images))}.")
+    student = _named_student(a, prior)
+    if a.about:
+        with _output('-') as f: f.write(json.dumps(_about(student), ensure_ascii=False, indent=1) + '\n'), f.flush()
+        return 0
+    files, passed = _images(a.images)
     for out in (a.csv, a.json): _spare(out, files)
-    rows, n, bad = student.predict(files, a.batch, a.level, a.max_megapixels), 0, 0
-    if prior and a.level and not a.quiet:
-        _say('the coverage of the sets was measured at another prior, and is not promised at this one.')
-    seen = '-' in (a.csv, a.json) and sys.stdout.isatty() # the rows themselves show how far it is
-    bar = _Bar(len(files), not a.quiet and not seen and sys.stderr.isatty())
-    with ExitStack() as stack:
-        to = [make(stack.enter_context(_output(o)), *more) for o, make, *more in
-              ((a.csv, _csv_rows, student.classes, a.level is not None), (a.json, _json_rows)) if o]
-        stack.enter_context(closing(rows))
-        for n, row in enumerate(rows, 1):
-            for write in to: write(row)
-            if row['error']:
-                bad += 1
-                _say(f"{row['file']!r}: {row['error']}")
-            bar(n)
-    if not a.quiet: _say(f'{n - bad} of {n} images predicted' + f', {bad} could not be read' * bool(bad) + '.')
+    if a.level is not None and student._moved() and not a.quiet: _say(_MOVED)
+    bad = _write_rows(a, student, files)
+    unread = f', {bad} could not be read' * bool(bad)
+    if not a.quiet: _say(f'{len(files) - bad} of {len(files)} images predicted{unread}{passed}.')
     return int(bad > 0)
 
-# %% ../nbs/17_predict.ipynb #6bad5da7
+# %% ../nbs/17_predict.ipynb #5e7378f2
+class _Terminated(KeyboardInterrupt): pass
+
+@contextmanager
+def _terminable():
+    "SIGTERM ends the block as Ctrl-C does, once; only in the main thread, and not where it is ignored"
+    def stop(*args):
+        signal.signal(signal.SIGTERM, signal.SIG_IGN) # tidying up is not interrupted
+        raise _Terminated
+    before = signal.getsignal(signal.SIGTERM)
+    if threading.current_thread() is not threading.main_thread() or before in (None, signal.SIG_IGN):
+        yield
+        return
+    signal.signal(signal.SIGTERM, stop)
+    try: yield
+    finally: signal.signal(signal.SIGTERM, before)
+
+def _drop_stdout():
+    "What is still in the buffer of stdout goes nowhere, instead of failing again at the end"
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+# %% ../nbs/17_predict.ipynb #5b5f94a0
 def foprokd_predict(
     argv:list[str]|None=None # Words of the command line; None: those of this process
 )->None:
     "The command: predict images with an exported student; leaves by `SystemExit` with the exit code (ours)"
-    warnings.simplefilter('ignore') # Pillow's remarks on files that it can read
-    try: code = _predict_files(_arguments(argv))
-    except KeyboardInterrupt:
-        _say('interrupted')
-        code = 130
+    code = 2
+    try:
+        with _terminable(), warnings.catch_warnings():
+            warnings.simplefilter('ignore') # Pillow's remarks on files that it can read
+            code = _predict_files(_arguments(argv))
+    except KeyboardInterrupt as e:
+        code, said = (143, 'ended by SIGTERM') if isinstance(e, _Terminated) else (130, 'interrupted')
+        _say(said)
     except BrokenPipeError: # `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_stdout()
         code = 130
-    except OSError as e:
-        _say(': '.join(map(str, filter(None, [e.filename, e.strerror]))) or e)
-        code = 2
-    except (ValueError, ImportError, RuntimeError) as e:
+    except _Unwritable as e:
         _say(e)
-        code = 2
+        if str(e).startswith('stdout'): _drop_stdout()
+    except OSError as e: _say(': '.join(map(str, filter(None, [e.filename, e.strerror]))) or e)
+    except (ValueError, ImportError, RuntimeError) as e: _say(e)
     sys.exit(code)

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from conftest import LAUNCHER, ROOT, environment, python
+from foprokd import __version__
 
 onnx = pytest.importorskip('onnx')
 NAMES = ['red', 'green', 'blue']
@@ -51,7 +52,7 @@ def start(cwd, *args, **kwargs):
     (Path(cwd)/'launch.py').write_text(LAUNCHER.format('predict', 'foprokd_predict', 'foprokd_predict'))
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')]))
     kwargs = {**dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL), **kwargs}
-    return subprocess.Popen([sys.executable, 'launch.py', *map(os.fspath, args)], cwd=cwd, env=environment(PYTHONPATH=path), **kwargs)
+    return subprocess.Popen([sys.executable, 'launch.py', *map(os.fspath, args)], cwd=cwd, env=environment(PYTHONPATH=path, PYTHONUNBUFFERED=''), **kwargs)
 
 
 def run(cwd, *args):
@@ -91,6 +92,9 @@ def test_rows_on_stdout_and_exit_codes(here):
     [row] = map(json.loads, out.splitlines())
     assert (code, err, row['class'], list(row['probabilities'])) == (0, '', 'green', NAMES)
     assert run(here, '--help')[0] == 0
+    code, out, err = run(here, 'student.onnx', '--about')
+    assert (code, err, json.loads(out)['classes']) == (0, '', NAMES) and 'Research only, not a medical device.' in out
+    assert run(here, '--version') == (0, f'foprokd {__version__}\n', '')
 
 
 def test_odd_files(here):
@@ -206,7 +210,8 @@ def test_ten_thousand_files_with_one_percent_broken(here):
     assert not list(here.glob('*.tmp'))
 
 
-def test_interrupted(here):
+@pytest.mark.parametrize('sent,code,said', [(signal.SIGINT, 130, 'interrupted'), (signal.SIGTERM, 143, 'ended by SIGTERM')], ids=['INT', 'TERM'])
+def test_interrupted(here, sent, code, said):
     (here/'pics').mkdir()
     picture(0, 900).save(here/'pics'/'0000.png')
     for i in range(1, 3000): os.link(here/'pics'/'0000.png', here/'pics'/f'{i:04}.png')
@@ -216,9 +221,9 @@ def test_interrupted(here):
         if any(o.stat().st_size for o in here.glob('out.csv.*.tmp')): break
         time.sleep(.05)
     assert list(here.glob('out.csv.*.tmp')) and p.poll() is None
-    p.send_signal(signal.SIGINT)
+    p.send_signal(sent)
     out, err = p.communicate(timeout=30)
-    assert (p.returncode, err.decode()) == (130, 'foprokd_predict: interrupted\n')
+    assert (p.returncode, err.decode()) == (code, f'foprokd_predict: {said}\n')
     assert (here/'out.csv').read_text() == 'old' and not list(here.glob('*.tmp'))
 
 
@@ -231,6 +236,32 @@ def test_reader_of_a_pipe_leaves(here):
     p.stdout.close()
     err = p.stderr.read().decode()
     assert p.wait(60) == 130 and 'Traceback' not in err and 'Broken' not in err, err
+
+
+def test_disk_is_full(here):
+    (here/'pics').mkdir()
+    for i in range(40): picture(i).save(here/'pics'/f'{i}.png')
+    (here/'out.csv').write_text('old')
+    limit = 'import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n'  # writing more fails, as on a full disk
+    call = 'from foprokd.predict import foprokd_predict\nfoprokd_predict(["student.onnx", "pics", "--csv", "out.csv", "--json", "small.jsonl"])\n'
+    res = python(limit + call, here, PYTHONDONTWRITEBYTECODE='1')
+    assert (res.returncode, res.stderr) in [(2, f"foprokd_predict: '{o}' cannot be written: File too large.\n") for o in ('out.csv', 'small.jsonl')]
+    assert (here/'out.csv').read_text() == 'old' and not list(here.glob('*.tmp')) and not (here/'small.jsonl').exists()
+    for args in (['pics'], ['--about']):
+        with open('/dev/full', 'w') as full: p = start(here, 'student.onnx', *args, stdout=full)
+        assert (p.communicate(timeout=60)[1].decode(), p.returncode) == ('foprokd_predict: stdout cannot be written: No space left on device.\n', 2)
+
+
+def test_onnxruntime_leaves_nothing_behind(here):
+    picture(0).save(here/'a.png')
+    (here/'temp').mkdir()
+    code = ('import os\nos.environ.pop("ORT_DISABLE_TELEMETRY", None)\nif "SAID" in os.environ: os.environ["ORT_DISABLE_TELEMETRY"] = os.environ["SAID"]\n'
+            'from foprokd.predict import OnnxStudent\nassert not [o["error"] for o in OnnxStudent("student.onnx").predict(["a.png"]) if o["error"]]\nprint(os.environ["ORT_DISABLE_TELEMETRY"])\n')
+    res = python(code, here, TMPDIR=str(here/'temp'))
+    assert (res.returncode, res.stdout) == (0, '1\n'), res.stderr
+    assert not list((here/'temp').iterdir())
+    res = python(code, here, TMPDIR=str(here/'temp'), SAID='0')
+    assert (res.returncode, res.stdout) == (0, '0\n'), res.stderr
 
 
 FOREIGN = ('import sys\nforeign = sorted({o.split(".")[0] for o in sys.modules} & {"torch", "torchvision", "fastai", "fastcore", "pandas", "timm", "tqdm", '
