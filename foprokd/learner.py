@@ -394,9 +394,9 @@ def export_student(self:FoProLearner,
         raise ValueError(f"export_student writes .onnx, .safetensors or a folder, got {file.name!r}.")
     if kwargs and file.suffix != '.onnx':
         raise ValueError(f"{sorted(kwargs)[0]!r} is an option of .onnx files, which {file.name!r} is none of.")
-    return on_main(lambda: writers[file.suffix](self, file, **kwargs)) # one writer
+    return file if rank_distrib() else writers[file.suffix](self, file, **kwargs) # one writer
 
-# %% ../nbs/38_learner.ipynb #99a27af8
+# %% ../nbs/38_learner.ipynb #79b35f55
 @patch
 def quantize_student(self:FoProLearner,
     source:str|Path, # ONNX file that `export_student` wrote
@@ -405,7 +405,8 @@ def quantize_student(self:FoProLearner,
 )->Path: # The file; what 8 bits cost is in its notes
     "The exported student in 8 bits, its losses per group measured; `ValueError` for another file"
     from foprokd.deploy import quantize_learner
-    return on_main(lambda: quantize_learner(self, source, file, **kwargs))
+    if rank_distrib(): return Path(source).with_suffix('.int8.onnx') if file is None else Path(file) # one writer
+    return quantize_learner(self, source, file, **kwargs)
 
 @patch
 def deploy_report(self:FoProLearner,
@@ -414,7 +415,7 @@ def deploy_report(self:FoProLearner,
 ): # `pandas.DataFrame`, a row per model
     "Size, speed and accuracy of teacher, student and files, measured in turns; `ValueError` without a file"
     from foprokd.deploy import deploy_report
-    return on_main(lambda: deploy_report(self, *files, **kwargs))
+    return None if rank_distrib() else deploy_report(self, *files, **kwargs) # one that measures
 
 @patch
 def model_card(self:FoProLearner,

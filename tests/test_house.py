@@ -59,7 +59,7 @@ import matplotlib; matplotlib.use('Agg')
 import pathlib
 from PIL import Image
 from foprokd.synth import synth_images
-for i, im in enumerate(synth_images([i % 3 for i in range(60)], size=32, seed=0)):
+for i, im in enumerate(synth_images([i % 3 for i in range(120)], size=32, seed=0)):
     folder = pathlib.Path('pictures')/'abc'[i % 3]
     folder.mkdir(parents=True, exist_ok=True)
     Image.fromarray(im).save(folder/f'{i}.png')
@@ -67,17 +67,18 @@ for i, im in enumerate(synth_images([i % 3 for i in range(60)], size=32, seed=0)
 
 
 def test_readme_code_runs(root, tmp_path):
-    code, _ = re.findall(r'```python\n(.*?)```', (root/'README.md').read_text(), re.S)
+    code, clinic, _ = re.findall(r'```python\n(.*?)```', (root/'README.md').read_text(), re.S)
     for old, new in README_CHANGES:
         assert re.search(old, code), f'{old} is no longer in the README: mend this test'
         code = re.sub(old, new, code)
-    res = python(PICTURES + code, tmp_path)
+    res = python(PICTURES + code + "\nprint('said')\n" + clinic, tmp_path)
     assert res.returncode == 0, res.stderr[-3000:]
-    assert res.stdout.strip().splitlines()[-1].startswith("('"), res.stdout[-500:]
+    assert res.stdout.split('said')[0].strip().splitlines()[-1].startswith("('"), res.stdout[-500:]
+    assert {'student.onnx', 'student.int8.onnx', 'README.md'} <= {f.name for f in tmp_path.iterdir()}
 
 
 def test_readme_atlas_runs(root, tmp_path):
-    _, code = re.findall(r'```python\n(.*?)```', (root/'README.md').read_text(), re.S)
+    *_, code = re.findall(r'```python\n(.*?)```', (root/'README.md').read_text(), re.S)
     changes = [('rand\\(16, 3, 64, 64\\)', 'rand(4, 3, 24, 24)'), ("'resnet18'", "dict(model='resnet18', pretrained=False)"),
                ("'runs/atlas'", "'runs/atlas', step=8")] # small, without a download
     for old, new in changes:
