@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['check_parity', 'export_onnx', 'export_safetensors', 'export_timm']
 
-# %% ../nbs/36_export.ipynb #d16094b7
+# %% ../nbs/36_export.ipynb #61ab23d7
 import hashlib, json, os, shutil
 from copy import deepcopy
 from datetime import datetime, timezone
@@ -22,7 +22,7 @@ import timm
 from safetensors.torch import save_file
 from .backbone import may_describe
 from .calibration import calibrate, conformal_sets, conformal_thresholds, coverage
-from .graph import OPSET, save_graph, set_inputs, set_notes, student_graph
+from .graph import OPSET, _onnx, save_graph, set_inputs, set_notes, student_graph
 from .longtail import _labels_of, check_counts, class_counts, class_groups
 from .losses import LogitAdjustedLoss
 from .metrics import evaluate
@@ -226,7 +226,7 @@ def _probabilities(
     shift = torch.tensor(notes['prior']).double().log() - torch.tensor(notes['prior_of_logits']).double().log()
     return (z + shift).softmax(1).numpy()
 
-# %% ../nbs/36_export.ipynb #93e4da2e
+# %% ../nbs/36_export.ipynb #6ab06ff1
 def _calibrated(
     notes:dict, # So far; changed
     outs:np.ndarray, # (N,C) outputs on the selection set
@@ -323,6 +323,7 @@ def export_onnx(
     policy:dict|None=None # Pixel policy; None: `read_policy(learn.dls)`
 )->Path: # The file
     "The student as one ONNX file, compared on all validation images (ours); `ValueError` if refused, `ImportError`"
+    _onnx() # before anything is computed
     file, dl = _place(file), _own(learn).valid
     _check_apart(learn.dls, test)
     counts = _counts(learn) if counts is None else np.asarray(check_counts(counts, learn.dls.vocab))
@@ -346,6 +347,7 @@ def export_onnx(
         set_inputs(model, prior=notes['prior'], temperature=notes['temperature'])
         parity = _write_aside(model, notes, file, sources, want, tolerance)
         if not parity['refused'] or parity.get('raw') is None: break
+        notes['resize']['left_out'] = parity['raw'] # why the graph has none
     return _accept(file, parity)
 
 # %% ../nbs/36_export.ipynb #3cdcba74
@@ -395,14 +397,14 @@ def _accept(
     _aside(file).replace(file)
     return file
 
-# %% ../nbs/36_export.ipynb #00ffb236
+# %% ../nbs/36_export.ipynb #f19e10f1
 def export_safetensors(
     learn:Learner, # Of a `Student`
     file:str|Path # `.safetensors` path
 )->Path: # The file
     "Weights of the deployed student with a JSON note (classes, counts, statistics); `TypeError` for another model"
     model, px = get_model(learn.model), PixelSpace.from_dls(learn.dls)
-    if not isinstance(model, Student): 
+    if not isinstance(model, Student):
         raise TypeError(f"Only a Student is written so, not a {type(model).__name__}: make one with fopro_learner, or "
                         "export as .onnx.")
     cfg, kwargs = getattr(model.backbone, 'pretrained_cfg', None) or {}, model.timm_kwargs

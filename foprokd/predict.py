@@ -511,6 +511,7 @@ class _Images:
         return _rows(self, items, batch, level, int(max_megapixels * 1e6))
 
 # %% ../nbs/17_predict.ipynb #d43f9493
+_GUESSED = 'the loss that trained this student knows of no prior, so answers at another one are a guess'
 _MOVED = ("the coverage of the sets was measured at the student's own prior and temperature, "
           'and is not promised at others.')
 
@@ -526,6 +527,10 @@ class _Sets(_Images):
         share = '' if 0 < level < 1 else ': a level is a share, as .9'
         if not q: raise ValueError(f"The student holds thresholds for {', '.join(held)}, not {level:g}{share}.")
         return np.array(q[0]['by_class' if by_class else 'overall'])
+
+    def _guessed(self):
+        "Whether the prior of the logits is an assumption"
+        return str(self.notes.get('prior_source', '')).startswith('assumed')
 
     def _moved(self):
         "Whether the prior or the temperature is not the file's"
@@ -564,6 +569,7 @@ class OnnxStudent(_Sets):
         self.notes, self._feed = check_notes(notes), {}
         self.classes, self.input_size = notes['classes'], tuple(notes['input_size'])
         if prior is not None: self._feed['prior'] = as_prior(prior, self.classes)
+        if prior is not None and self._guessed(): warnings.warn(_GUESSED[0].upper() + _GUESSED[1:], stacklevel=2)
         if temperature is not None:
             if not 0 < temperature < 1e6: raise ValueError(f'temperature={temperature} must be positive.')
             self._feed['temperature'] = np.asarray(temperature, np.float32)
@@ -844,6 +850,7 @@ def _predict_files(
         return 0
     files, passed = _images(a.images)
     for out in (a.csv, a.json): _spare(out, files)
+    if prior is not None and student._guessed() and not a.quiet: _say(_GUESSED)
     if a.level is not None and student._moved() and not a.quiet: _say(_MOVED)
     bad = _write_rows(a, student, files)
     unread = f', {bad} could not be read' * bool(bad)
