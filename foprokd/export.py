@@ -171,7 +171,7 @@ def _refusal(
     if parity['batch_difference'] > tolerance:
         return f"its answers depend on the batch size (by up to {parity['batch_difference']:.2g})"
 
-# %% ../nbs/36_export.ipynb #97d6c9bb
+# %% ../nbs/36_export.ipynb #0b20369c
 def _settings_hash(
     learn:Learner # Trained
 )->str: # 12 hexadecimal digits
@@ -179,7 +179,8 @@ def _settings_hash(
     known = learn._settings([]) if hasattr(type(learn), '_settings') else {}
     phases = [{k: h.get(k) for k in ('name', 'epochs', 'lr', 'round')} for h in getattr(learn, 'phase_history', [])]
     def name(f): return getattr(f, '__name__', type(f).__name__)
-    net, fs = get_model(learn.model), [*learn.dls.train.after_item.fs, *learn.dls.train.after_batch.fs]
+    net, pipes = get_model(learn.model), [getattr(learn.dls.train, o, None) for o in ('after_item', 'after_batch')]
+    fs = [f for o in pipes for f in getattr(o, 'fs', ())]
     shapes = [(k, tuple(v.shape)) for k, v in net.state_dict().items()]
     own = dict(model=[type(net).__name__, shapes], loss=name(learn.loss_func), optimizer=name(learn.opt_func),
                lr=learn.lr, wd=learn.wd, moms=learn.moms, transforms=[type(f).__name__ for f in fs])
