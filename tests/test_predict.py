@@ -51,7 +51,8 @@ def start(cwd, *args, **kwargs):
     "The command, started"
     (Path(cwd)/'launch.py').write_text(LAUNCHER.format('predict', 'foprokd_predict', 'foprokd_predict'))
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')]))
-    kwargs = {**dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL), **kwargs}
+    def listen(): signal.signal(signal.SIGINT, signal.SIG_DFL) # which a shell's background job ignores, and hands on
+    kwargs = {**dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, preexec_fn=listen), **kwargs}
     return subprocess.Popen([sys.executable, 'launch.py', *map(os.fspath, args)], cwd=cwd, env=environment(PYTHONPATH=path, PYTHONUNBUFFERED=''), **kwargs)
 
 
