@@ -2,9 +2,12 @@
 import os
 import subprocess
 import sys
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
+
+from warm import WarmPython
 
 ROOT = Path(__file__).resolve().parents[1]
 LAUNCHER = 'from foprokd.{} import {}\nif __name__ == "__main__": {}()\n'
@@ -15,13 +18,32 @@ def environment(**extra):
     return {**os.environ, 'HF_HUB_OFFLINE': '1', 'OMP_NUM_THREADS': '1', 'MPLBACKEND': 'Agg', **extra}
 
 
-def python(code, cwd, **env):
+def paths():
+    "`PYTHONPATH` with this repository first"
+    return os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')]))
+
+
+@lru_cache
+def warm():
+    "The process that has imported everything, see `warm.py`; None where there is no fork"
+    return WarmPython(environment(PYTHONPATH=paths())) if hasattr(os, 'fork') else None
+
+
+def run_file(file, args, cwd, env, fresh):
+    "Run a Python file in another process, a fresh one or a fork of one that has done the imports"
+    if not fresh and warm(): return warm().run([file, *map(str, args)], cwd, env)
+    return subprocess.run([sys.executable, str(file), *map(str, args)], cwd=cwd, env=env, capture_output=True, text=True, timeout=900)
+
+
+def python(code, cwd, fresh=False, **env):
     "Run `code` as a file in a second Python, which imports the package of this repository"
     file = Path(cwd)/'script.py'
     file.write_text(code, encoding='utf-8')
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')]))
-    return subprocess.run([sys.executable, str(file)], cwd=cwd, env=environment(PYTHONPATH=path, **env),
-                          capture_output=True, text=True, timeout=900)
+    return run_file(file, [], cwd, environment(PYTHONPATH=paths(), **env), fresh)
+
+
+def pytest_unconfigure(config):
+    if warm.cache_info().currsize and warm(): warm().close()
 
 
 def pytest_configure(config): config.addinivalue_line('markers', 'browser: needs Chromium')
@@ -33,16 +55,15 @@ def root():
     return ROOT
 
 
-def command(name, module, cwd):
-    "A function that calls a command of ours with arguments in a second process, away from the source tree"
+def command(name, module, cwd, fresh=False):
+    "A function that calls a command of ours with arguments in a second process, away from the source tree; fresh: as it is installed"
     script, launcher = Path(sys.executable).parent/name, cwd/'launch.py'
     launcher.write_text(LAUNCHER.format(module, name, name), encoding='utf-8')
     start = [str(script)] if script.exists() else [sys.executable, str(launcher)]
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')]))
+    env = environment(PYTHONPATH=paths(), FOPROKD_CACHE=str(cwd/'facts'))
 
-    env = environment(PYTHONPATH=path, FOPROKD_CACHE=str(cwd/'facts'))
-
-    def run(*args):
+    def run(*args, fresh=fresh):
+        if not fresh: return run_file(launcher, args, cwd, env, fresh)
         return subprocess.run([*start, *map(str, args)], cwd=cwd, env=env, capture_output=True, text=True, timeout=900)
     run.start = lambda *args: subprocess.Popen([*start, *map(str, args)], cwd=cwd, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     return run

@@ -100,7 +100,7 @@ def folder(tmp_path):
 def push(folder, endpoint, tmp_path, **env):
     "Outcome of `push_student` in a process that can reach this machine only, and whom it tried to reach"
     env = {'HF_HUB_OFFLINE': '0', 'HF_HUB_DISABLE_XET': '1', 'HF_HUB_DISABLE_TELEMETRY': '1', 'HF_HOME': str(tmp_path/'hf'), **env}
-    run = python(f'sys_folder, sys_endpoint = {str(folder)!r}, {endpoint!r}\n' + GUARD, tmp_path, **env)
+    run = python(f'sys_folder, sys_endpoint = {str(folder)!r}, {endpoint!r}\n' + GUARD, tmp_path, fresh=True, **env)
     assert 'RESULT' in run.stdout, run.stderr
     return json.loads(run.stdout.split('RESULT')[1]), run
 

@@ -28,7 +28,7 @@ def leaves(d, prefix=''):
 def demo(foprokd_run, tmp_path_factory):
     "One run of the whole method on the demo set, one epoch a phase"
     out = tmp_path_factory.mktemp('demo')/'out'
-    return foprokd_run('--data', 'demo', '--method', 'fopro', '--student', 'test_resnet', '--explore', 1, '--distill', 1, '--seeds', 0, '--out', out), out
+    return foprokd_run('--data', 'demo', '--method', 'fopro', '--student', 'test_resnet', '--explore', 1, '--distill', 1, '--seeds', 0, '--out', out, fresh=True), out
 
 
 def test_demo_ends_well_and_shows_a_table(demo):
@@ -102,7 +102,7 @@ def test_bad_input_is_named(foprokd_run, tmp_path, args, word):
 
 
 def test_help(foprokd_run):
-    res = foprokd_run('--help')
+    res = foprokd_run('--help', fresh=True)
     assert res.returncode == 0
     for name in 'data method student teacher teacher_ckpt size bs lr explore distill adversarial imbalance seeds out image_col label_col group_col'.split():
         assert f'--{name}' in res.stdout or f"--{name.replace('_', '-')}" in res.stdout, f'--{name} is not in the help'

@@ -49,7 +49,7 @@ def said(tmp_path_factory):
 
 
 def test_another_process_predicts_the_same(said):
-    res = python(PREDICT, said)
+    res = python(PREDICT, said, fresh=True)
     assert res.returncode == 0, res.stderr[-3000:]
     _, name, i, probs = json.loads((said/'said.json').read_text())
     name2, i2, probs2, kinds, training = json.loads((said/'heard.json').read_text())

@@ -180,7 +180,7 @@ print(json.dumps(dict(code=code, peak=peak, seconds=time.time() - begin)))
 def measured(here, *args):
     "Exit code, peak memory in MB, seconds, and stderr of the command in a process of its own"
     (here/'args.json').write_text(json.dumps(args))
-    res = python(MEASURED, here)
+    res = python(MEASURED, here, fresh=True)
     assert res.returncode == 0, res.stderr[-2000:]
     r = json.loads(res.stdout)
     return r['code'], r['peak'] / 1024, r['seconds'], res.stderr
@@ -245,7 +245,7 @@ def test_disk_is_full(here):
     (here/'out.csv').write_text('old')
     limit = 'import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n'  # writing more fails, as on a full disk
     call = 'from foprokd.predict import foprokd_predict\nfoprokd_predict(["student.onnx", "pics", "--csv", "out.csv", "--json", "small.jsonl"])\n'
-    res = python(limit + call, here, PYTHONDONTWRITEBYTECODE='1')
+    res = python(limit + call, here, fresh=True, PYTHONDONTWRITEBYTECODE='1')
     assert (res.returncode, res.stderr) in [(2, f"foprokd_predict: '{o}' cannot be written: File too large.\n") for o in ('out.csv', 'small.jsonl')]
     assert (here/'out.csv').read_text() == 'old' and not list(here.glob('*.tmp')) and not (here/'small.jsonl').exists()
     for args in (['pics'], ['--about']):
@@ -258,10 +258,10 @@ def test_onnxruntime_leaves_nothing_behind(here):
     (here/'temp').mkdir()
     code = ('import os\nos.environ.pop("ORT_DISABLE_TELEMETRY", None)\nif "SAID" in os.environ: os.environ["ORT_DISABLE_TELEMETRY"] = os.environ["SAID"]\n'
             'from foprokd.predict import OnnxStudent\nassert not [o["error"] for o in OnnxStudent("student.onnx").predict(["a.png"]) if o["error"]]\nprint(os.environ["ORT_DISABLE_TELEMETRY"])\n')
-    res = python(code, here, TMPDIR=str(here/'temp'))
+    res = python(code, here, fresh=True, TMPDIR=str(here/'temp'))
     assert (res.returncode, res.stdout) == (0, '1\n'), res.stderr
     assert not list((here/'temp').iterdir())
-    res = python(code, here, TMPDIR=str(here/'temp'), SAID='0')
+    res = python(code, here, fresh=True, TMPDIR=str(here/'temp'), SAID='0')
     assert (res.returncode, res.stdout) == (0, '0\n'), res.stderr
 
 
@@ -271,9 +271,9 @@ FOREIGN = ('import sys\nforeign = sorted({o.split(".")[0] for o in sys.modules} 
 
 def test_imports_nothing_of_training_and_starts_fast(here):
     picture(0).save(here/'a.png')
-    res = python('import foprokd.predict, foprokd.rgb\n' + FOREIGN + 'assert "onnxruntime" not in sys.modules\n', here)
+    res = python('import foprokd.predict, foprokd.rgb\n' + FOREIGN + 'assert "onnxruntime" not in sys.modules\n', here, fresh=True)
     assert res.returncode == 0, res.stderr
-    res = python('import sys\nfrom foprokd.predict import foprokd_predict\ntry: foprokd_predict(["student.onnx", "a.png"])\nexcept SystemExit as e: assert e.code == 0\n' + FOREIGN, here)
+    res = python('import sys\nfrom foprokd.predict import foprokd_predict\ntry: foprokd_predict(["student.onnx", "a.png"])\nexcept SystemExit as e: assert e.code == 0\n' + FOREIGN, here, fresh=True)
     assert res.returncode == 0, res.stderr
     took = {}
     for what in (['--help'], ['student.onnx', 'a.png']):
@@ -289,7 +289,7 @@ def test_imports_nothing_of_training_and_starts_fast(here):
 
 def test_without_onnxruntime_one_sentence(here):
     picture(0).save(here/'a.png')
-    res = python('import sys\nsys.modules["onnxruntime"] = None\nfrom foprokd.predict import foprokd_predict\nfoprokd_predict(["student.onnx", "a.png"])\n', here)
+    res = python('import sys\nsys.modules["onnxruntime"] = None\nfrom foprokd.predict import foprokd_predict\nfoprokd_predict(["student.onnx", "a.png"])\n', here, fresh=True)
     assert res.returncode == 2 and 'pip install onnxruntime' in res.stderr and res.stderr.count('\n') == 1
 
 

@@ -142,10 +142,10 @@ Path('result.txt').write_text(str(t.result(learn)))
 def test_sigterm_saves_and_leaves_with_exit_code_0(tmp_path):
     folders = [tmp_path/n for n in ('asked', 'whole')]
     for f in folders: f.mkdir()
-    first = python(SIGTERM.format(tests=str(ROOT/'tests'), ask=True), folders[0])
+    first = python(SIGTERM.format(tests=str(ROOT/'tests'), ask=True), folders[0], fresh=True)
     assert first.returncode == 0 and not (folders[0]/'result.txt').exists(), first.stderr[-1000:]
     for f in folders:
-        out = python(SIGTERM.format(tests=str(ROOT/'tests'), ask=False), f)
+        out = python(SIGTERM.format(tests=str(ROOT/'tests'), ask=False), f, fresh=True)
         assert out.returncode == 0, out.stderr[-1000:]
     assert (folders[0]/'result.txt').read_text() == (folders[1]/'result.txt').read_text()
 
