@@ -89,6 +89,7 @@ def idea(theme):
     heads = ''.join(f'<marker id="{k}" viewBox="0 0 10 10" refX="8" refY="5" markerWidth="5.5" markerHeight="5.5" orient="auto-start-reverse">'
                     f'<path d="M0 0 10 5 0 10z" fill="{c[k]}"/></marker>' for k in ('line', 'warm'))
     add(f'<defs>{heads}</defs>')
+    add(f'<rect width="900" height="500" rx="14" fill="{c["paper"]}"/>')  # readable also where page and system differ in theme
     box(346, 14, 150, 228, 'trained', 'warm')
     for x, name in ((12, 'image'), (184, 'amplitude'), (358, 'prompt'), (530, 'prompted image')): thumb(x, 62, name)
     text(334, 132, '&#215;', 30)
