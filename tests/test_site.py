@@ -149,7 +149,8 @@ def outside(url):
     "What is wrong with the form of a link to elsewhere, or None; one into our repository must name what is there"
     o = urlsplit(url)
     if o.scheme == 'mailto': return None if '@' in o.path else 'no address'
-    if o.scheme not in ('http', 'https') or not re.fullmatch(r'[\w-]+(\.[\w-]+)+(:\d+)?', o.netloc) or re.search(r'[\s<>"]|\.\.\.', url): return 'malformed'
+    if o.scheme not in ('http', 'https') or not re.fullmatch(r'[\w-]+(\.[\w-]+)+(:\d+)?', o.netloc) or re.search(r'[\s<>"]|\.\.\.', url):
+        return 'malformed'
     inside = re.fullmatch(re.escape(REPO) + r'/(?:blob|tree)/[\w.-]+/([^#]*)(?:#.*)?', url)
     if inside and not (ROOT/unquote(inside[1])).exists(): return 'no such file in the repository'
 
@@ -189,8 +190,10 @@ def test_a_broken_link_is_found(tmp_path):
     (tmp_path/'a.md').write_text('# A\n\n## Part\n'); (tmp_path/'nb.ipynb').write_text(json.dumps({'cells': [
         {'cell_type': 'raw', 'source': '---\noutput-file: other.html\n---'}, {'cell_type': 'markdown', 'source': '## Here'}]}))
     site = Site(tmp_path)
-    good = ['a.md', 'a.md#part', 'nb.ipynb#here', '#part', f'{SITE}/other.html#here', f'{REPO}/blob/main/README.md', f'{REPO}/blob/main/setup.py#L3', 'https://doi.org/10.1109/TMI']
-    bad = ['b.md', 'a.md#other', 'nb.ipynb#part', '#there', f'{SITE}/nb.html', f'{SITE}/other.html#part', f'{REPO}/blob/main/NONE.md', 'https://...', 'https:///x', 'htp://a.b', '/a.md', '../setup.py']
+    good = ['a.md', 'a.md#part', 'nb.ipynb#here', '#part', f'{SITE}/other.html#here',
+            f'{REPO}/blob/main/README.md', f'{REPO}/blob/main/setup.py#L3', 'https://doi.org/10.1109/TMI']
+    bad = ['b.md', 'a.md#other', 'nb.ipynb#part', '#there', f'{SITE}/nb.html', f'{SITE}/other.html#part',
+           f'{REPO}/blob/main/NONE.md', 'https://...', 'https:///x', 'htp://a.b', '/a.md', '../setup.py']
     assert [site.problem('a.md', o) for o in good] == [None] * len(good)
     assert all(site.problem('a.md', o) for o in bad), [o for o in bad if not site.problem('a.md', o)]
 
@@ -206,7 +209,8 @@ def test_every_link_of_the_site_leads_somewhere(pages):
 def test_every_link_of_the_markdown_leads_somewhere(pages):
     found = {p: Page([p.read_text(encoding='utf-8')], rule=github_id) for p in AROUND}
     assert [f'{p.name}: {url}: {o}' for p, page in found.items() for url in page.links if (o := around_problem(p, url, pages))] == []
-    assert [f'{p.name}: {src}' for p, page in found.items() for src, _ in page.images if not urlsplit(src).scheme and not (p.parent/src).exists()] == []
+    assert [f'{p.name}: {src}' for p, page in found.items() for src, _ in page.images
+            if not urlsplit(src).scheme and not (p.parent/src).exists()] == []
     assert [f'{p.name}: {src} without alternative text' for p, page in found.items() for src, alt in page.images if not alt.strip()] == []
 
 
@@ -220,7 +224,9 @@ def test_every_picture_has_alternative_text(pages):
             shown = [k for o in c.get('outputs', []) for k in o.get('data', {}) if picture.match(k)]
             n += bool(shown)
             if shown and not alt_text(c): bad.append(f"{name} #{c.get('id')}: {shown[0]} without #| fig-alt")
-            if any('widget' in k for k in shown) and not any(k.startswith(('image/', 'text/html')) for k in shown): bad.append(f"{name} #{c.get('id')}: a widget without a still picture")
+            kinds = [k for o in c.get('outputs', []) for k in o.get('data', {})]
+            if any('widget' in k for k in kinds) and not any(k.startswith(('image/', 'text/html')) for k in kinds):
+                bad.append(f"{name} #{c.get('id')}: a widget without a still picture")
     assert bad == []
     assert n > 60, 'the pictures were not found'
 
@@ -255,7 +261,8 @@ def test_pages_are_rendered_from_committed_outputs_alone(pages, site):
             if c['cell_type'] != 'code': continue
             kinds = {k for o in c.get('outputs', []) for k in o.get('data', {})}
             shown, where = any(picture.match(k) for k in kinds), f"{name} #{c.get('id')}"
-            if ''.join(c['source']).rstrip().split('\n')[-1].startswith('show_doc(') and 'text/markdown' not in kinds: bad.append(f'{where}: nothing is documented')
+            if ''.join(c['source']).rstrip().split('\n')[-1].startswith('show_doc(') and 'text/markdown' not in kinds:
+                bad.append(f'{where}: nothing is documented')
             if (draws(c) or alt_text(c)) and not shown: bad.append(f'{where}: no picture is saved')
     assert bad == []
 
@@ -348,12 +355,14 @@ def test_the_committed_pictures_are_what_the_code_draws(tmp_path):
 TERMS = 'EKD FPG AKD BSM KD DC ECE MCC AUROC FFT BN KL DRW LDAM EMA AMP'.split()
 NAMES = ('API BMP BY CC CI CPU CSV DICOM GIF GPU HEIC HTML HTTP IEEE ISIC JPEG JSON KB MB GB MIT NC OK PDF PIL PNG PPM PR PYPI README RGB RGBA SVG TIFF TMI URL YAML '
          'CVPR ICCV ECCV ICLR NEURIPS CIFAR ' # publishers and sets
+         'LT MAS '  # of ISIC-LT and Fed-MAS
          'NV MEL BCC BKL AK SCC VASC DF').split()  # the classes of ISIC, which its data card names
 
 
 def abbreviations(text):
     "Words of two to six capitals in prose, code, formulas and addresses left out; a plural is its singular"
-    for pattern in (r'```.*?```', r'`[^`]*`', r'\$\$.*?\$\$', r'\$[^$\n]*\$', r'\]\([^)]*\)', r'https?:\S+', r'(?m)^ {4}.*$'): text = re.sub(pattern, ' ', text, flags=re.S if '.*?' in pattern else 0)
+    for pattern in (r'```.*?```', r'`[^`]*`', r'\$\$.*?\$\$', r'\$[^$\n]*\$', r'\]\([^)]*\)', r'https?:\S+', r'(?m)^ {4}.*$'):
+        text = re.sub(pattern, ' ', text, flags=re.S if '.*?' in pattern else 0)
     return set(re.findall(r'(?<!\w)[A-Z]{2,6}(?=s?\b)', text))
 
 
