@@ -94,3 +94,16 @@ def source_copy(root, tmp_path_factory):
         if src.is_symlink(): dst.symlink_to(os.readlink(src))
         else: dst.write_bytes(src.read_bytes())
     return dest
+
+
+@pytest.fixture(scope='session')
+def site(source_copy):
+    "Folder that nbdev hands to Quarto: runs exports and imports, makes the API tables"
+    code = 'from nbdev.serve import proc_nbs\nif __name__ == "__main__": proc_nbs(n_workers=2)\n'
+    (source_copy/'make_site.py').write_text(code)
+    paths = os.pathsep.join(filter(None, [str(source_copy), os.environ.get('PYTHONPATH')]))
+    env = {k: v for k, v in environment(PYTHONPATH=paths).items() if k != 'IN_TEST'}  # nbdev's export does nothing under IN_TEST
+    res = subprocess.run([sys.executable, 'make_site.py'], cwd=source_copy, env=env, capture_output=True, text=True, timeout=900)
+    assert res.returncode == 0, (res.stdout + res.stderr)[-4000:]
+    assert 'imports and other code' not in res.stderr, res.stderr[-3000:]
+    return source_copy/'_proc'
