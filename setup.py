@@ -1,5 +1,4 @@
 "Everything said here comes from settings.ini, so that the version and the requirements have one home."
-import re
 import sys
 from configparser import ConfigParser
 from pathlib import Path
@@ -9,7 +8,7 @@ from setuptools.command.build_py import build_py
 
 here = Path(__file__).resolve().parent
 sys.path.insert(0, str(here))
-from stubs import stub  # noqa: E402
+from release import absolute_links, stub  # noqa: E402
 
 cfg = ConfigParser(delimiters=['='])
 cfg.read(here/'settings.ini', encoding='utf-8')
@@ -21,22 +20,13 @@ site = cfg['doc_host'] + cfg['doc_baseurl']
 
 
 def long_description():
-    "The README as PyPI can show it: links and pictures that are relative there lead to the repository at the tag of this version"
+    "The README as PyPI can show it, with links to the tag of this version"
     readme = here/'README.md'
-    if not readme.exists(): return cfg['description']
-    raw = git.replace('https://github.com/', 'https://raw.githubusercontent.com/')
-    text = re.split(r'(^```.*?^```[^\n]*$)', readme.read_text(encoding='utf-8'), flags=re.M | re.S)
-    here_only = r'(?![a-z][a-z0-9+.-]*:|//|#)(?:\./)?'
-    def absolute(s):
-        s = re.sub(rf'(!\[[^\]]*\]\(){here_only}', rf'\g<1>{raw}/v{version}/', s, flags=re.I)
-        s = re.sub(rf'''(\b(?:src|srcset)=["']){here_only}''', rf'\g<1>{raw}/v{version}/', s, flags=re.I)
-        s = re.sub(rf'''(\bhref=["']){here_only}''', rf'\g<1>{git}/blob/v{version}/', s, flags=re.I)
-        return re.sub(rf'(\]\(){here_only}', rf'\g<1>{git}/blob/v{version}/', s, flags=re.I)
-    return ''.join(o if o.startswith('```') else absolute(o) for o in text)
+    return absolute_links(readme.read_text(encoding='utf-8'), git, f'v{version}') if readme.exists() else cfg['description']
 
 
 class BuildWithStubs(build_py):
-    "Puts the stubs of stubs.py beside the modules that need one, in the wheel only"
+    "Puts the stubs of release.py beside the modules that need one, in the wheel only"
     def run(self):
         super().run()
         if self.editable_mode: return

@@ -1,8 +1,9 @@
-"""Type stubs of modules whose methods stand outside their classes.
+"""What setup.py does to the package on its way into a wheel: type stubs, and a README whose links work elsewhere.
 
-fastcore's `@patch` adds a method to a class where a type checker does not look. For each module that uses it, setup.py puts
-a stub into the wheel, in which these methods stand in their class. The other modules are read as they are (py.typed)."""
+fastcore's `@patch` adds a method to a class where a type checker does not look. For each module that uses it the wheel gets a stub,
+in which these methods stand in their class. The other modules are read as they are (py.typed)."""
 import ast
+import re
 
 
 def _name(text):
@@ -98,3 +99,24 @@ def stub(
     at = 1 if ast.get_docstring(tree) is not None else 0
     body.insert(at, ast.ImportFrom('typing', [ast.alias('Any')], 0))
     return ast.unparse(ast.fix_missing_locations(ast.Module(body, []))) + '\n'
+
+
+_RELATIVE = r'(?![a-z][a-z0-9+.-]*:|//|#)(?:\./)?'
+
+
+def absolute_links(
+    text:str, # Markdown
+    git:str, # Address of the repository on GitHub
+    ref:str # Tag, branch or commit
+)->str: # The same, readable anywhere
+    "Links and pictures that are relative to the repository lead to it at `ref`; code blocks stay as they are"
+    raw = git.replace('https://github.com/', 'https://raw.githubusercontent.com/')
+    page, file = rf'\g<1>{git}/blob/{ref}/', rf'\g<1>{raw}/{ref}/'
+    parts = re.split(r'(^```.*?^```[^\n]*$)', text, flags=re.M | re.S)
+    for i, s in enumerate(parts):
+        if s.startswith('```'): continue
+        s = re.sub(r'(!\[[^\]]*\]\()' + _RELATIVE, file, s, flags=re.I)
+        s = re.sub(r'''(\b(?:src|srcset)=["'])''' + _RELATIVE, file, s, flags=re.I)
+        s = re.sub(r'''(\bhref=["'])''' + _RELATIVE, page, s, flags=re.I)
+        parts[i] = re.sub(r'(\]\()' + _RELATIVE, page, s, flags=re.I)
+    return ''.join(parts)
