@@ -1,9 +1,14 @@
-"""What setup.py does to the package on its way into a wheel: type stubs, and a README whose links work elsewhere.
+"""What is done to the package on its way to PyPI: type stubs and a README whose links work elsewhere (by setup.py), and the check of a tag:
+
+    python release.py v0.1.0
 
 fastcore's `@patch` adds a method to a class where a type checker does not look. For each module that uses it the wheel gets a stub,
 in which these methods stand in their class. The other modules are read as they are (py.typed)."""
 import ast
 import re
+import sys
+from configparser import ConfigParser
+from pathlib import Path
 
 
 def _name(text):
@@ -120,3 +125,27 @@ def absolute_links(
         s = re.sub(r'''(\bhref=["'])''' + _RELATIVE, page, s, flags=re.I)
         parts[i] = re.sub(r'(\]\()' + _RELATIVE, page, s, flags=re.I)
     return ''.join(parts)
+
+
+def release_problems(
+    root:str|Path, # Folder of the repository
+    tag:str # e.g. `v0.1.0`
+)->list[str]: # One sentence per problem
+    "What keeps `tag` from being released: the version has to be that of settings.ini, the module, the citation and the changelog"
+    root, cfg = Path(root), ConfigParser(delimiters=['='])
+    cfg.read(root/'settings.ini', encoding='utf-8')
+    version = cfg['DEFAULT']['version']
+    read = lambda name: (root/name).read_text(encoding='utf-8')
+    res = [] if tag == f'v{version}' else [f'The tag {tag} is not v{version}, the version of settings.ini.']
+    if f'__version__ = "{version}"' not in read('foprokd/__init__.py'): res.append('foprokd/__init__.py has another version: run `make export`.')
+    if f'\nversion: {version}\n' not in read('CITATION.cff'): res.append('CITATION.cff has another version.')
+    date = re.search(rf'^## \[{re.escape(version)}\] - (\d{{4}}-\d\d-\d\d)$', read('CHANGELOG.md'), re.M)
+    if not date: return res + [f'CHANGELOG.md has no line `## [{version}] - YYYY-MM-DD`.']
+    if f'\ndate-released: {date[1]}\n' not in read('CITATION.cff'): res.append(f'CITATION.cff was not released on {date[1]}, the date of CHANGELOG.md.')
+    if f'\n[{version}]: ' not in read('CHANGELOG.md'): res.append(f'CHANGELOG.md has no link for {version}.')
+    return res
+
+
+if __name__ == '__main__':
+    if len(sys.argv) != 2: sys.exit('usage: python release.py TAG')
+    sys.exit('\n'.join(release_problems(Path(__file__).parent, sys.argv[1])) or None)

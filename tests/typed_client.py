@@ -32,6 +32,7 @@ def train(dls: DataLoaders) -> Path:
     small: Path = learn.quantize_student(file)
     learn.deploy_report(file, small)
     print(len(phases), learn.lr_find(), [p.name for p in fopro_schedule(5, 40)])
+    fopro_learner(dls, nn.Identity(), teacher=Path('moco.safetensors'), teacher_kwargs={'size': 224})
     fopro_learner(dls, 'resnet18', teacher=3)  # wrong
     learn.fit_fopro(explore='5')  # wrong
     learn.fit_fopro(epochs=5)  # wrong
