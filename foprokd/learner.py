@@ -87,7 +87,7 @@ class FoProLearner(ResumableLearner):
 def fopro_learner(
     dls:DataLoaders, # Target data, images (B,3,H,W) and one class each
     student:str|nn.Module='resnet18', # timm name, backbone, or a `Student`
-    teacher:str|Path|nn.Module|None='embedded', # timm name, 'embedded', file, module or `FrozenTeacher`; None: no teacher
+    teacher:str|Path|nn.Module|None='embedded', # timm name, 'embedded', file or module; None: no teacher
     prompt:nn.Module|None=None, # None: a new `FourierPromptGenerator`; `IdentityPrompt()` gives plain EKD
     pretrained:bool=False, # Start the student from hub weights
     teacher_kwargs:dict|None=None, # `ckpt`, `size`, `mean`, `std`, timm arguments of the teacher
