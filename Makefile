@@ -13,7 +13,7 @@ DEV := .venv-dev
 DEMO_OUT ?= runs/demo
 DEMO_FLAGS ?= --data demo --method fopro --student test_resnet --explore 4 --distill 15 --lr 3e-3 --seeds 0
 N_WORKERS ?= 2
-SOURCES := $(wildcard foprokd/*.py foprokd/weights/* foprokd/app/*) settings.ini setup.py pyproject.toml
+SOURCES := $(wildcard foprokd/*.py foprokd/weights/* foprokd/app/*) settings.ini setup.py release.py pyproject.toml
 
 .PHONY: help demo test dev export docs clean
 
@@ -54,7 +54,7 @@ $(DEMO)/.installed: $(SOURCES)
 	$(DEMO)/bin/python -m pip install --quiet .
 	touch $@
 
-$(DEV)/.installed: settings.ini setup.py pyproject.toml
+$(DEV)/.installed: settings.ini setup.py release.py pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.10 to 3.13 is needed: make test PYTHON=/path/to/python"; exit 1; }
 	test -x $(DEV)/bin/python || $(PYTHON) -m venv $(DEV)
 	$(DEV)/bin/python -m pip install --quiet -e '.[dev]'

@@ -36,8 +36,11 @@ def as_command(
     def run(*args, **kwargs):
         if args or kwargs: return f(*args, **kwargs)
         parser = anno_parser(f, prog=f.__name__)
-        for a in parser._actions: a.option_strings = [o.replace('_', '-') for o in a.option_strings]
-        argv = [re.sub('^--[^=]+', lambda m: '--' + m[0][2:].replace('-', '_'), a) for a in sys.argv[1:]]
+        for a in parser._actions:
+            a.option_strings = [o.replace('_', '-') for o in a.option_strings]
+            if f.__annotations__.get(a.dest) is list: a.nargs, a.type = '+', str
+        parser._option_string_actions = {o: a for a in parser._actions for o in a.option_strings}
+        argv = [re.sub('^--[^=]+', lambda m: '--' + m[0][2:].replace('_', '-'), a) for a in sys.argv[1:]]
         parser.parse_args(argv)
         for a in parser._actions: a.default = argparse.SUPPRESS # what was not given is left to the function
         flags = vars(parser.parse_args(argv))

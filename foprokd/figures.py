@@ -12,7 +12,6 @@ import pandas as pd
 import seaborn as sns
 from math import ceil
 from pathlib import Path
-from fastcore.script import Param
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from .command import as_command
@@ -301,7 +300,7 @@ _DRAW = dict(recall=lambda rows, o: plot_recall_counts(rows, o['by']),
 
 @as_command
 def foprokd_plot(
-    files:Param('results.jsonl files, or folders that hold one', str, nargs='+'), # Paths, or one path
+    files:list, # results.jsonl files, or folders that hold one; from Python also one path
     kind:str='comparison', # recall, reliability, confusion, curves or comparison
     out:str='results.png', # File to write: .png, .svg or .pdf
     by:str='name', # What makes a label: name, method, or settings, e.g. student,teacher

@@ -122,7 +122,7 @@ def todo(
             jobs.setdefault((cfg.out, settings_hash(one), seed, fold), (one, seed))
     for out in {k[0] for k in jobs}:
         file = Path(out)/'results.jsonl'
-        for r in read_rows(file) if file.exists() else []: done[out, *_key(r)] = None if 'failed' in r else r
+        for r in read_rows(file) if file.exists() else []: done[(out, *_key(r))] = None if 'failed' in r else r
     def is_done(k, cfg):
         if done.get(k) is None: return False
         what = tuple(v for n, v in asdict(cfg).items() if n in _BEHIND)

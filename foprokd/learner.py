@@ -68,7 +68,7 @@ class FoProLearner(ResumableLearner):
         self.prompt = prompt
 
     @property
-    def student(self):
+    def student(self)->Student:
         "The trained `Student`, without distributed wrappers"
         return get_model(self.model)
 
@@ -87,7 +87,7 @@ class FoProLearner(ResumableLearner):
 def fopro_learner(
     dls:DataLoaders, # Target data, images (B,3,H,W) and one class each
     student:str|nn.Module='resnet18', # timm name, backbone, or a `Student`
-    teacher:str|nn.Module|None='embedded', # timm name, 'embedded', file, module or `FrozenTeacher`; None: no teacher
+    teacher:str|Path|nn.Module|None='embedded', # timm name, 'embedded', file or module; None: no teacher
     prompt:nn.Module|None=None, # None: a new `FourierPromptGenerator`; `IdentityPrompt()` gives plain EKD
     pretrained:bool=False, # Start the student from hub weights
     teacher_kwargs:dict|None=None, # `ckpt`, `size`, `mean`, `std`, timm arguments of the teacher
@@ -314,7 +314,7 @@ def _fit_kept(self:FoProLearner, phases, runners, folder, resume, minutes):
 def show_prompts(self:FoProLearner,
     n:int=3, # How many validation images
     **kwargs # Passed to the prompt's `show`
-):
+)->plt.Figure: # A row of panels per image
     "Image, prompted image, difference and both spectra, for the first `n` validation images"
     if self.teacher is None or self.prompt is None:
         raise ValueError("This learner has no prompt to show: give a teacher and a prompt.")
@@ -324,7 +324,7 @@ def show_prompts(self:FoProLearner,
 @patch
 def plot_phases(self:FoProLearner,
     skip:int=5 # Leave out the first batches of each phase (at most a third of them)
-):
+)->plt.Figure: # A panel per phase
     "The smoothed training loss of each phase that ran; returns the figure"
     n = len(self.phase_history)
     if not n: raise ValueError("No phase has ended yet: call fit_fopro first.")
@@ -373,7 +373,7 @@ def load(self:FoProLearner,
 def export(self:FoProLearner,
     fname:str|Path='export.pkl', # File name below `path`
     **kwargs # Passed to fastai's `export`
-):
+)->None:
     "Pickle a plain fastai `Learner` with the deployed student; `load_learner` runs whatever code a file holds"
     if rank_distrib(): return # one writer
     probe, act = torch.eye(self.student.n_out), getattr(self.loss_func, 'activation', None)
@@ -410,7 +410,7 @@ def quantize_student(self:FoProLearner,
 
 @patch
 def deploy_report(self:FoProLearner,
-    *files, # ONNX files, e.g. the student and its 8-bit version
+    *files:str|Path, # ONNX files, e.g. the student and its 8-bit version
     **kwargs # `test`, `rounds`, `seed` of `foprokd.deploy.deploy_report`
 ): # `pandas.DataFrame`, a row per model
     "Size, speed and accuracy of teacher, student and files, measured in turns; `ValueError` without a file"
@@ -430,7 +430,7 @@ def model_card(self:FoProLearner,
 def show_decisions(self:FoProLearner,
     images:int|list=3, # How many validation images, or files
     **kwargs # Passed to `show_decision`: `target`, `method`, ...
-): # Figure
+)->plt.Figure: # A row of panels per image
     "Where the student looks (`saliency`); `ValueError` for no image, `ImportError` without captum"
     from foprokd.saliency import show_decision
     if not (images > 0 if isinstance(images, int) else len(images)):

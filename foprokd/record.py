@@ -49,7 +49,8 @@ class LossPartsRecorder(Callback):
 # %% ../nbs/04_record.ipynb #31563961
 class LossPartsCallback(Callback):
     "Base of the phases' callbacks: a training loss with named parts, which the recorder shows (ours)"
-    order, run_valid, part_names = GradientAccumulation.order - 1, False, ()
+    order, run_valid = GradientAccumulation.order - 1, False
+    part_names:tuple[str, ...] = ()
 
     @property
     def learn(self):

@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 from collections import Counter
 from pathlib import Path
-from fastcore.script import Param
 from scipy import stats
 from .command import as_command
 from .grid import read_grid, rows_of_grid
@@ -460,7 +459,7 @@ _SUFFIX = {'.md': 'md', '.tex': 'latex', '.csv': 'csv'}
 
 @as_command
 def foprokd_table(
-    files:Param('results.jsonl files, or folders that hold one', str, nargs='+'), # Paths, or one path
+    files:list, # results.jsonl files, or folders that hold one; from Python also one path
     baseline:str='', # Label that the others are compared with
     by:str='name', # What names a row: name, method, or settings, e.g. student,teacher
     metrics:str='balanced_accuracy,recall_head,recall_medium,recall_tail,recall_mean_of_groups', # Or all
