@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['TEST_FLAGS', 'MAY_IMPORT', 'read_notebooks', 'cell_source', 'cell_flags', 'is_exported', 'cell_trees', 'check_page',
            'check_flags', 'check_outputs', 'check_code', 'check_docs', 'public_names', 'check_tested',
-           'check_docstrings', 'check_sources', 'check_shown', 'own_imports', 'check_imports', 'readme_text',
-           'write_readme', 'check_readme', 'check_sidebar', 'check_modules', 'check_requirements', 'check_weights',
-           'house_problems']
+           'check_docstrings', 'check_sources', 'check_shown', 'check_listed', 'own_imports', 'check_imports',
+           'readme_text', 'write_readme', 'check_readme', 'check_sidebar', 'check_modules', 'check_requirements',
+           'check_weights', 'house_problems']
 
 # %% ../nbs/99_checks.ipynb #44f1e919
 import ast, io, json, re, sys, tokenize
@@ -476,6 +476,19 @@ def check_shown(
         if not any(want in u for u in used[i + 1:]): res.append(f'{stem}: no visible cell shows `{name}` at work')
     return res
 
+# %% ../nbs/99_checks.ipynb #047b9885
+def check_listed(
+    nbs:dict[str, dict], # Stem -> notebook
+    page:str='64_names' # Notebook that lists the names
+)->list[str]: # One sentence per problem
+    "The saved list of public names has each of them, and no other"
+    outs = [o for c in nbs[page]['cells'] for o in c.get('outputs', [])] if page in nbs else []
+    text = '\n'.join(map(_output_text, outs))
+    there = set(re.findall(r'\[`([\w.]+)`\]\((\w+)\.ipynb', text))
+    want = {(n, s) for s, nb in nbs.items() for n, _ in public_names(nb)}
+    return [f'{page}: `{n}` of {s} is {"not listed" if (n, s) in want else "listed, but gone"}: run the page again'
+            for n, s in sorted(want ^ there)]
+
 # %% ../nbs/99_checks.ipynb #71b98389
 _phase = {'pixels', 'prompt', 'teacher', 'losses', 'longtail', 'record', 'ranks'}
 # Module -> modules it may import; None: any below it
@@ -652,4 +665,4 @@ def house_problems(
     per_page = (check_page, check_flags, check_outputs, check_code, check_docs, check_tested, check_docstrings,
                 check_sources, check_shown)
     res = [o for stem, nb in nbs.items() for f in per_page for o in f(stem, nb)]
-    return res + check_imports(nbs) + _around(root, nbs, cfg['DEFAULT'])
+    return res + check_imports(nbs) + check_listed(nbs) + _around(root, nbs, cfg['DEFAULT'])
