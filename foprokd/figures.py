@@ -282,7 +282,7 @@ def plot_comparison(
     metrics:str|list='balanced_accuracy', # Keys, one row of panels each
     by:str|list='name', # What makes a label; a table has its own
     interval:str='images', # sd, seeds, images or both; a table has its own
-)->Figure: # Two panels per metric
+)->Figure: # One panel per metric, two with a baseline
     """Labels with intervals, and their paired differences to the baseline beside them
 
     A `ValueError` for a metric that the comparison lacks."""
