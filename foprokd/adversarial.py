@@ -18,7 +18,9 @@ from .teacher import FrozenTeacher
 # %% ../nbs/34_adversarial.ipynb #17a36192
 @docs
 class AdversarialCallback(DistillCallback):
-    "AKD: per batch the prompt ascends the disagreement that the student then descends (ours)"
+    """AKD: per batch the prompt ascends the disagreement that the student then descends (ours)
+
+    A `ValueError` for a prompt without parameters."""
     early = False # the prompt moves by what the student has just said
     def __init__(self,
         teacher:FrozenTeacher, # Frozen teacher
@@ -47,7 +49,10 @@ class AdversarialCallback(DistillCallback):
         self.ascend(self.px, z)
         with torch.no_grad(): return self.teacher(self.teacher_prompt(self.px, z))
 
-    def ascend(self, px, z):
+    def ascend(self,
+        px, # (B,3,H,W) pixels
+        z # (B,z_dim) latents
+    ):
         prompt = self.teacher_prompt
         params = list(prompt.parameters())
         with torch.enable_grad(), torch.autocast(px.device.type, enabled=False):
@@ -61,7 +66,9 @@ class AdversarialCallback(DistillCallback):
 
     def state_dict(self): return self.ascent.state_dict()
 
-    def load_state_dict(self, state): self.ascent.load_state_dict(state)
+    def load_state_dict(self,
+        state:dict # From `state_dict`
+    ): self.ascent.load_state_dict(state)
 
     _docs = dict(before_fit="As in distillation; a fresh optimizer for the prompt, statistics if there are none",
                  state_dict="State of the prompt's optimizer", load_state_dict="Put it back",

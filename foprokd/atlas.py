@@ -26,7 +26,7 @@ from .teacher import EMBEDDED_TEACHER, FrozenTeacher
 def open_model(
     spec, # timm name, 'embedded', path, module, `FrozenTeacher`, or a dict of `FrozenTeacher`'s arguments and `seed`
     size='image' # Side the images are resized to, where the spec does not say; 'image': as they come
-)->FrozenTeacher:
+)->FrozenTeacher: # `spec` itself if it is one
     "The frozen model of a spec; `seed` draws the random weights of `pretrained=False`; errors as of `FrozenTeacher`"
     if isinstance(spec, FrozenTeacher): return spec
     kwargs = dict(spec) if isinstance(spec, dict) else dict(model=spec)
@@ -109,7 +109,7 @@ def frequency_atlas(
     chunk:int=256, # Forward passes at once
     report=None, # Function that is told each name and whether it was measured or found; None: nobody
     **map_kwargs # eps, step, tol, phase, progress for `sensitivity_map`
-)->Atlas:
+)->Atlas: # A map and a band response per model
     "Sensitivity maps and band responses of all models (ours); `ValueError` for an empty list or a `generator`"
     if 'generator' in map_kwargs:
         raise ValueError("An atlas draws random phases from seed 0, the same for all models: leave `generator` out.")

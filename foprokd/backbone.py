@@ -273,7 +273,10 @@ def create_backbone(
     ckpt:str|Path|None=None, # Local checkpoint with the backbone's weights
     **kwargs # Passed to `timm.create_model` (names only)
 )->tuple[nn.Module, dict]: # The backbone without classifier, and the checkpoint's notes
-    "A backbone that returns features; `TypeError`/`ValueError` with one sentence for anything else (ours)"
+    """A backbone that returns features (ours); one sentence for anything else, `RuntimeError` for weights out of reach
+
+    A `TypeError` for no model, a `ValueError` for an unknown name, one without feature vector, or a file that does
+    not fit."""
     if hasattr(model, 'dls') and hasattr(model, 'model'):
         raise TypeError(f"Got a fastai {type(model).__name__} where a network is needed: pass its body, "
                         "for a vision_learner `learn.model[0]`.")

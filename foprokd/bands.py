@@ -56,8 +56,11 @@ class Response:
     labels:np.ndarray|None = None # (N,) class of each image
     name:str = '' # Of the model
 
-    def draws(self, n_boot=1000, seed=0):
-        "(1+n_boot,N) weights: every image once, then the resamples"
+    def draws(self,
+        n_boot=1000, # Resamples
+        seed=0 # Of the resampling
+    )->np.ndarray: # (1+n_boot,N) whole numbers >= 0
+        "Weights of the images: every image once, then the resamples"
         rng = np.random.default_rng(seed)
         return np.concatenate([np.ones((1, len(self.group))), group_weights(self.group, rng, n_boot)])
 
@@ -127,7 +130,7 @@ def prompt_response(
     refit:bool=False, # Fit the probe under each prompt again; False: once, on plain features
     chunk:int=256, # Forward passes at once
     seed:int=0 # Of the folds
-)->Response:
+)->Response: # What was measured, per image and prompt
     """Feature shift, and with labels probe accuracy, under prompts (ours); `ValueError` for what cannot be measured
 
     Latents come from torch's global generator."""
@@ -187,7 +190,7 @@ def plot(self:Response,
     measures=None, # Measures of `frame`, one panel each; None: 'cosine', and with labels 'balanced accuracy'
     axs=None, # Axes to draw into, as many; None: a new figure
     **kwargs # n_boot, seed for `frame`
-)->np.ndarray: # The axes
+)->np.ndarray: # (n,) axes, one per measure
     "Measures over bands, a line per gain (and angle), with 95 % intervals; `ValueError` without bands"
     if 'low' not in self.prompts: raise ValueError("These prompts are no bands: use frame().")
     if measures is None: measures = ['cosine'] + ([] if self.labels is None else ['balanced accuracy'])

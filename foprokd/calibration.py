@@ -158,7 +158,7 @@ def conformal_thresholds(
 def conformal_sets(
     probs, # (N,C) probabilities
     thresholds:dict, # From `conformal_thresholds`
-    level:float=.9, # One of its levels
+    level:float=.9, # One of its levels, in (0,1)
     by_class:bool=True, # A threshold per class, or one for all
 )->np.ndarray: # (N,C) bool, which classes are in each set
     "Prediction sets {c: 1 - p_c <= q}; `ValueError` for a level without threshold or another number of classes"

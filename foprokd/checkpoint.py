@@ -18,7 +18,7 @@ from fastcore.basics import patch
 _HEAD = b'foprokd checkpoint 1 '
 
 class CheckpointFolder:
-    "Numbered checkpoints in one folder, each written whole or not at all (ours)"
+    "Numbered checkpoints in one folder, each written whole or not at all (ours); `ValueError` unless `keep` > 1"
     def __init__(self,
         path:str|Path, # Folder, made when it is opened
         keep:int=2 # How many stay, at least 2

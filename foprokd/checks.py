@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['TEST_FLAGS', 'MAY_IMPORT', 'read_notebooks', 'cell_source', 'cell_flags', 'is_exported', 'cell_trees', 'check_page',
-           'check_flags', 'check_outputs', 'check_code', 'check_docs', 'public_names', 'check_tested', 'own_imports',
-           'check_imports', 'readme_text', 'write_readme', 'check_readme', 'check_sidebar', 'check_modules',
-           'check_requirements', 'check_weights', 'house_problems']
+           'check_flags', 'check_outputs', 'check_code', 'check_docs', 'public_names', 'check_tested',
+           'check_docstrings', 'check_sources', 'check_shown', 'check_listed', 'own_imports', 'check_imports',
+           'readme_text', 'write_readme', 'check_readme', 'check_sidebar', 'check_modules', 'check_requirements',
+           'check_weights', 'house_problems']
 
 # %% ../nbs/99_checks.ipynb #44f1e919
 import ast, io, json, re, sys, tokenize
@@ -88,6 +89,7 @@ def check_page(
     return [f'{stem}: {o}' for o in res]
 
 # %% ../nbs/99_checks.ipynb #401cf07a
+# Reasons for which a cell does not run everywhere, as in settings.ini
 TEST_FLAGS = ('slow', 'cuda', 'weights', 'data')
 _bare = TEST_FLAGS + ('export', 'exports', 'exporti', 'hide')
 _args = ('default_exp', 'filter_stream')
@@ -282,8 +284,214 @@ def check_tested(
         res.append(f'{stem}: `{name}` is exported but not asserted in the next {within} test cells')
     return res
 
+# %% ../nbs/99_checks.ipynb #ce8a7c4b
+_functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+
+def _told(cls):
+    "What the `_docs` of fastai's `@docs` say: method -> sentence"
+    sets = [o.value for o in cls.body if isinstance(o, ast.Assign) and getattr(o.targets[0], 'id', '') == '_docs']
+    return {k.arg: ast.literal_eval(k.value) for o in sets for k in o.keywords}
+
+def _members(tree):
+    "Name, function, its docstring and that of its class: of a definition and of what it makes public"
+    name, doc, res = f'{_patched(tree)}.{tree.name}'.strip('.'), ast.get_docstring(tree) or '', []
+    if isinstance(tree, _functions): return [(name, tree, doc, '')]
+    for o in tree.body:
+        if not isinstance(o, _functions) or any(d.endswith('.setter') for d in _decorators(o)): continue
+        own = ast.get_docstring(o) or _told(tree).get(o.name, '')
+        if o.name in ('__init__', '__post_init__'): res.append((name, o, doc, doc))
+        elif not o.name.startswith('_'): res.append((f'{name}.{o.name}', o, own, doc))
+    return res
+
+def _comment(node, lines):
+    "Comment on the line on which `node` ends"
+    return lines[node.end_lineno - 1].partition('#')[2].strip()
+
+# %% ../nbs/99_checks.ipynb #1298dc7d
+_arrays = {'Tensor', 'TensorImage', 'ndarray'}
+_shape = re.compile(r'\([^()]*\)|\bscalar\b|\bshapes?\b', re.I)
+_unit = re.compile(r'[<>]|\bin [\[(]|\d-\.?\d|\d, \.?\d|\((?:\.|[A-Z],)|'
+                   r'\b(?:cycles/pixel|radians|pixels?|seconds|minutes|[KM]B|epochs?|nats|units?)\b|'
+                   r'\b(?:share|weight|factor|ratio|rate|scalar)\b', re.I)
+
+def _quantity_problems(name, what, ann, comment):
+    "What the comment on one argument, field or result leaves open"
+    if ann is None or not comment: return []
+    words = {getattr(n, 'id', getattr(n, 'attr', '')) for n in ast.walk(ann)}
+    kind, told = '', True
+    if words & _arrays: kind, told = 'shape', _shape.search(comment)
+    elif 'float' in words: kind, told = 'unit or range', _unit.search(f'{what} {comment}')
+    elif 'int' in words and what == '`size`': kind, told = 'unit', re.search(r'pixel|\(h', comment, re.I)
+    return [] if told else [f'`{name}` gives no {kind} of {what}']
+
+def _argument_problems(name, fn, lines, method):
+    "Arguments of a function that nobody has described, or not enough"
+    a, typed = fn.args, fn.name in ('encodes', 'decodes', 'setups')
+    args = [*a.posonlyargs, *a.args, *filter(None, (a.vararg, a.kwarg)), *a.kwonlyargs]
+    args = [o for o in args if o.arg not in ('self', 'cls')]
+    bare = [o for o in args if not _comment(o, lines) and not typed and (method or o in (a.vararg, a.kwarg))]
+    res = [f'`{name}` says nothing of its argument `{o.arg}`' for o in bare]
+    for o in args: res += _quantity_problems(name, f'`{o.arg}`', o.annotation, _comment(o, lines))
+    return res
+
+# %% ../nbs/99_checks.ipynb #7e522017
+def _returns(fn):
+    "Whether a function hands a value back, or yields one"
+    inner = {id(n) for o in ast.walk(fn) if isinstance(o, (*_defs, ast.Lambda)) and o is not fn for n in ast.walk(o)}
+    outs = [n.value for n in ast.walk(fn) if isinstance(n, (ast.Return, ast.Yield)) and id(n) not in inner]
+    return any(o is not None and not (isinstance(o, ast.Constant) and o.value is None) for o in outs)
+
+def _result_problems(name, fn, lines, method):
+    "What is not said of what a function returns; a method without arguments may say it in its docstring"
+    a, header = fn.args, lines[fn.lineno - 1:fn.body[0].lineno - 1]
+    if fn.name.startswith('__') or fn.name in ('encodes', 'decodes', 'setups'): return []
+    bare = [o for o in header if re.search(r'\)\s*:\s*#\s*\S', o)] # a comment behind `):`
+    said = bare if fn.returns is None else _comment(fn.returns, lines)
+    if not said and method and not (a.args[1:] or a.kwonlyargs or a.vararg or a.kwarg): return []
+    if fn.returns is None: return [f'`{name}` does not say what it returns'] if _returns(fn) and not said else []
+    if not said and ast.unparse(fn.returns) != 'None': return [f'`{name}` says nothing of its result']
+    return _quantity_problems(name, 'its result', fn.returns, said)
+
+# %% ../nbs/99_checks.ipynb #f062019a
+def _error(node):
+    "Name of the exception that a `raise` makes, '' if it passes one on"
+    exc = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
+    return getattr(exc, 'id', getattr(exc, 'attr', '')) if isinstance(exc, (ast.Name, ast.Attribute)) else ''
+
+def _caught(node):
+    "Names of the exceptions that a `try` catches"
+    types = [ast.walk(h.type) if h.type else [ast.Name('Exception')] for h in node.handlers]
+    return {getattr(n, 'id', getattr(n, 'attr', '')) for t in types for n in t}
+
+def _raises(node, helpers, asked=()):
+    "Names of the errors that leave `node`: its own, and those of private `helpers` that it calls"
+    if isinstance(node, ast.Try):
+        inside, caught = {e for o in node.body for e in _raises(o, helpers, asked)}, _caught(node)
+        rest = [*node.handlers, *node.orelse, *node.finalbody]
+        inside = set() if {'Exception', 'BaseException'} & caught else inside - caught
+        return inside | {e for o in rest for e in _raises(o, helpers, asked)}
+    res = {_error(node)} if isinstance(node, ast.Raise) else set()
+    if isinstance(node, ast.Call):
+        called = ast.unparse(node.func)
+        if called in helpers and called not in asked: res |= _raises(helpers[called], helpers, (*asked, called))
+    for o in ast.iter_child_nodes(node): res |= _raises(o, helpers, asked)
+    return {e for e in res if e[:1].isupper() and not e.startswith('Cancel')}
+
+# %% ../nbs/99_checks.ipynb #dbb37b84
+def _helpers(trees):
+    "Private functions among the statements of a notebook, as they are called: `_f`, `self._g`"
+    inner = [o for t in trees for o in (t.body if isinstance(t, ast.ClassDef) else [t])]
+    found = [o for o in inner if isinstance(o, _functions) and o.name.startswith('_') and not o.name.startswith('__')]
+    return {f"{'self.' if o.args.args[:1] and o.args.args[0].arg == 'self' else ''}{o.name}": o for o in found}
+
+# %% ../nbs/99_checks.ipynb #e9af831a
+def _field_problems(cls, lines):
+    "Public fields of a dataclass that nobody has described, or not enough"
+    fields = [o for o in cls.body if isinstance(o, ast.AnnAssign) and not o.target.id.startswith('_')]
+    bare = [o.target.id for o in fields if not _comment(o, lines)]
+    res = [f'`{cls.name}` says nothing of its field `{o}`' for o in bare]
+    for o in fields: res += _quantity_problems(cls.name, f'`{o.target.id}`', o.annotation, _comment(o, lines))
+    return res
+
+def _said_of(tree, lines, helpers):
+    "What the documentation of one public definition leaves open"
+    first = (ast.get_docstring(tree) or '').split('\n\n')[0]
+    long = re.search(r'[.!?] [A-Z]|\n', first)
+    res = [f'the docstring of `{tree.name}` does not begin with one sentence'] if long else []
+    if isinstance(tree, ast.ClassDef): res += _field_problems(tree, lines)
+    for name, fn, doc, cls in _members(tree):
+        method = isinstance(tree, ast.ClassDef) and fn.name != '__init__'
+        if method and not doc: res.append(f'`{name}` has no docstring')
+        res += _argument_problems(name, fn, lines, method) + _result_problems(name, fn, lines, method)
+        if re.search(r'\berrors? as\b', doc + cls, re.I): continue
+        silent = [e for e in sorted(_raises(fn, helpers)) if f'`{e}`' not in doc + cls]
+        res += [f'`{name}` raises `{e}`, which no docstring names' for e in silent]
+    return res
+
+def _constant_problems(tree, lines):
+    "Public constants without a comment on one of their lines or just above"
+    above = lines[tree.lineno - 2:tree.lineno - 1] if tree.lineno > 1 else []
+    said = [o for o in [*above, *lines[tree.lineno - 1:tree.end_lineno]] if '# ' in o]
+    said = [o for o in said if not _directive.match(o) and (o.lstrip().startswith('#') or o not in above)]
+    return [] if said else [f'the constant `{o}` has no comment' for o in _bound(tree) if not o.startswith('_')]
+
+# %% ../nbs/99_checks.ipynb #7a783f97
+def check_docstrings(
+    stem:str, # File name without `.ipynb`
+    nb:dict # Notebook
+)->list[str]: # One sentence per problem
+    "Shapes, units, results and errors that the documentation of public definitions leaves open"
+    helpers, res = _helpers([t for c in nb['cells'] if is_exported(c) for t in cell_trees(c)]), []
+    for c in filter(is_exported, nb['cells']):
+        lines, bad = _magic.sub('', cell_source(c)).splitlines(), []
+        for t in cell_trees(c):
+            if isinstance(t, _defs): bad += [] if t.name.startswith('_') else _said_of(t, lines, helpers)
+            elif isinstance(t, (ast.Assign, ast.AnnAssign)): bad += _constant_problems(t, lines)
+        res += [f"{stem} #{c.get('id')}: {o}" for o in bad]
+    return res
+
+# %% ../nbs/99_checks.ipynb #926d9e5d
+_choice = re.compile(r'^::: \{\.callout-note.*?\}\n## Choice\n(.*?)^:::', re.M | re.S)
+_whole_page = re.compile(r"^\W*Ours\b[^:]|\b(?:[Aa]ll|Everything|None|Nothing)\b[^.:]*\b(?:ours|paper's)\b", re.M)
+_whose = re.compile(r"\bours?\b|\bthe paper's\b|et al\.|\b(?:19|20)\d\d\)|"
+                    r'\b(?:public|authors|fastai|fastcore|timm|torch|scikit-learn|onnxruntime)\b')
+
+def check_sources(
+    stem:str, # File name without `.ipynb`
+    nb:dict # Notebook
+)->list[str]: # One sentence per problem
+    "A `Choice` callout on each page that exports, and a source for every public function and class"
+    if not public_names(nb): return []
+    said = [o for c in nb['cells'] if c['cell_type'] == 'markdown' for o in _choice.findall(cell_source(c))]
+    if not said: return [f'{stem}: no callout `Choice` says what is the paper\'s and what is ours']
+    if any(_whole_page.search(o) for o in said): return []
+    defs = [t for c in nb['cells'] if is_exported(c) for t in cell_trees(c) if isinstance(t, _defs) and not _patched(t)]
+    open_ = [t.name for t in defs if not t.name.startswith('_') and not _whose.search(ast.get_docstring(t) or '')]
+    return [f'{stem}: nobody says whose `{o}` is' for o in open_ if not any(f'`{o}`' in s for s in said)]
+
+# %% ../nbs/99_checks.ipynb #e97dca54
+def _misuse(node):
+    "Whether a node expects to fail"
+    calls = [o.context_expr for o in node.items] if isinstance(node, ast.With) else [node]
+    names = [getattr(o.func, 'id', getattr(o.func, 'attr', '')) for o in calls if isinstance(o, ast.Call)]
+    return bool({'ExceptionExpected', 'test_fail'} & set(names))
+
+def _uses(node):
+    "Names that are read in `node`, but for what expects to fail"
+    if _misuse(node): return set()
+    read = isinstance(getattr(node, 'ctx', None), ast.Load)
+    own = {getattr(node, 'id', getattr(node, 'attr', ''))} if read else set()
+    return own.union(*map(_uses, ast.iter_child_nodes(node)))
+
+def check_shown(
+    stem:str, # File name without `.ipynb`
+    nb:dict # Notebook
+)->list[str]: # One sentence per problem
+    "Every exported name is used, with success, in a cell below it that readers see and that always runs"
+    unseen = (*TEST_FLAGS, 'hide', 'hide_input', 'echo:', 'include:', 'export', 'exports', 'exporti')
+    seen = [not any(f[0] in unseen for f in cell_flags(c)) for c in nb['cells']]
+    used, res = [set().union(*map(_uses, cell_trees(c))) if o else set() for c, o in zip(nb['cells'], seen)], []
+    for name, i in public_names(nb):
+        want = name.split('.')[-1]
+        if not any(want in u for u in used[i + 1:]): res.append(f'{stem}: no visible cell shows `{name}` at work')
+    return res
+
+# %% ../nbs/99_checks.ipynb #047b9885
+def check_listed(
+    nbs:dict[str, dict], # Stem -> notebook
+    page:str='64_names' # Notebook that lists the names
+)->list[str]: # One sentence per problem
+    "The saved list of public names has each of them, and no other"
+    outs = [o for c in nbs[page]['cells'] for o in c.get('outputs', [])] if page in nbs else []
+    text = '\n'.join(map(_output_text, outs))
+    there = set(re.findall(r'\[`([\w.]+)`\]\((\w+)\.ipynb', text))
+    want = {(n, s) for s, nb in nbs.items() for n, _ in public_names(nb)}
+    return [f'{page}: `{n}` of {s} is {"not listed" if (n, s) in want else "listed, but gone"}: run the page again'
+            for n, s in sorted(want ^ there)]
+
 # %% ../nbs/99_checks.ipynb #71b98389
 _phase = {'pixels', 'prompt', 'teacher', 'losses', 'longtail', 'record', 'ranks'}
+# Module -> modules it may import; None: any below it
 MAY_IMPORT = {
     'spectrum': set(), 'prompt': {'spectrum'},
     'mobilenet': set(), 'backbone': {'mobilenet'}, 'pixels': set(), 'ranks': set(), 'distributed': {'ranks'},
@@ -454,6 +662,7 @@ def house_problems(
     root, cfg = Path(root), ConfigParser(delimiters=['='])
     cfg.read(root/'settings.ini', encoding='utf-8')
     nbs = read_notebooks(root/'nbs')
-    per_page = check_page, check_flags, check_outputs, check_code, check_docs, check_tested
+    per_page = (check_page, check_flags, check_outputs, check_code, check_docs, check_tested, check_docstrings,
+                check_sources, check_shown)
     res = [o for stem, nb in nbs.items() for f in per_page for o in f(stem, nb)]
-    return res + check_imports(nbs) + _around(root, nbs, cfg['DEFAULT'])
+    return res + check_imports(nbs) + check_listed(nbs) + _around(root, nbs, cfg['DEFAULT'])

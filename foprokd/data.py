@@ -175,7 +175,7 @@ def _tensor(
     return TensorImage(torch.from_numpy(pixels).permute(2, 0, 1))
 
 class OpenImage(Transform):
-    "Open an image as RGB at one size; with `cache`, keep the result in memory, with `cache_dir`, in a folder"
+    "Open as RGB at one size; `cache` keeps results in memory, `cache_dir` in a folder; `ValueError` for another method"
     input_types = (Path, str, Tensor, np.ndarray, bytes, Image.Image) # what `predict` may be given
     def __init__(self,
         size:int, # Side, pixels
@@ -191,6 +191,7 @@ class OpenImage(Transform):
         self.copies = None if cache_dir is None else ResizedImages(cache_dir, *self.how)
 
     def encodes(self, im:Path|str|Tensor|np.ndarray|bytes|Image.Image):
+        "The image of a path or of data"
         if not isinstance(im, (str, Path)): return _tensor(open_rgb(im, *self.how))
         if not self.cache: return _tensor(_read(str(im), self.folder, self.how))
         return _remembered(str(im), os.stat(im).st_mtime_ns, self.folder, self.how)
@@ -219,7 +220,7 @@ class SampledDL(WeightedDL):
         dataset=None, # Another dataset, which has no weights; None: this one
         cls=None, # Another loader class
         **kwargs # Changed settings
-    ):
+    ): # `SampledDL`
         "A loader like this one, with its weights if it is for the same images"
         return super().new(dataset, cls, **({'wgts': self.wgts} | kwargs if dataset is None else kwargs))
 
@@ -253,7 +254,9 @@ def _make_copies(
 # %% ../nbs/22_data.ipynb #c28717bd
 class NormalizeInPlace(Normalize):
     "fastai's `Normalize` without a copy; for batches that nobody else holds"
-    def encodes(self, x:TensorImage): return x.sub_(self.mean).div_(self.std)
+    def encodes(self, x:TensorImage):
+        "Subtract and divide in place"
+        return x.sub_(self.mean).div_(self.std)
 
 # %% ../nbs/22_data.ipynb #c32c668c
 def _sampler(

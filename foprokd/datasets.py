@@ -14,6 +14,7 @@ from .kvasir import HK_COUNTS, hyper_kvasir
 from .medmnist import MEDMNIST, medmnist_set
 
 # %% ../nbs/33_datasets.ipynb #f8bc400f
+# Name -> title, reader, classes, training counts, folds, ratios, protocols
 DATASETS = {
     'isic2019_lt': dict(title='ISIC-2019-LT', reader=isic2019_lt, classes=8, counts=ISIC_COUNTS, folds=(1, 2, 3, 4, 5),
                         imbalances=(100, 200, 500), protocols=('official', 'regenerated', 'lesion'),

@@ -42,7 +42,9 @@ def unwrap_student(
 # %% ../nbs/32_distill.ipynb #b9564de6
 @docs
 class DistillCallback(LossPartsCallback):
-    "EKD: train a `Student` to classify and to agree with a frozen teacher that sees prompted images"
+    """EKD (the authors' public formula): a `Student` learns to classify and to agree with a teacher of prompted images
+
+    A `TypeError` for another teacher, a `ValueError` for a negative weight, or soft targets without a probe."""
     part_names, early = ('cls', 'aux', 'feat'), True # `early`: the teacher looks before the student
     def __init__(self,
         teacher:FrozenTeacher, # Frozen teacher
@@ -95,7 +97,9 @@ class DistillCallback(LossPartsCallback):
         cbs = self.learn._grab_cbs(MixedPrecision)
         return cbs[0].autocast if cbs else nullcontext()
 
-    def soft_targets(self, target):
+    def soft_targets(self,
+        target # (B,dT) features of the teacher
+    ): # scalar
         with torch.no_grad(): logits = self.probe(target.float())
         return soft_target_loss(self.pred, logits, self.temperature)
 

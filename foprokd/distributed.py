@@ -38,7 +38,11 @@ class GlobalDL(DistributedDL):
         if parts: parts[-1] += (parts[-1] * w)[:-len(parts[-1]) % w]
         return [o for p in parts for o in p[self.rank * len(p) // w:(self.rank + 1) * len(p) // w]]
 
-    def to_detach(self, b, cpu=True, gather=True):
+    def to_detach(self,
+        b, # Tensor (B,...), or a collection of such
+        cpu=True, # Move it there
+        gather=True # Collect from all ranks
+    ): # Of the same structure
         "Detached, gathered from all ranks in the order of the images, without repeats"
         b = self._to_detach(b, cpu, gather)
         over = max(0, self.i * self.world_size - self.n) if gather and hasattr(self, 'n') else 0

@@ -140,7 +140,7 @@ def run_learner(
     df:pd.DataFrame, # Split table of `load_data`
     seed:int # Of initialisation, batches and augmentation; sets fastai's global seeds
 )->FoProLearner: # Ready for training; its `teacher` is None unless the method is one of EKD's
-    "The Learner of a run"
+    "The Learner of a run; `ValueError` for settings that cannot work here"
     if cfg.bs % n_ranks(): raise ValueError(f"bs={cfg.bs} cannot be shared by {n_ranks()} processes: give a multiple.")
     set_seed(seed, reproducible=True) # for a teacher with random weights
     teacher, draw = _teacher(cfg, df), 'class' if cfg.method == 'cbs' else cfg.sampling
@@ -220,7 +220,7 @@ def plot_recall(
     counts, # (C,) training images per class
     classes, # (C,) names
     ci=None # (C,2) intervals; None, or None for a class: no whisker
-)->Figure:
+)->Figure: # A point per class on a log axis
     "Recall of each class against its number of training images"
     fig = Figure(figsize=(5, 3.6), layout='constrained')
     ax = fig.subplots()
@@ -409,7 +409,9 @@ def run_experiment(
     df:pd.DataFrame|None=None, # Split table; None: `load_data(cfg)`
     bar:bool=True # Progress bars and the table of epochs
 )->dict: # The row: method, seed, metrics, predictions, data, settings, phases, provenance; JSON-able
-    "Train and evaluate once, or go on; files go to `run_folder(cfg, seed)`, the row is returned, not written"
+    """Train and evaluate once, or go on; files go to `run_folder(cfg, seed)`, the row is returned, not written
+
+    A `ValueError` for a log whose package is not installed."""
     start, made, df = time.perf_counter(), provenance(), together(lambda: load_data(cfg)) if df is None else df
     folder = run_folder(cfg, seed)
     folder.mkdir(parents=True, exist_ok=True)

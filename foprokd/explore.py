@@ -23,7 +23,9 @@ from .teacher import FrozenTeacher
 
 # %% ../nbs/30_explore.ipynb #73a37bbf
 class Explorer(nn.Module):
-    "Spectral prompt and linear probe around a frozen teacher, which is not a submodule (ours)"
+    """Spectral prompt and linear probe around a frozen teacher, which is not a submodule (ours)
+
+    A `TypeError` for another teacher, a `ValueError` for a size below 2."""
     def __init__(self,
         teacher:FrozenTeacher, # Frozen teacher, features (B,dT)
         prompt:nn.Module, # Spectral prompt to train
@@ -71,7 +73,9 @@ class Explorer(nn.Module):
 # %% ../nbs/30_explore.ipynb #9b1b4683
 @docs
 class ExploreCallback(LossPartsCallback):
-    "FPG: train an `Explorer` so that prompted images tell the teacher more, at a price for unfamiliar ones (ours)"
+    """FPG: train an `Explorer` so that prompted images tell the teacher more, at a price for unfamiliar ones (ours)
+
+    A `TypeError` when it is asked to train another model."""
     part_names = ('cls', 'prior', 'div')
     def __init__(self,
         w_cls:float=1., # Weight of the classification term; 0 leaves the data out

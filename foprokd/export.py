@@ -155,7 +155,7 @@ def check_parity(
 
 def _refusal(
     parity:dict, # From `check_parity`
-    tolerance:float, # Largest difference of a probability
+    tolerance:float, # Largest difference of a probability, in [0,1]
     notes:dict # Of the file
 )->str|None: # A sentence; None if all is well
     "What speaks against a file"
@@ -319,7 +319,7 @@ def export_onnx(
     prior=None, # Deployment prior: class -> share, or (C,); None: that of the logits, which changes nothing
     calibration:bool=False, # Fit temperature and conformal thresholds on the validation images
     inside:bool|None=None, # Resize in the graph, too; None: if that is as exact; False: takes fitted images only
-    tolerance:float=1e-4, # Largest difference of a probability
+    tolerance:float=1e-4, # Largest difference of a probability, in [0,1]
     counts=None, # (C,) training images; None reads them off the loaders
     policy:dict|None=None # Pixel policy; None: `read_policy(learn.dls)`
 )->Path: # The file
@@ -356,7 +356,7 @@ def _compared(
     file:Path, # A file that was just written
     sources:list, # Paths or pictures
     want:np.ndarray, # (N,C) probabilities of the reference
-    tolerance:float # Largest difference of a probability
+    tolerance:float # Largest difference of a probability, in [0,1]
 )->dict: # As `check_parity`, with `tolerance` and `refused`: a sentence or None
     "What a file has to say for itself"
     try:
@@ -377,7 +377,7 @@ def _write_aside(
     file:Path, # Where to
     sources:list, # Paths or pictures
     want:np.ndarray, # (N,C) probabilities of the reference
-    tolerance:float # Largest difference of a probability
+    tolerance:float # Largest difference of a probability, in [0,1]
 )->dict: # As `_compared`
     "Write the file beside its place, and what the comparison says into it"
     set_notes(model, notes | dict(parity=None))
@@ -403,7 +403,7 @@ def export_safetensors(
     learn:Learner, # Of a `Student`
     file:str|Path # `.safetensors` path
 )->Path: # The file
-    "Weights of the deployed student with a JSON note (classes, counts, statistics); `TypeError` for another model"
+    "Weights of the deployed student with a JSON note; `TypeError` for another model, `ValueError` without the folder"
     model, px = get_model(learn.model), PixelSpace.from_dls(learn.dls)
     if not isinstance(model, Student):
         raise TypeError(f"Only a Student is written so, not a {type(model).__name__}: make one with fopro_learner, or "

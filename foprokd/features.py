@@ -29,7 +29,9 @@ def feature_maps(
 
 # %% ../nbs/11_features.ipynb #65111d46
 class TeacherFeatures(FrozenTeacher):
-    "Frozen teachers as one: pooled maps of `stages`, concatenated, then put on one scale (ours)"
+    """Frozen teachers as one: pooled maps of `stages`, concatenated, then put on one scale (ours)
+
+    A `TypeError` for what is no teacher, a `ValueError` for stages or a scale that do not exist."""
     def __init__(self,
         teachers:FrozenTeacher|Sequence[FrozenTeacher], # One teacher or several
         stages:str|Sequence[int]|None=None, # None: the teacher's own vector; 'all', or indices of its stages
@@ -65,7 +67,7 @@ class TeacherFeatures(FrozenTeacher):
     def combine(self,
         x:Tensor # (B,3,H,W) pixels
     )->Tensor: # (B,d) features before the scale
-        "Concatenated features of the parts"
+        "Concatenated features of the parts; `ValueError` for stages that a part lacks"
         return torch.cat([self._one(t, x) for t in self.teachers], 1)
 
     def _one(self, t, x):

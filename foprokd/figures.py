@@ -72,7 +72,7 @@ def _train_counts(runs): return np.mean([r['class_counts']['train'] for o in run
 def plot_recall_counts(
     rows, # Result rows
     by:str|list='name' # What makes a label: name, method, or settings
-)->Figure:
+)->Figure: # A point per class and label
     "Recall per class against training images, one colour per label; mean over seeds and their range"
     runs = label_runs(rows, by)[0]
     fig = Figure(figsize=(5.6, 4), layout='constrained')
@@ -106,8 +106,10 @@ def _bins(
 def plot_reliability(
     rows, # Result rows with `reliability`
     by:str|list='name' # What makes a label
-)->Figure:
-    "Accuracy against confidence over seeds pooled, with the ECE (mean over seeds); the share of images below"
+)->Figure: # A line per label above, shares below
+    """Accuracy against confidence over seeds pooled, with the ECE (mean over seeds); the share of images below
+
+    A `ValueError` for rows without bins, or with different ones."""
     runs = label_runs(rows, by)[0]
     bins, ece = {k: _bins(o) for k, o in runs.items()}, compare_runs(rows, by, metrics='ece', interval='sd')
     ece = dict(zip(ece.label, ece['mean'])) if len(ece) else {}
@@ -137,8 +139,10 @@ def _confusion(
 def plot_confusion(
     rows, # Result rows with predictions
     by:str|list='name' # What makes a label, and so a panel
-)->Figure:
-    "One row-normalised confusion matrix per label, mean over seeds, classes from head to tail"
+)->Figure: # A panel per label
+    """One row-normalised confusion matrix per label, mean over seeds, classes from head to tail
+
+    A `ValueError` for rows without predictions."""
     runs = label_runs(rows, by)[0]
     c = max(len(o[0].rows[0]['classes']) for o in runs.values())
     side = max(2.4, .32 * c + 1)
@@ -197,7 +201,7 @@ def plot_curves(
     rows, # Result rows with `phase_history`
     by:str|list='name', # What makes a label
     metric:str='balanced_accuracy_score' # Column of the recorder: a metric on validation, or a loss
-)->Figure:
+)->Figure: # A line per label
     "A recorded column over the epochs, phases shaded; mean and range over runs; `ValueError` for an unknown column"
     runs = label_runs(rows, by)[0]
     looks, layouts = _styles(list(runs)), {k: _layout(o) for k, o in runs.items()}
@@ -277,8 +281,10 @@ def plot_comparison(
     metrics:str|list='balanced_accuracy', # Keys, one row of panels each
     by:str|list='name', # What makes a label; a table has its own
     interval:str='images', # sd, seeds, images or both; a table has its own
-)->Figure:
-    "Labels with intervals, and their paired differences to the baseline beside them"
+)->Figure: # One panel per metric, two with a baseline
+    """Labels with intervals, and their paired differences to the baseline beside them
+
+    A `ValueError` for a metric that the comparison lacks."""
     keys = metrics.replace(',', ' ').split() if isinstance(metrics, str) else list(metrics)
     tidy = data if isinstance(data, pd.DataFrame) else compare_runs(data, by, baseline, keys, interval)
     missing = [m for m in keys if m not in set(tidy.metric)]
@@ -311,7 +317,9 @@ def foprokd_plot(
     interval:str='images', # sd, seeds, images or both (comparison)
     dpi:int=150 # Dots per inch of a PNG
 ):
-    "Draw results: recall by class, reliability, confusion, learning curves, or a comparison"
+    """Draw results: recall by class, reliability, confusion, learning curves, or a comparison
+
+    Called from Python: `ValueError` for an unknown kind or ending."""
     if kind not in _DRAW: raise ValueError(f"kind={kind!r} is none of {', '.join(_DRAW)}.")
     file = Path(out)
     if file.suffix not in ('.png', '.svg', '.pdf'): raise ValueError(f"out={out!r} must end in .png, .svg or .pdf.")

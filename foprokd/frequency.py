@@ -65,7 +65,7 @@ def read_prompt(
     x:Tensor, # (N,C,H,W) pixels that it acts on
     n_z:int=64, # Latents
     generator:torch.Generator|None=None # Of the latents; None: torch's global one
-)->PromptReading:
+)->PromptReading: # Of `n_z` latents, mean over channels, on the CPU
     "Log gain over many latents (ours); `ValueError` for a filter that removes a band, whose log gain is infinite"
     x = x.as_subclass(Tensor).float()[torch.arange(n_z) % len(x)]
     g = prompt.log_gain(prompt.checked(x), prompt.sample_z(n_z, x.device, generator)).mean(1).cpu()
@@ -91,7 +91,9 @@ def rank_correlation(
     n_boot:int=500, # Resamples
     seed:int=0 # Of the resampling
 )->dict: # rho, lower, upper
-    "Spearman's rank correlation of the two mean maps over frequencies, 95 % interval over what they are means of"
+    """Spearman's rank correlation of two mean maps over frequencies, with 95 % interval
+
+    `ValueError` for maps that do not fit."""
     if a.shape[1:] != b.shape[1:]: raise ValueError(f"Maps of {a.shape[1:]} and {b.shape[1:]} have other frequencies.")
     if paired and len(a) != len(b): raise ValueError(f"{len(a)} and {len(b)} maps cannot be paired.")
     rng, size = np.random.default_rng(seed), (a.shape[1], width)
@@ -134,7 +136,7 @@ def class_relation(self:PromptReading,
 @patch
 def plot(self:PromptReading,
     axs=None # Three axes to draw into; None: a new figure
-)->np.ndarray: # The axes
+)->np.ndarray: # (3,) axes
     "Mean log gain, its spread over latents, and the radial profile (band: middle 95 % of the latents)"
     if axs is None: axs = plt.subplots(1, 3, figsize=(10, 2.9), layout='constrained')[1]
     whole = lambda o: full_plane(torch.from_numpy(np.ascontiguousarray(o)), self.width).numpy()
@@ -157,7 +159,7 @@ def plot(self:PromptReading,
 # %% ../nbs/40_frequency.ipynb #0bfaa821
 def student_features(
     model:nn.Module # `Student`, timm model, or a `Sequential` of body and head
-):
+): # Function: (B,3,H,W) -> (B,d)
     "Function from normalised images (B,3,H,W) to features (B,d); `TypeError` for a model of another kind"
     if isinstance(model, Student): return lambda x: pool_features(model.backbone(x))
     if hasattr(model, 'forward_features') and hasattr(model, 'forward_head'):
@@ -190,6 +192,7 @@ class FrequencyRecorder(Callback):
         self.watched = None
 
     def before_fit(self):
+        "Choose the images, ask the teacher, and the student before its first step"
         if self.watched not in (None, id(self.learn)): self._forget() # another Learner is another story
         self.watched, device = id(self.learn), next(self.learn.model.parameters()).device
         self.images = (self._first_images() if self.images is None else self.images).to(device)
@@ -201,9 +204,12 @@ class FrequencyRecorder(Callback):
     def __getstate__(self): # an exported Learner must carry neither images nor the teacher
         return {**super().__getstate__(), 'images': None, 'given': None, 'asked': None}
 
-    def after_train(self): self.trained = True
+    def after_train(self):
+        "Note that this epoch trained"
+        self.trained = True
 
     def after_epoch(self):
+        "Ask the student every `every` epochs"
         if not self.trained: return # `validate` fires this event too
         self.seen, self.trained = self.seen + 1, False
         if self.seen % self.every == 0: self._record()
@@ -263,7 +269,7 @@ def drift(self:FrequencyRecorder,
 @patch
 def plot(self:FrequencyRecorder,
     axs=None # Two axes to draw into; None: a new figure
-)->np.ndarray: # The axes
+)->np.ndarray: # (2,) axes
     "Left the profile over bands, early dark and late bright, teacher dashed; right its distance from the teacher's"
     if axs is None: axs = plt.subplots(1, 2, figsize=(8, 2.8), layout='constrained')[1]
     df = self.frame(0)

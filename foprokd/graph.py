@@ -182,7 +182,9 @@ def set_inputs(
     model, # `onnx.ModelProto` of `student_graph`; changed
     **values # `prior` (C,), `temperature` > 0: new defaults
 ):
-    "Set the defaults of a graph's optional inputs; `ValueError` for another input, a bad prior or temperature"
+    """Set the defaults of a graph's optional inputs; `ValueError` for another input, a bad prior or temperature
+
+    An `ImportError` without onnx."""
     odd = sorted(set(values) - {'prior', 'temperature'})
     if odd: raise ValueError(f"The graph has no input {odd[0]!r}: set prior or temperature.")
     if 'prior' in values: values['prior'] = _check_prior(values['prior'])
@@ -199,7 +201,7 @@ def set_notes(
     model, # `onnx.ModelProto`; changed
     notes:dict # JSON-able
 ):
-    "Put the notes into a graph; `ValueError` for what JSON does not know, NaN included"
+    "Put the notes into a graph; `ValueError` for what JSON does not know, NaN included; `ImportError` without onnx"
     text = json.dumps(notes, allow_nan=False, ensure_ascii=False)
     kept = [o for o in model.metadata_props if o.key != 'foprokd']
     entry = _onnx().StringStringEntryProto(key='foprokd', value=text)

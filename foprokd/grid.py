@@ -377,9 +377,11 @@ def foprokd_run(
     jobs:int=1, # Runs side by side, each in its own process with its share of the cores
     again:bool=False, # Also run what has a row already
     quiet:bool=False, # No progress bars
-    **kwargs
+    **kwargs # Fields of `RunConfig`
 ):
-    "Train and evaluate methods (e.g. --method bsm,fopro) with seeds and folds; rows go to OUT/results.jsonl"
+    """Train and evaluate methods (e.g. --method bsm,fopro) with seeds and folds; rows go to OUT/results.jsonl
+
+    Called from Python: `ValueError` for settings, `RuntimeError` if a run failed, `SystemExit` on the other ranks."""
     try:
         with process_group():
             runs, rows = _run_all(grid, seeds, only, kwargs, jobs, again, quiet)

@@ -22,7 +22,9 @@ from .teacher import FrozenTeacher
 # %% ../nbs/37_guards.ipynb #g0000007
 @docs
 class FiniteGuard(Callback):
-    "Leave out batches whose loss or gradient is not finite; `FloatingPointError` after `patience` in a row (ours)"
+    """Leave out batches whose loss or gradient is not finite; `FloatingPointError` after `patience` in a row (ours)
+
+    A `ValueError` for a patience below 1."""
     order, run_valid = GradientAccumulation.order + 1, False
     def __init__(self,
         patience:int=10 # Batches in a row, at least 1
@@ -77,7 +79,10 @@ class FiniteGuard(Callback):
 
     def after_fit(self): self.good = self.kept = self.means = None
 
-    def leave_out(self, what, row):
+    def leave_out(self,
+        what:str, # What is not finite
+        row:int # Batches in a row so far
+    ):
         self.skipped += 1
         with torch.no_grad():
             for b, k in zip(self.means, self.kept): b.copy_(k)
@@ -89,7 +94,11 @@ class FiniteGuard(Callback):
         if hasattr(self.learn, 'loss_parts'):
             self.learn.loss_parts = parts or {k: torch.zeros_like(v) for k, v in self.learn.loss_parts.items()}
 
-    def stop(self, what, at, row):
+    def stop(self,
+        what:str, # What is not finite
+        at:str, # Where in the training
+        row:int # Batches in a row
+    ):
         file = self.learn.path/self.learn.model_dir/'nonfinite.pt'
         plain = lambda ts: [t.detach().as_subclass(torch.Tensor).cpu() for t in ts if isinstance(t, torch.Tensor)]
         kept = dict(what=what, at=at, x=plain(self.learn.xb), y=plain(self.learn.yb),
@@ -104,7 +113,9 @@ class FiniteGuard(Callback):
 
     def state_dict(self): return dict(skipped=self.skipped, row=self.row, stuck=self.stuck)
 
-    def load_state_dict(self, state): self.__dict__.update(state, fresh=False)
+    def load_state_dict(self,
+        state:dict # From `state_dict`
+    ): self.__dict__.update(state, fresh=False)
 
     _docs = dict(before_fit="Nothing seen yet", before_train="Start counting",
                  before_batch="Keep the buffers", before_backward="Leave out a bad loss",
@@ -183,9 +194,14 @@ class PhaseWatch(Callback):
 
     def state_dict(self): return dict(seen=self.seen, said=sorted(self.said))
 
-    def load_state_dict(self, state): self.seen = state['seen']; self.said.update(state['said'])
+    def load_state_dict(self,
+        state:dict # From `state_dict`
+    ): self.seen = state['seen']; self.said.update(state['said'])
 
-    def say(self, kind, sentence):
+    def say(self,
+        kind:str, # Kind of trouble, said once
+        sentence:str|None # What to say; None: nothing
+    ):
         if sentence is None or kind in self.said: return
         self.said.add(kind)
         warnings.warn(sentence)

@@ -15,7 +15,9 @@ from .released import (IMAGE_FILE, PARTS, check_choice, existing_folder, settle_
 from .splits import crossing_groups
 
 # %% ../nbs/27_isic.ipynb #a57137b9
+# Classes from head to tail
 ISIC_CLASSES = ('NV', 'MEL', 'BCC', 'BKL', 'AK', 'SCC', 'VASC', 'DF')
+# Images of the whole released training set per class
 ISIC_COUNTS = dict(zip(ISIC_CLASSES, (12875, 4522, 3323, 2624, 867, 628, 253, 239)))
 _HELD = dict(test=100, valid=50)
 _IF = {100: '0.01', 200: '0.005', 500: '0.002'}

@@ -15,6 +15,7 @@ from .released import (IMAGE_FILE, PARTS, check_choice, existing_folder, settle_
 from .splits import split_data, split_folds
 
 # %% ../nbs/29_kvasir.ipynb #9f2bd9fc
+# Images per class, as published
 HK_COUNTS = {
     'bbps-2-3': 1148, 'polyps': 1028, 'cecum': 1009, 'dyed-lifted-polyps': 1002, 'pylorus': 999,
     'dyed-resection-margins': 989, 'z-line': 932, 'retroflex-stomach': 764, 'bbps-0-1': 646,
@@ -22,6 +23,7 @@ HK_COUNTS = {
     'ulcerative-colitis-grade-1': 201, 'ulcerative-colitis-grade-3': 133, 'impacted-stool': 131,
     'barretts-short-segment': 53, 'barretts': 41, 'ulcerative-colitis-grade-0-1': 35,
     'ulcerative-colitis-grade-2-3': 28, 'ulcerative-colitis-grade-1-2': 11, 'ileum': 9, 'hemorrhoids': 6}
+# Folder of a class -> its name in the publisher's folds
 HK_NAMES = {n: n for n in HK_COUNTS} | {'polyps': 'polyp', 'cecum': 'normal-cecum', 'pylorus': 'normal-pylorus',
     'z-line': 'normal-z-line', 'esophagitis-a': 'oesophagitis-a', 'esophagitis-b-d': 'oesophagitis-b-d',
     'barretts-short-segment': 'short-segment-barretts', 'hemorrhoids': 'hemorroids'}

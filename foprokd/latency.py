@@ -104,7 +104,7 @@ def time_interleaved(
 def timing_summary(
     times:pd.DataFrame, # From `time_interleaved`
     reference:str|None=None, # Model that the others are divided by; None: the first measured
-    level:float=.95 # Of the interval
+    level:float=.95 # Of the interval, in (0,1)
 )->pd.DataFrame: # One row per model and batch: p50_ms, p95_ms, images_per_s, ratio, ratio_lower, ratio_upper, rounds
     "Percentiles, throughput, and the median ratio within rounds with its interval (ours); `ValueError`: no reference"
     models = list(times.attrs.get('threads', times.model.unique()))
@@ -157,7 +157,7 @@ def deploy_table(
 # %% ../nbs/36_latency.ipynb #93ab82f5
 def plot_tradeoff(
     table:pd.DataFrame # From `deploy_table`, with accuracy
-)->Figure:
+)->Figure: # A log axis of time, a linear one of accuracy
     "Balanced accuracy with its interval against median latency, a point per model (ours); `ValueError`: no accuracy"
     t = table[table.balanced_accuracy.notna()]
     if not len(t): raise ValueError("No model of this table has an accuracy: give deploy_table(..., accuracy=...).")

@@ -46,6 +46,7 @@ def _spread(
     return int(round((s.shape[1] - (s @ s.T).min()) / 2))
 
 # %% ../nbs/18_leakage.ipynb #ee2ab129
+# Relations of images, from certain to likely: same group, same file, same pixels, near hashes
 KINDS = ('group', 'bytes', 'pixels', 'near')
 _COLUMNS = ['kind', 'parts', 'crosses', 'n', 'labels', 'label_conflict', 'spread', 'key', 'images']
 
@@ -111,7 +112,7 @@ def leakage_summary(
 
 def plot_leakage(
     report:pd.DataFrame # From `leakage_report`
-)->Figure:
+)->Figure: # One row per relation, one column per pair of parts
     "Sets that cross each pair of parts, by relation, as a table with shades"
     table = leakage_summary(report)
     pairs = [c for c in table if '-' in c]

@@ -144,8 +144,10 @@ def subsample_longtail(
     groups=None, # (N,) group of each image (lesion, patient), kept whole but for a class's last one
     profile:str='exponential', # 'exponential' or 'pareto', as in `longtail_counts`
     alpha:float=1., # shape of the Pareto profile, > 0
-) -> np.ndarray: # indices to keep, ascending
-    "Indices that cut a labelled set to `longtail_counts`, classes ranked by size, as far as images are available."
+) -> np.ndarray: # (M,) indices to keep, ascending
+    """Indices that cut a labelled set to `longtail_counts`, classes ranked by size, as far as images are available.
+
+    A `ValueError` or `TypeError` for labels that are none."""
     labels = _as_labels(labels, 'iubOU')
     groups = np.arange(len(labels)) if groups is None else np.asarray(groups)
     if len(groups) != len(labels): raise ValueError(f"There are {len(groups)} groups for {len(labels)} labels.")
@@ -196,7 +198,9 @@ def sampling_weights(
     labels, # (N,) class index of each training image
     scheme:str='class', # 'instance' (as they are), 'sqrt', or 'class' (each class equally often)
 ) -> np.ndarray: # (N,) float64 probability of drawing each image, sum 1
-    "Weights for torch's or fastai's weighted sampling (Kang et al. 2020); `ValueError` for another scheme."
+    """Weights for torch's or fastai's weighted sampling (Kang et al. 2020); `ValueError` for another scheme.
+
+    A `ValueError` or `TypeError` for labels that are none."""
     powers = {'instance': 1., 'sqrt': .5, 'class': 0.}
     if scheme not in powers: raise ValueError(f"The scheme must be one of {', '.join(powers)}, not {scheme!r}.")
     n, labels = check_counts(counts).cpu().numpy().astype(float), _as_labels(labels)

@@ -36,7 +36,9 @@ def log_prior(
     classes=None, # C class names, for the message only
     dtype:torch.dtype=torch.float32, # dtype of the result
 ) -> Tensor: # (C,) natural log of the class shares, all <= 0, on the device of `counts`
-    "Log of the share of each class in the training set; a `ValueError` names any class without an image."
+    """Log of the share of each class in the training set; a `ValueError` names any class without an image.
+
+    A `TypeError` for counts that are no numbers."""
     return _log_share(_as_counts(counts, classes)).to(dtype).to(counts.device if isinstance(counts, Tensor) else None)
 
 def _log_share(n):
@@ -77,7 +79,7 @@ def balanced_softmax(
     *,
     reduction:str='mean', # 'mean', 'sum' or 'none'
 ) -> Tensor: # scalar, or (B,) with reduction 'none'
-    "Cross-entropy of the logits plus `log_prior(counts)` (Ren et al. 2020); `ValueError` for an empty class."
+    "Cross-entropy of the logits plus `log_prior(counts)` (Ren et al. 2020); errors as `log_prior`."
     return _offset_ce(pred, targ, _log_share(_as_counts(counts)), reduction)
 
 # %% ../nbs/15_losses.ipynb #f9cd9c09
@@ -86,10 +88,10 @@ def logit_adjusted(
     targ:Tensor, # (B,) class indices
     counts, # (C,) training images per class, each >= 1
     *,
-    tau:float=1., # strength of the prior; 0 is cross-entropy, 1 is `balanced_softmax`
+    tau:float=1., # factor on the prior; 0 is cross-entropy, 1 is `balanced_softmax`
     reduction:str='mean', # 'mean', 'sum' or 'none'
 ) -> Tensor: # scalar, or (B,) with reduction 'none'
-    "Cross-entropy of the logits plus `tau` times `log_prior(counts)` (Menon et al. 2021)."
+    "Cross-entropy of the logits plus `tau` times `log_prior(counts)` (Menon et al. 2021); errors as `log_prior`."
     return _offset_ce(pred, targ, tau*_log_share(_as_counts(counts)), reduction)
 
 # %% ../nbs/15_losses.ipynb #eb508eaa
@@ -113,7 +115,9 @@ def class_balanced_weights(
     counts, # (C,) training images per class, each >= 1
     beta:float=.9999, # overlap of a class's images, 0 <= beta < 1; 0 gives weight 1 to all
 ) -> Tensor: # (C,) float32 weights that sum to C, on the device of `counts`
-    "Inverse effective number of samples (Cui et al. 2019), normalised to sum to C; `ValueError` for a bad `beta`."
+    """Inverse effective number of samples (Cui et al. 2019), normalised to sum to C.
+
+    A `ValueError` for a bad `beta`; errors as `log_prior` for bad counts."""
     if not 0 <= beta < 1: raise ValueError(f"beta must lie in [0,1), not {beta}.")
     n = _as_counts(counts)
     w = 1/-torch.expm1(n*torch.log(torch.tensor(beta, dtype=n.dtype)))
@@ -137,7 +141,7 @@ def ldam_margins(
     counts, # (C,) training images per class, each >= 1
     max_m:float=.5, # margin of the rarest class, in cosine units
 ) -> Tensor: # (C,) float32 margins in (0, max_m], on the device of `counts`
-    "Margins that grow as the fourth root of rarity (Cao et al. 2019)."
+    "Margins that grow as the fourth root of rarity (Cao et al. 2019); errors as `log_prior`."
     m = _as_counts(counts)**-.25
     return (m*max_m/m.max()).float().to(counts.device if isinstance(counts, Tensor) else None)
 
@@ -154,11 +158,13 @@ def ldam(
     counts, # (C,) training images per class, each >= 1
     *,
     max_m:float=.5, # margin of the rarest class, in cosine units
-    s:float=30., # scale of the cosines before the softmax
+    s:float=30., # factor on the cosines before the softmax
     weight:Tensor|None=None, # (C,) class weights, for instance from `drw_weights`
     reduction:str='mean', # 'mean' (weighted, as `F.cross_entropy`), 'sum' or 'none'
 ) -> Tensor: # scalar, or (B,) with reduction 'none'
-    "Label-distribution-aware margin loss (Cao et al. 2019)."
+    """Label-distribution-aware margin loss (Cao et al. 2019).
+
+    A `ValueError` for shapes that do not fit; errors as `log_prior` for bad counts."""
     return _margin_ce(pred, targ, ldam_margins(counts, max_m), s, weight, reduction)
 
 # %% ../nbs/15_losses.ipynb #e5b630ec
@@ -174,6 +180,7 @@ class NormedLinear(nn.Module):
     def forward(self,
         x:Tensor, # (B,in_features) features
     ) -> Tensor: # (B,C) cosines in [-1,1], float32 also under autocast
+        "Cosine between the features and each class vector."
         weight = F.normalize(_full(self.weight), dim=1) # outside, where torch.export can follow it
         with torch.autocast(x.device.type, enabled=False): return F.linear(F.normalize(_full(x), dim=1), weight)
 
@@ -215,10 +222,10 @@ class LongTailLoss(nn.Module):
 
 # %% ../nbs/15_losses.ipynb #76ee4132
 class LogitAdjustedLoss(LongTailLoss):
-    "`logit_adjusted` as a fastai loss function."
+    "`logit_adjusted` as a fastai loss function; errors as of the function."
     def __init__(self,
         counts, # (C,) training images per class, each >= 1
-        tau:float=1., # strength of the prior
+        tau:float=1., # factor on the prior
         classes=None, # C class names, for error messages
         reduction:str='mean', # 'mean', 'sum' or 'none'
     ):
@@ -230,6 +237,7 @@ class LogitAdjustedLoss(LongTailLoss):
         pred:Tensor, # (B,C) raw logits
         targ:Tensor, # (B,) class indices
     ) -> Tensor: # scalar, or (B,) with reduction 'none'
+        "The loss of a batch."
         return _offset_ce(pred, targ, self.offset, self.reduction)
 
 class BalancedSoftmaxLoss(LogitAdjustedLoss):
@@ -256,10 +264,11 @@ class FocalLoss(LongTailLoss):
         pred:Tensor, # (B,C) raw logits
         targ:Tensor, # (B,) class indices
     ) -> Tensor: # scalar, or (B,) with reduction 'none'
+        "The loss of a batch."
         return focal(pred, targ, gamma=self.gamma, alpha=self.alpha, reduction=self.reduction)
 
 class ClassBalancedLoss(FocalLoss):
-    "`class_balanced` as a fastai loss function."
+    "`class_balanced` as a fastai loss function; errors as of the function."
     def __init__(self,
         counts, # (C,) training images per class, each >= 1
         beta:float=.9999, # overlap of a class's images, 0 <= beta < 1
@@ -272,11 +281,13 @@ class ClassBalancedLoss(FocalLoss):
 
 # %% ../nbs/15_losses.ipynb #d5332f0a
 class LDAMLoss(LongTailLoss):
-    "`ldam` as a fastai loss function; assign `weight` (C,) to re-weight, for instance from `drw_weights`."
+    """`ldam` as a fastai loss function; assign `weight` (C,) to re-weight, for instance from `drw_weights`.
+
+    Errors as `ldam`, and a `ValueError` for outputs that are no cosines."""
     def __init__(self,
         counts, # (C,) training images per class, each >= 1
         max_m:float=.5, # margin of the rarest class, in cosine units
-        s:float=30., # scale of the cosines before the softmax
+        s:float=30., # factor on the cosines before the softmax
         weight:Tensor|None=None, # (C,) class weights
         classes=None, # C class names, for error messages
         reduction:str='mean', # 'mean' (weighted), 'sum' or 'none'
@@ -290,6 +301,7 @@ class LDAMLoss(LongTailLoss):
         pred:Tensor, # (B,C) cosines in [-1,1]
         targ:Tensor, # (B,) class indices
     ) -> Tensor: # scalar, or (B,) with reduction 'none'
+        "The loss of a batch; `ValueError` for no cosines."
         if (top := pred.detach().abs().max().item()) > 1.01:
             raise ValueError(f"LDAM needs cosines in [-1,1] but got {top:.3g}; make `NormedLinear` the last layer.")
         return _margin_ce(pred, targ, self.margins, self.s, self.weight, self.reduction)
@@ -317,7 +329,7 @@ def mode_seeking(
     x2:Tensor, # (B,C,H,W) the same images prompted with `z2`
     z1:Tensor, # (B,Z) latents
     z2:Tensor, # (B,Z) other latents
-    eps:float=1e-2, # keeps the loss below 1/eps
+    eps:float=1e-2, # > 0, keeps the loss below 1/eps
 ) -> Tensor: # scalar in (0, 1/eps], larger when the images do not follow the latents
     "Inverse of image change per latent change (Mao et al. 2019); in training over the batch of all processes."
     means = torch.stack([(_full(x1)-_full(x2)).abs().mean(), (_full(z1)-_full(z2)).abs().mean()])
@@ -334,7 +346,9 @@ def ekd_loss(
     counts, # (C,) training images per class, each >= 1
     lam:float=3., # weight of the feature loss
 ) -> tuple[Tensor, dict]: # scalar to minimise, and its unweighted parts `cls`, `aux`, `feat`
-    "Effective knowledge distillation (formula of the authors' Fed-MAS code); `ValueError` for unequal widths."
+    """Effective knowledge distillation (formula of the authors' Fed-MAS code).
+
+    A `ValueError` for unequal widths; errors as `log_prior` for bad counts."""
     prior = _log_share(_as_counts(counts))
     parts = dict(cls=_offset_ce(logits, targ, prior, 'mean'), aux=_offset_ce(aux_logits, targ, prior, 'mean'),
                  feat=cosine_distance(projected, teacher_feats.detach()))

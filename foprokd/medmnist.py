@@ -14,6 +14,7 @@ from PIL import Image
 from .released import PARTS, check_choice, existing_folder, settle_missing, the_file, walk_files, with_about
 
 # %% ../nbs/28_medmnist.ipynb #8630e2ec
+# Name -> classes and images per part, as published
 MEDMNIST = {k: dict(zip(('classes', *PARTS), v)) for k, v in dict(
     pathmnist=(9, 89996, 10004, 7180), dermamnist=(7, 7007, 1003, 2005), octmnist=(4, 97477, 10832, 1000),
     pneumoniamnist=(2, 4708, 524, 624), breastmnist=(2, 546, 78, 156), bloodmnist=(8, 11959, 1712, 3421),

@@ -49,7 +49,7 @@ def calibration_error(
     targs, # (N,) class indices
     n_bins:int=15, # Equal-width bins of the top probability
 )->float: # in [0,1]
-    "Expected calibration error of the top class (Guo et al. 2017; own code, scikit-learn has none)"
+    "Expected calibration error of the top class (Guo et al. 2017; own code); `ValueError` for no probabilities"
     p, y = _arrays(probs, targs)
     return float(np.abs(_gap_by_bin(p, y, n_bins).sum(0)).sum() / len(y))
 
@@ -76,7 +76,7 @@ def weighted_scores(
     groups:dict, # name -> class indices
     n_bins:int=15, # Bins of the calibration error
 )->dict: # name -> (B,) scores; `class_recall` -> (B,C), NaN for absent classes
-    "The scores of `evaluate` under B weightings of the images at once (formulas of scikit-learn)"
+    "The scores of `evaluate` under B weightings at once (formulas of scikit-learn); `ValueError` for no probabilities"
     (p, y), w = _arrays(probs, targs), np.asarray(weights, dtype=np.float64)
     eye, here, pred = np.eye(p.shape[1]), np.unique(y), p.argmax(1)
     hit, true, called = w @ (eye[y] * (pred == y)[:, None]), w @ eye[y], w @ eye[pred]
@@ -106,9 +106,9 @@ def bootstrap_intervals(
     groups:dict, # name -> class indices
     n_boot:int=1000, # Resamples
     seed:int=0, # Seed of the resampling; global random state is untouched
-    level:float=.95, # Coverage aimed at
+    level:float=.95, # Coverage aimed at, in (0,1)
 )->dict: # name -> (2,) lower and upper end; `class_recall` -> (2,C), NaN where there is none
-    "Percentile bootstrap intervals of `weighted_scores`, images resampled within classes"
+    "Percentile bootstrap intervals of `weighted_scores`, images resampled within classes; errors as there"
     (p, y), rng = _arrays(probs, targs), np.random.default_rng(seed)
     several = np.bincount(y, minlength=p.shape[1]) > 1
     if not several.any(): return {}
@@ -218,7 +218,7 @@ def results_table(
     rows, # Result rows: list of dictionaries or DataFrame, one row per run
     by:str|list='method', # Column(s) that name what is compared
     metrics:list|None=None, # Columns to show; default: the scores of `evaluate` that the rows have
-    level:float=.95, # Coverage of Student's interval over the runs
+    level:float=.95, # Coverage of Student's interval over the runs, in (0,1)
 )->pd.DataFrame: # one row per group, as they come; columns (metric, mean|lo|hi|min|max) and (`runs`, n)
     "Mean, Student's interval and range over seeds; `ValueError` for unknown columns and for a seed that comes twice"
     df = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows))

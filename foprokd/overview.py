@@ -116,7 +116,7 @@ def plot_class_counts(
     df:pd.DataFrame, # Label table: label, and where known split
     groups=None, # Thirds; or (tail, head) thresholds, or a dict of indices into the sorted class names
 )->Figure: # One bar per class on a log axis, the largest on top
-    "Training images by class (all without a split), head, medium and tail in colour, other parts as markers"
+    "Training images by class, head, medium and tail in colour, other parts as markers; `ValueError` for bad groups"
     table = count_table(df)
     part, *others = table.attrs['parts']
     n, groups, y = table[part].to_numpy(), _grouping(table, groups), np.arange(len(table))

@@ -13,10 +13,10 @@ from fastai.data.transforms import Normalize
 
 # %% ../nbs/09_pixels.ipynb #dfc2c9cc
 class PixelSpace(nn.Module):
-    "Normalised images (B,3,H,W) to pixels in [0,1] (ours); `mean=0, std=1` leaves them as they are"
+    "Normalised images (B,3,H,W) to pixels in [0,1] (ours); `mean=0, std=1` leaves them; `ValueError` for others"
     def __init__(self,
-        mean:float|list|torch.Tensor=0., # Mean that was subtracted, one number or one per channel
-        std:float|list|torch.Tensor=1. # Standard deviation that was divided by, likewise
+        mean:float|list|torch.Tensor=0., # Mean that was subtracted, a scalar or (3,)
+        std:float|list|torch.Tensor=1. # Standard deviation that was divided by, a scalar or (3,), > 0
     ):
         super().__init__()
         for n, v in (('mean', mean), ('std', std)):
@@ -44,7 +44,7 @@ class PixelSpace(nn.Module):
 @patch(cls_method=True)
 def from_dls(cls:PixelSpace,
     dls # fastai `DataLoaders`
-)->PixelSpace:
+)->PixelSpace: # With the statistics where they are
     "The pixel space of a `DataLoaders`: the statistics of its `Normalize`, or the identity if it has none"
     fs = getattr(getattr(dls.train, 'after_batch', None), 'fs', [])
     norm = next((t for t in fs if isinstance(t, Normalize)), None)

@@ -17,6 +17,7 @@ from PIL import Image, ImageFile, Jpeg2KImagePlugin, TiffImagePlugin, Unidentifi
 from .rgb import to_rgb
 
 # %% ../nbs/17_predict.ipynb #808f834f
+# Endings of files that are looked at in a folder
 SUFFIXES = tuple('.bmp .gif .j2k .jfif .jp2 .jpe .jpeg .jpg .mpo .pbm .pgm .png .pnm .ppm .tif .tiff .webp'.split())
 
 _NO_PICTURES = tuple('.csv .db .htm .html .ini .json .jsonl .log .md .onnx .py .rst .tsv .txt .xml .yaml .yml'.split())
@@ -560,7 +561,7 @@ class OnnxStudent(_Sets):
         file, # Path of the file, or its bytes
         threads:int|None=None, # For onnxruntime, and for reading images; None: one per usable core
         prior=None, # Prevalences where it is used, {class: p} or (C,); None: those of the file
-        temperature:float|None=None # Of the softmax; None: that of the file
+        temperature:float|None=None # Of the softmax, > 0; None: that of the file
     ):
         cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
         self.threads = cores if threads is None else threads
@@ -591,13 +592,13 @@ class OnnxStudent(_Sets):
     def probabilities(self,
         x:np.ndarray # (N,H,W,3) uint8
     )->np.ndarray: # (N,C) float32, rows sum to 1
-        "Probabilities at the prior and temperature of this student"
+        "Probabilities at the prior and temperature of this student; `RuntimeError` if onnxruntime fails"
         return self._run('probabilities', x)
 
     def logits(self,
         x:np.ndarray # (N,H,W,3) uint8
     )->np.ndarray: # (N,C) float32
-        "Raw logits, which know of no prior and no temperature"
+        "Raw logits, which know of no prior and no temperature; `RuntimeError` if onnxruntime fails"
         return self._run('logits', x)
 
 # %% ../nbs/17_predict.ipynb #361993b8

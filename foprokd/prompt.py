@@ -63,7 +63,7 @@ class SpectralPrompt(nn.Module):
         x:Tensor, # (B,C,H,W) pixels in [0,1]
         z:Tensor|None=None # (B, z_dim) latents; None samples them
     )->Tensor: # (B,C,H,W//2+1) float32, even
-        "Log of the factor on each amplitude"
+        "Log of the factor on each amplitude; a subclass gives it, here `NotImplementedError`"
         raise NotImplementedError(f"{type(self).__name__} defines no log_gain.")
 
     def forward(self,
@@ -76,8 +76,8 @@ class SpectralPrompt(nn.Module):
 # %% ../nbs/05_prompt.ipynb #69022507
 @patch
 def checked(self:SpectralPrompt,
-    x:Tensor # Images
-)->Tensor: # `x`
+    x:Tensor # (B,C,H,W) images
+)->Tensor: # (B,C,H,W), `x` itself
     "`x`, if it is (B,C,H,W), floating point, and has the prompt's channels; else `ValueError`"
     if x.ndim != 4 or not x.is_floating_point():
         raise ValueError(f"A prompt acts on floating-point pixels (B,C,H,W), got {x.dtype} of shape {tuple(x.shape)}.")
@@ -116,7 +116,7 @@ class IdentityPrompt(SpectralPrompt):
     def forward(self,
         x:Tensor, # (B,C,H,W) images
         z:None=None # Ignored
-    )->Tensor: # `x` itself
+    )->Tensor: # (B,C,H,W), `x` itself
         "`x`"
         return x
 
@@ -125,7 +125,7 @@ class BandPrompt(SpectralPrompt):
     "Multiplies the amplitudes of one band, or of a sector of it, by `gain`; DC stays (ours); `ValueError` for none"
     def __init__(self,
         low:float=0., # First frequency that changes, cycles/pixel
-        high:float|None=None, # First one that no longer does; None: up to the corners
+        high:float|None=None, # First one that no longer does, cycles/pixel; None: up to the corners
         gain:float=0., # Factor on the amplitudes, >= 0; 0 removes the band
         angle:float|None=None, # Direction in which the waves vary, radians from x to y, modulo pi; None: all
         width:float=math.pi/4 # Of the sector around `angle`, radians, in (0,pi]
@@ -197,7 +197,7 @@ def mix_log_gain(
     field:Tensor, # (B,C,H,W//2+1) log of the prompt amplitude over its envelope
     alpha:float, # Share of the prompt amplitude, in [0,1]
     width:int, # W of the image
-    eps:float=1e-5 # Amplitude below which a phase is rounding noise
+    eps:float=1e-5 # Amplitude below which a phase is rounding noise, > 0
 )->Tensor: # (B,C,H,W//2+1) g such that amp*exp(g) = (1-alpha)*amp + alpha*P, even if `field` is
     "Log gain that mixes in P = s/f * exp(`field`), where s/f has the energy of the image without DC (ours)"
     amp, size = make_even(amp, width), (amp.shape[-2], width)
@@ -210,20 +210,22 @@ def mix_log_gain(
 
 # %% ../nbs/05_prompt.ipynb #f37610e0
 class FourierPromptGenerator(SpectralPrompt):
-    "FPG: latent -> coarse polar field -> even, bounded, band-limited log gain of the amplitudes (our design)"
+    """FPG: latent -> coarse polar field -> even, bounded, band-limited log gain of the amplitudes (our design)
+
+    A `ValueError` says which setting cannot be."""
     def __init__(self,
         mode:str='gain', # 'gain': A' = A*exp(g); 'mix': A' = (1-alpha)*A + alpha*P, P a prompt amplitude
         strength:float=1., # Bound of |g| (of the log prompt amplitude over its envelope in 'mix'), > 0
         alpha:float=.3, # Share of the prompt amplitude in 'mix', in [0,1]
         low:float=0., # Lowest frequency acted on, cycles/pixel
-        high:float|None=None, # First frequency no longer acted on; None: up to the corners
+        high:float|None=None, # First frequency no longer acted on, cycles/pixel; None: up to the corners
         keep_dc:bool=True, # Leave the mean brightness alone
         z_dim:int=64, # Length of the latent
         channels:int=3, # Image channels, each with a field of its own
         n_radius:int=8, # Radial cells
         n_angle:int=8, # Angular cells over half a turn
         hidden:int=128, # Width of the hidden layer
-        init_std:float=.02 # Standard deviation of the last layer's weights; 0 starts at g = 0
+        init_std:float=.02 # Standard deviation of the last layer's weights, >= 0; 0 starts at g = 0
     ):
         super().__init__()
         if mode not in ('gain', 'mix'): raise ValueError(f"mode must be 'gain' or 'mix', got {mode!r}.")
@@ -312,7 +314,9 @@ def show(self:SpectralPrompt,
 
 # %% ../nbs/05_prompt.ipynb #043018dd
 class RandomPrompt(SpectralPrompt):
-    "The control with a random even log gain, per image as large in L2 norm as that of `like`"
+    """The control with a random even log gain, per image as large in L2 norm as that of `like`
+
+    A `TypeError` if `like` is no prompt, a `ValueError` if its gain is 0."""
     def __init__(self,
         like:SpectralPrompt, # Prompt to match in norm and band; copied
         n_radius:int=8, # Radial cells

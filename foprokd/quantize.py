@@ -174,7 +174,9 @@ def quantize_student(
     reduce_range:bool=True, # 7 bits for weights: right on processors without VNNI, too
     targs=None # (N,) class indices of the images, for the notes
 )->Path: # The new file
-    "A student in 8 bits by onnxruntime's static quantisation; `ValueError` for another file, method or images"
+    """A student in 8 bits by onnxruntime's static quantisation; `ValueError` for another file, method or images
+
+    An `ImportError` without the packages of the extra `deploy`."""
     model, notes = _read_student(source, 'fp32')
     source, C = Path(source), len(notes['classes'])
     file = source.with_suffix('.int8.onnx') if file is None else Path(file)
@@ -280,7 +282,9 @@ def quantization_report(
     n_boot:int=1000, # Resamples
     seed:int=0 # Of the resampling
 )->dict: # JSON-able: bytes, operators, agreement, probability_difference, scores, per_class, worse, worse_classes
-    "What 8 bits cost, per score, group and class (ours); `ValueError` for files, images or targets that do not fit"
+    """What 8 bits cost, per score, group and class (ours); `ValueError` for files, images or targets that do not fit
+
+    An `ImportError` without the packages of the extra `deploy`."""
     a, b, graph, y, codes = _check_pair(fp32, int8, targs, ids, n_boot)
     operators = _check_quantized(graph, Path(int8).name)
     groups = class_groups(a['counts']) if groups is None else groups

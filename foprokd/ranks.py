@@ -147,6 +147,7 @@ def together(
     return res
 
 # %% ../nbs/09_ranks.ipynb #2030d51d
+# What to say where accelerate is needed and not installed
 NO_ACCELERATE = "Training in several processes needs accelerate: pip install accelerate."
 
 def runs_on_cpu()->bool: # Also on a machine with GPUs, if accelerate was told so
@@ -168,7 +169,7 @@ def process_group():
 def same_ranks(
     outer, # Learner, perhaps in fastai's `distrib_ctx`
     inner # Learner to train inside
-):
+): # Context that gives `inner`
     "Train `inner` over the processes of `outer` (ours)"
     trainer = getattr(outer, 'distributed_trainer', None)
     with nullcontext() if trainer is None else inner.added_cbs(trainer.twin()): yield inner

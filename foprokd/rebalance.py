@@ -32,7 +32,7 @@ def _weight_owner(
 
 # %% ../nbs/39_rebalance.ipynb #cfaede96
 class DRWCallback(Callback):
-    "Deferred re-weighting of a loss that has a `weight`, such as `LDAMLoss` (Cao et al. 2019)"
+    "Deferred re-weighting of a loss that has a `weight`, such as `LDAMLoss` (Cao et al. 2019); `ValueError`: start"
     order, _held, plan = MixHandler.order - 1, None, None
     def __init__(self,
         counts=None, # (C,) training images per class, each >= 1; None reads them off the DataLoaders
@@ -74,8 +74,12 @@ class DRWCallback(Callback):
         if self._held is not None: self._held[0].weight = self._held[1]
         self._held = None
 
-    def after_train(self): self.restore()
-    def after_fit(self): self.restore()
+    def after_train(self):
+        "Take the weights off the loss"
+        self.restore()
+    def after_fit(self):
+        "Take the weights off the loss"
+        self.restore()
 
 # %% ../nbs/39_rebalance.ipynb #504ad7b0
 def _balanced_loader(
@@ -89,7 +93,7 @@ def _balanced_loader(
 
 # %% ../nbs/39_rebalance.ipynb #172f6605
 class BalancedMixUp(Callback):
-    "Mix each training batch with a class-balanced one from the same images (Galdran et al. 2021)"
+    "Mix each training batch with a class-balanced one from the same images (Galdran et al. 2021); `ValueError`"
     order, run_valid, _stateattrs, batches = MixHandler.order - 1, False, ('batches', 'yb1'), None
     _kept = None # state to go on from
     def __init__(self,
@@ -98,7 +102,9 @@ class BalancedMixUp(Callback):
         if not alpha >= 0: raise ValueError(f"alpha must be >= 0 (0 mixes nothing), not {alpha}.")
         self.alpha = alpha
 
-    def before_fit(self): self.batches = None
+    def before_fit(self):
+        "Start afresh"
+        self.batches = None
 
     def before_train(self):
         "Start the balanced batches; `ValueError` beside a callback that does not fit, `TypeError` for torch's loader"
@@ -142,7 +148,9 @@ class BalancedMixUp(Callback):
         "Where the draws began and how many there were, so that a killed run can go on"
         return dict(seed=self.seed, n_drawn=self.n_drawn)
 
-    def load_state_dict(self, state):
+    def load_state_dict(self,
+        state:dict # From `state_dict`
+    ):
         "Draw again, as often, when training begins"
         self._kept = state if self.batches is None else None
 

@@ -39,7 +39,9 @@ class LossPartsRecorder(Callback):
 
     def state_dict(self): return dict(sums=self.sums, count=self.count)
 
-    def load_state_dict(self, state): self.sums, self.count = dict(state['sums']), state['count']
+    def load_state_dict(self,
+        state:dict # From `state_dict`
+    ): self.sums, self.count = dict(state['sums']), state['count']
 
     _docs = dict(state_dict="Sums of the epoch so far", load_state_dict="Put them back",
                  before_fit="Add a column per part", before_epoch="Start the sums of an epoch",
@@ -72,7 +74,7 @@ class LossPartsCallback(Callback):
 # %% ../nbs/04_record.ipynb #10443ebc
 @docs
 class ValidateEvery(Callback):
-    "Validate in every `n`-th epoch and in the last of a fit; the others have NaN in the columns of validation (ours)"
+    "Validate in every `n`-th epoch and in the last of a fit, else columns have NaN (ours); `ValueError` for `n` < 1"
     order, fitting = Recorder.order + 3, False
     def __init__(self,
         n:int=1 # Epochs, at least 1

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np, pandas as pd
 
 # %% ../nbs/23_released.ipynb #c2d45472
+# Parts of a split, in their order
 PARTS = ('train', 'valid', 'test')
 IMAGE_FILE = re.compile(r'\.(jpe?g|png)$', re.I) # files that are images in the released sets
 
@@ -80,7 +81,7 @@ def check_choice(
     value, # What was given
     allowed # What can be given
 )->None:
-    "One sentence for a value that a data set does not have"
+    "`ValueError` with one sentence for a value that a data set does not have"
     if isinstance(value, bool) or value not in allowed:
         raise ValueError(f"{name}={value!r} is not offered: give one of {', '.join(map(str, allowed))}.")
 

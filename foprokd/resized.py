@@ -61,7 +61,9 @@ class ResizedImages:
         self.folder = os.path.join(folder, f'{size}_{method}_{_RECIPE}' + (f'_white{white}' if white != 65535 else ''))
 
     @property
-    def nbytes(self): return len(_header(self.size)) + 3 * self.size**2
+    def nbytes(self):
+        "Bytes of one copy."
+        return len(_header(self.size)) + 3 * self.size**2
 
     def path(self,
         file:str|Path # An original
@@ -194,7 +196,7 @@ def build(self:ResizedImages,
 def prune(self:ResizedImages,
     files:list # Paths of the originals whose copies stay
 )->int: # Copies removed
-    "Remove the copies that belong to none of `files`, in this setting's folder only (ours)"
+    "Remove the copies of none of `files`, in this setting's folder only (ours); `ValueError` for a single path"
     keep = set(self._places(files).values())
     gone = [p for p in Path(self.folder).glob('??/*' + _SUFFIX) if p not in keep]
     for p in gone: p.unlink(missing_ok=True)

@@ -64,7 +64,7 @@ def load_results(
 def value_of(
     row:dict, # Row
     key:str # name, or a key of the settings or of the row
-):
+): # The value, of whatever type
     "What a row says under `key`; None if it says nothing"
     if key == 'name': return row.get('name') or row.get('method')
     own, settings = row.get(key), row.get('settings') or {}
@@ -73,7 +73,7 @@ def value_of(
 
 def words_of(
     o:str|list|None # Words, split at blanks and commas if it is text
-)->list[str]:
+)->list[str]: # Words without blanks
     "The words of an option, [] for none"
     return [w for w in re.split(r'[\s,]+', o) if w] if isinstance(o, str) else list(o or [])
 

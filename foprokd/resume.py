@@ -208,7 +208,9 @@ def catch_sigterm(): # Yields a list that is no longer empty once SIGTERM came
 # %% ../nbs/37_resume.ipynb #r0000023
 @docs
 class CheckpointCallback(Callback):
-    "Write the progress of a `ResumableLearner` after each epoch, every `minutes`, and when asked to leave (ours)"
+    """Write the progress of a `ResumableLearner` after each epoch, every `minutes`, and when asked to leave (ours)
+
+    It leaves by raising `Preempted`."""
     order = CSVLogger.order + 30
     def __init__(self,
         save:Callable[[dict], None], # Takes the `fit_state` to the disk
@@ -231,13 +233,18 @@ class CheckpointCallback(Callback):
         if self.trains: self.write(self.agree(bool(self.asked))[0], 0, self.epoch + 1)
         self.trains = False
 
-    def agree(self, *flags):
+    def agree(self,
+        *flags # Whether, on this rank
+    ): # The flags, true where one rank says so
         if num_distrib() < 2: return flags
         t = torch.tensor(flags, dtype=torch.int, device=next(self.learn.model.parameters()).device)
         torch.distributed.all_reduce(t, torch.distributed.ReduceOp.MAX)
         return t.bool().tolist()
 
-    def write(self, leave, *where):
+    def write(self,
+        leave:bool, # End the process then
+        *where # Batch and epoch, as for `fit_state`
+    ):
         state, failed = self.learn.fit_state(*where), False
         if not rank_distrib():
             try: self.save(state)

@@ -54,12 +54,15 @@ def _check_alone(
 
 @docs
 class SoftTargetCallback(LossPartsCallback):
-    "Knowledge distillation from a linear-probed teacher (Hinton et al. 2015)"
+    """Knowledge distillation from a linear-probed teacher (Hinton et al. 2015)
+
+    A `TypeError` for a probe without logits, a `ValueError` for a negative weight, or beside another callback that
+    makes the loss."""
     part_names = ('cls', 'soft')
     def __init__(self,
         probe:Learner|nn.Module, # From `probe_learner`, trained or not; or any network from batches to (B,C) logits
         weight:float=1., # Of the soft targets, >= 0; the literature's 0.1 and 0.9 are 9
-        temperature:float=4. # Of both softmaxes
+        temperature:float=4. # Of both softmaxes, > 0
     ):
         if not isinstance(probe, (Learner, nn.Module)) or isinstance(probe, FrozenTeacher):
             raise TypeError(f"Soft targets come from a network with logits, not from a {type(probe).__name__}: give "
@@ -117,7 +120,7 @@ def add_hint(
     teacher:FrozenTeacher, # Frozen teacher
     size:int|tuple=64 # Side of the student's images in pixels, or (height, width)
 )->Student: # `student`
-    "Give a student the 1x1 convolution from its middle map to the teacher's (Romero et al. 2015)"
+    "Give a student the 1x1 convolution from its middle map to the teacher's (Romero et al. 2015); `TypeError`"
     _check_teacher(teacher)
     p = next(student.parameters())
     x = torch.zeros(2, 3, *([size] * 2 if isinstance(size, int) else size), device=p.device)
@@ -179,8 +182,11 @@ class HintCallback(_MapsCallback):
             raise ValueError("The optimizer does not know the regressor: call add_hint before the first fit, or fit "
                              "with reset_opt=True.")
 
-    def compare(self, maps, hers):
-        "Mean squared difference between the regressor's map and the teacher's, standardised"
+    def compare(self,
+        maps, # Output of the regressor (B,d,h,w), in a list
+        hers # The teacher's maps (B,d,h,w), from fine to coarse
+    ): # scalar
+        "Mean squared difference of the regressor's map and the teacher's, standardised; `ValueError` for other widths"
         target = _standardised(hers[len(hers) // 2])
         if maps[0].shape[1] != target.shape[1]:
             raise ValueError(f"The hint has {maps[0].shape[1]} channels, the map of {self.teacher.name} has "
@@ -205,7 +211,10 @@ class AttentionTransferCallback(_MapsCallback):
         pixels:PixelSpace|None=None # From batches to pixels; None reads it off the DataLoaders
     ): super().__init__(teacher, weight, pixels)
 
-    def compare(self, maps, hers):
+    def compare(self,
+        maps, # The student's maps (B,d,h,w), from fine to coarse
+        hers # The teacher's maps (B,d,h,w), from fine to coarse
+    ): # scalar
         "Sum over stages of the mean squared difference of attention maps"
         total = 0.
         for s, t in list(zip(maps[::-1], hers[::-1]))[:3]:
@@ -236,7 +245,7 @@ def teacher_student(
     pixels:PixelSpace, # From batches to pixels, `PixelSpace.from_dls(dls)`; copied, too
     tune:bool=False # Train the whole network; False: only a linear probe on frozen features
 )->Student: # Its `deploy()` contains the teacher
-    "A teacher as a student: linear probe (BatchNorm without parameters, then linear) or fine-tuned"
+    "A teacher as a student: linear probe (BatchNorm without parameters, then linear) or fine-tuned; else `TypeError`"
     if tune or not isinstance(teacher, FrozenTeacher): _check_teacher(teacher)
     teacher, pixels = (copy.deepcopy(m).cpu() for m in (teacher, pixels)) # one of them may have been on a GPU already
     student = Student(_TeacherBackbone(teacher, pixels, tune), n_out)

@@ -16,7 +16,7 @@ def append_row(
     row:dict, # JSON-able
     file:str|Path # `results.jsonl`, made if absent
 )->None:
-    "Append one JSON line, in one write, flushed to disk"
+    "Append one JSON line, in one write, flushed to disk; `OSError` if it does not fit"
     file = Path(file)
     file.parent.mkdir(parents=True, exist_ok=True)
     with open(file, 'ab+', buffering=0) as f:

@@ -133,7 +133,9 @@ def grad_cam(
     target=None, # Class index, or one per image; None: the top class
     layer:nn.Module|str|None=None # Whose maps; None: the last stage that timm names
 )->Tensor: # (B,H,W) float32, >= 0
-    "Grad-CAM (Selvaraju et al. 2017, captum); `ValueError`: image, class or layer; `ImportError`: captum missing"
+    """Grad-CAM (Selvaraju et al. 2017, captum); `ValueError`: image, class or layer; `ImportError`: captum missing
+
+    A `TypeError` for what is no network."""
     (net, run), attr = _plain(net), _captum()
     layer = _layer(net, layer)
     if layer is None:
@@ -237,7 +239,7 @@ def show_decision(
     max_n:int=8, # Images shown
     activation=None, # (B,C) logits -> probabilities, as of a loss function that scales them; None: softmax
     **kwargs # Passed to `decision_map`
-)->Figure:
+)->Figure: # A row of images above their maps
     "Images, their maps, classes and probabilities (ours); errors as `decision_map`, `ValueError` for wrong names"
     net, method = _plain(net)[0], _method(net, x, method, kwargs)
     with _evaluating(net): logits = _logits(_plain(net)[1], _images(x))[0]

@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader
 from .rgb import to_rgb
 
 # %% ../nbs/17_scan.ipynb #7cdb6fd6
+# What keeps a file from training, in the order in which it is asked
 PROBLEMS = ('missing', 'empty', 'not an image', 'too large', 'truncated', 'unreadable', 'unsupported mode',
             'wrong extension')
 _EMPTY = dict(bytes=None, format=None, mode=None, width=None, height=None, problem='', detail='', sha256=None,

@@ -32,7 +32,7 @@ def fopro_schedule(
     rounds:int=1, # How often explore and distill alternate
     explore_lr:float=1e-2, # Peak learning rate of prompt and probe
     lr:float=1e-3, # Peak learning rate of the student
-    adversarial_lr:float|None=None # The student's in the adversarial phase; None: a third of `lr`
+    adversarial_lr:float|None=None # The student's peak rate in the adversarial phase; None: a third of `lr`
 )->list[Phase]: # In the order they run, without empty ones
     "The plan of FoPro-KD; `ValueError` if `rounds` is below 1"
     if rounds < 1: raise ValueError(f"rounds must be at least 1, got {rounds}.")

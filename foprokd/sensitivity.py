@@ -77,7 +77,7 @@ class SensitivityMap:
     norm:np.ndarray # (N,) norm of the plain features
     measured:np.ndarray # (H,W//2+1) bool, False where interpolated
     width:int # W
-    eps:float # Root mean square of the wave
+    eps:float # Root mean square of the wave, > 0
     name:str = '' # Of the model
     group:np.ndarray|None = None # (N,) group of each image; None: each its own
 
@@ -262,9 +262,9 @@ def frame(self:SensitivityMap)->pd.DataFrame: # One row per frequency of the hal
 def plot(self:SensitivityMap,
     kind:str='cosine', # 'cosine' or 'l2'
     axs=None, # Two axes to draw into; None: a new figure
-    vmin:float|None=None, # Lower end of the (logarithmic) colours and of the profile; None: own
-    vmax:float|None=None # Upper end; None: own
-)->np.ndarray: # The two axes
+    vmin:float|None=None, # Lower end of the (logarithmic) colours and of the profile, > 0; None: own
+    vmax:float|None=None # Upper end of both, > 0; None: own
+)->np.ndarray: # (2,) axes
     "The whole plane, and the radial profile with its interval, on one logarithmic scale"
     if axs is None: axs = plt.subplots(1, 2, figsize=(7, 2.9), layout='constrained')[1]
     full, r = self.full(kind), self.radial(kind)
@@ -313,7 +313,7 @@ def save(self:SensitivityMap,
 @patch(cls_method=True)
 def load(cls:SensitivityMap,
     path:str|Path # File that `save` wrote
-)->SensitivityMap:
+)->SensitivityMap: # As it was saved
     "Read a map; `ValueError` if the file holds none"
     if not Path(path).is_file(): raise ValueError(f"{Path(path).name!r} is not a map that `save` wrote: no such file.")
     try:

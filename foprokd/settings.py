@@ -14,6 +14,7 @@ from .prompt import FourierPromptGenerator, HighPassPrompt, IdentityPrompt, LowP
 from .sources import DataConfig
 
 # %% ../nbs/45_settings.ipynb #1ce17628
+# Name of a method -> what it is
 METHODS = dict(
     ce='cross-entropy', cbs='cross-entropy, classes drawn equally often', focal='focal loss',
     cb='class-balanced loss', ldam_drw='LDAM, re-weighted at the end',
@@ -28,8 +29,11 @@ _EKD = ('lam_end', 'prompt_student', 'soft', 'temperature')
 _OPTIONS = dict(focal=('gamma',), cb=('beta', 'gamma'), ldam_drw=('max_m', 's', 'start', 'beta'), la=('tau',),
                 mixup=('alpha',), bal_mixup=('alpha',), kd=('weight', 'temperature'), fitnet=('weight',),
                 at=('weight',), ekd=_EKD, fopro=_EKD, fopro_akd=('prompt_lr', 'w_prior', 'w_pen'))
+# Method -> prompts that it may have, its own first
 PROMPTS = dict(ekd=('identity', 'lowpass', 'highpass'), fopro=('learned', 'random'), fopro_akd=('learned',))
+# Name -> type of autocast
 PRECISIONS = dict(fp32=None, bf16=torch.bfloat16)
+# Methods that need no teacher
 TEACHERLESS = ('ce', 'cbs', 'focal', 'cb', 'ldam_drw', 'la', 'bsm', 'mixup', 'bal_mixup')
 
 def parse_kwargs(

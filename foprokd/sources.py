@@ -23,6 +23,7 @@ from .splits import crossing_groups, split_data, split_folds, use_fold
 from .synth import demo_set
 
 # %% ../nbs/43_sources.ipynb #b84e3d4c
+# Which counts make the groups -> what they are called, and the parts that are counted
 GROUPS_ON = {'train': ('training counts', ('train',)), 'full': ('full counts', ('train', 'valid', 'test')),
              'train+valid': ('counts of training and validation', ('train', 'valid'))}
 
@@ -222,7 +223,7 @@ def _say(
 @take_fields(DataConfig)
 def foprokd_data(
     no_samples:bool=False, # Leave the pictures out of the page
-    **kwargs
+    **kwargs # Fields of `DataConfig`
 ):
     "Show what is in the data: counts, true ratio, leakage and damaged files; a page goes to OUT"
     cfg = DataConfig(**kwargs)

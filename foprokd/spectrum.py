@@ -16,7 +16,7 @@ from torch import Tensor
 def to_spectrum(
     x:Tensor # (...,H,W) real images
 )->Tensor: # (...,H,W//2+1) complex64 half-plane spectrum, orthonormal
-    "Real 2-D FFT over the last two dims, in float32 also under autocast"
+    "Real 2-D FFT over the last two dims, in float32 also under autocast; `TypeError` for other than real images"
     if x.is_complex() or x.ndim < 2:
         raise TypeError(f"A spectrum needs real images (...,H,W), got {x.dtype} of shape {tuple(x.shape)}.")
     with torch.autocast(x.device.type, enabled=False):
@@ -83,7 +83,7 @@ def is_even(
     field:Tensor, # (...,H,W//2+1) real half-plane field
     width:int # W of the image
 )->bool: # True if a multiplication by it keeps images real, exactly
-    "Whether a half-plane field equals its mirror image, to the bit"
+    "Whether a half-plane field equals its mirror image, to the bit; `ValueError` for another width"
     cols, mirror = _even_columns(field, width)
     return torch.equal(field[..., cols], mirror)
 
@@ -93,7 +93,7 @@ def make_even(
     width:int, # W of the image
     inplace:bool=False # Write to `field` itself
 )->Tensor: # (...,H,W//2+1) the nearest even field
-    "Average the self-mirrored columns with their mirror image, so that `is_even` holds to the bit"
+    "Average self-mirrored columns with their mirror: `is_even` then holds to the bit; `ValueError` for another width"
     cols, mirror = _even_columns(field, width)
     field = field if inplace else field.clone()
     field[..., cols] = (field[..., cols] + mirror) / 2
@@ -121,7 +121,7 @@ def orientation(
 def band_mask(
     size:tuple[int,int], # (H, W) of the image
     low:float=0., # Lowest frequency acted on, cycles/pixel
-    high:float|None=None, # First frequency no longer acted on; None: up to the corners
+    high:float|None=None, # First frequency no longer acted on, cycles/pixel; None: up to the corners
     keep_dc:bool=True, # Leave DC alone, even for `low=0`
     device=None # Where to put it
 )->Tensor: # (H,W//2+1) float32: 1 where acted on, else 0; even
@@ -139,7 +139,7 @@ def full_plane(
     field:Tensor, # (...,H,W//2+1) real even half-plane field
     width:int # W of the image
 )->Tensor: # (...,H,W), DC at (H//2, W//2)
-    "Mirror a half-plane field to the full plane and centre it, for display"
+    "Mirror a half-plane field to the full plane and centre it, for display; `ValueError` for another width"
     _even_columns(field, width)
     right = field[..., 1:(width + 1)//2].flip(-1)
     return torch.fft.fftshift(torch.cat([field, right.flip(-2).roll(1, -2)], -1), dim=(-2, -1))
@@ -159,7 +159,7 @@ def radial_power(
     x:Tensor, # (...,H,W) real images
     n_bins:int|None=None # Rings between 0 and .7071 cycles/pixel; None: half the shorter side
 )->tuple[Tensor, Tensor]: # (n_bins,) ring centres in cycles/pixel, and (...,n_bins) mean power
-    "Mean of |F|^2 over rings of the frequency plane, without DC, per image and channel"
+    "Mean of |F|^2 over rings of the frequency plane, without DC, per image and channel; `ValueError` for no ring"
     size = h, w = x.shape[-2:]
     n = max(min(h, w)//2, 1) if n_bins is None else n_bins
     if n < 1: raise ValueError(f"A radial profile needs at least one bin, got n_bins={n_bins}.")

@@ -79,7 +79,9 @@ def split_data(
     profile:str='exponential', # Of the cut: 'exponential' or 'pareto', as in `longtail_counts`
     n_max:int|None=None # Training images of the largest class after the cut; None: what it has
 )->pd.DataFrame: # `df` with a column split, less the training rows that `imbalance` dropped
-    "Cut train, valid and test; parts that `df` already has are kept, with a warning if groups cross them"
+    """Cut train, valid and test; parts that `df` already has are kept, with a warning if groups cross them
+
+    A `ValueError` for shares that cannot be, or too few groups."""
     for n, f in (('valid', valid), ('test', test)):
         if not 0 < f <= .5: raise ValueError(f"{n}={f} is no share of the images: give a number above 0 and up to 0.5.")
     if group_col and group_col not in df: raise ValueError(f"The table has no column {group_col!r} to keep together.")

@@ -30,7 +30,9 @@ def projector(
 
 # %% ../nbs/12_student.ipynb #17f549f1
 class Student(nn.Module):
-    "A backbone with classifier, projector and auxiliary classifier (heads of the authors' public EKD code)"
+    """A backbone with classifier, projector and auxiliary classifier (heads of the authors' public EKD code)
+
+    A `ValueError` for fewer than two classes and for float16 without a scaled loss."""
     def __init__(self,
         arch:str|nn.Module, # timm name, or a module returning features (its timm classifier is removed in place)
         n_out:int, # Number of classes C

@@ -107,8 +107,10 @@ def hair_mask(
     return 1 - np.prod(1 - opacity * np.exp(-.5 * dist**2), axis=1)
 
 # %% ../nbs/24_synth.ipynb #d23369db
+# (8,3) level 0 or 1 of the cues of each class: colour, band, orientation
 demo_cues = np.array([[0,0,0], [1,1,1], [0,0,1], [1,1,0], [0,1,0], [1,0,1], [0,1,1], [1,0,0]])
 _levels = ('amber', 'slate'), ('coarse', 'fine'), ('striped', 'mottled')
+# Names of the classes, made of their cues
 demo_classes = tuple('_'.join(names[i] for names, i in zip(_levels, cue)) for cue in demo_cues)
 
 # %% ../nbs/24_synth.ipynb #3a71713f

@@ -123,7 +123,7 @@ def _label_scores(
 def _ends(
     v:np.ndarray, # (1+B,S) scores or differences, the first row observed
     kind:str, # sd, seeds, images or both
-    level:float # Coverage aimed at
+    level:float # Coverage aimed at, in (0,1)
 )->tuple[float, float]: # NaN where there is none
     "The interval of the mean over S seeds"
     boot, n, mean = v[1:].mean(1), v.shape[1], v[0].mean()
@@ -176,7 +176,7 @@ def _is_best(
     label:str, # Label
     scored:dict, # Label -> (runs, (1+B,S) scores, kind)
     sign:int, # -1 where less is better
-    level:float # Coverage aimed at
+    level:float # Coverage aimed at, in (0,1)
 )->bool:
     "Whether the paired difference to every other label has an interval beyond zero"
     others = sorted((o for o in scored if o != label), key=lambda o: -sign * np.nan_to_num(scored[o][1][0].mean()))
@@ -189,7 +189,7 @@ def _difference(
     label:str, # Label
     baseline:str|None, # Label to compare with
     scored:dict, # Label -> (runs, (1+B,S) scores, kind)
-    level:float # Coverage aimed at
+    level:float # Coverage aimed at, in (0,1)
 )->dict: # diff, diff_sd, diff_lo, diff_hi, n_diff; NaN where there is none
     "The paired difference to the baseline"
     d = None if baseline in (None, label) else _pair(scored[label][:2], scored[baseline][:2])
@@ -203,7 +203,7 @@ def _metric_rows(
     scored:dict, # Label -> (runs, (1+B,S) scores)
     baseline:str|None, # Label to compare with
     kind:str, # Interval asked for
-    level:float # Coverage aimed at
+    level:float # Coverage aimed at, in (0,1)
 )->list[dict]:
     "Rows of one metric, one per label; a metric without resamples falls back to `sd`"
     if kind in ('images', 'both') and any(len(v) == 1 for _, v in scored.values()): kind = 'sd'
@@ -295,7 +295,7 @@ def compare_runs(
     metrics:str|list|None=None, # Keys, e.g. 'balanced_accuracy recall_tail'; None: all that the rows have
     interval:str='images', # sd, seeds, images or both
     n_boot:int=2000, # Resamples of the test images
-    level:float=.95, # Coverage aimed at
+    level:float=.95, # Coverage aimed at, in (0,1)
     seed:int=0 # Of the resampling; global random state is untouched
 )->pd.DataFrame: # label, metric, mean, sd, n_runs, n_folds, lo, hi, diff(_sd, _lo, _hi), n_diff, best, interval
     "Tidy comparison of labels over seeds, caption facts in `attrs`; `ValueError` for what cannot be compared"
@@ -314,7 +314,7 @@ def _check_arguments(
     metrics:list, # Keys
     interval:str, # Kind
     n_boot:int, # Resamples
-    level:float # Coverage aimed at
+    level:float # Coverage aimed at, in (0,1)
 )->None:
     "One sentence for what `compare_runs` cannot do"
     if interval not in _KINDS: raise ValueError(f"interval={interval!r} is none of {', '.join(_KINDS)}.")
@@ -470,7 +470,7 @@ def foprokd_table(
     out:str='', # File to write; default: print
     digits:int=3, # Decimals
     n_boot:int=2000, # Resamples of the test images
-    level:float=.95, # Coverage aimed at
+    level:float=.95, # Coverage aimed at, in (0,1)
     seed:int=0 # Of the resampling
 ):
     "Results as a table: means over seeds, intervals, and paired differences to a baseline"

@@ -26,13 +26,14 @@ def gaussian_kl(
     var:torch.Tensor, # (d,) batch variances
     ref_mean:torch.Tensor, # (d,) remembered means
     ref_var:torch.Tensor, # (d,) remembered variances
-    eps:float=1e-5 # Added to both variances
+    eps:float=1e-5 # Added to both variances, > 0
 )->torch.Tensor: # scalar, >= 0, in nats per channel
     "Mean over channels of KL(batch || remembered) between diagonal Gaussians"
     var, ref_var = var + eps, ref_var + eps
     return .5 * ((ref_var / var).log() + (var + (mean - ref_mean)**2) / ref_var - 1).mean()
 
 # %% ../nbs/10_teacher.ipynb #f127e3d6
+# File of the small teacher that comes with the package
 EMBEDDED_TEACHER = Path(str(files('foprokd')))/'weights'/'embedded_teacher.safetensors'
 
 # %% ../nbs/10_teacher.ipynb #2616941e
@@ -110,13 +111,13 @@ class _Recomputed:
 
 # %% ../nbs/10_teacher.ipynb #684bc700
 class FrozenTeacher(nn.Module):
-    "A pre-trained network that maps pixels to pooled features and never changes"
+    "A pre-trained network that maps pixels to pooled features and never changes; `ValueError` for one that cannot"
     def __init__(self,
         model:str|nn.Module|Path='embedded', # timm name, 'embedded', self-describing checkpoint, or module
         ckpt:str|Path|None=None, # Local safetensors or plain state dict (MoCo-v2 is recognised); None: from the hub
         size:int|str|None=None, # Side in pixels images are resized to; None: the model's own; 'image': as they come
-        mean:float|tuple|None=None, # Mean the model expects subtracted from pixels; None: its own
-        std:float|tuple|None=None, # Standard deviation it expects divided by; None: its own
+        mean:float|tuple|None=None, # Mean the model expects subtracted from pixels in [0,1]; None: its own
+        std:float|tuple|None=None, # Standard deviation it expects pixels divided by, > 0; None: its own
         dtype:torch.dtype|None=None, # Compute in this type by autocast, e.g. `torch.bfloat16`; None: as the caller does
         grad_checkpointing:bool=False, # Compute activations anew in the backward pass: less memory, more time
         **kwargs # `pretrained=False` for random weights; the rest goes to `timm.create_model`
@@ -142,11 +143,15 @@ class FrozenTeacher(nn.Module):
         if not feats.isfinite().all(): raise ValueError(f"{self.name} answers a black image with NaN or infinity.")
         self.num_features = feats.shape[1]
 
-    def train(self, mode:bool=True):
+    def train(self,
+        mode:bool=True # Ignored
+    )->nn.Module: # self
         "Stays in eval mode whatever is asked"
         return super().train(False)
 
-    def requires_grad_(self, requires_grad:bool=True):
+    def requires_grad_(self,
+        requires_grad:bool=True # Ignored
+    )->nn.Module: # self
         "Stays frozen whatever is asked"
         return super().requires_grad_(False)
 
@@ -159,7 +164,7 @@ class FrozenTeacher(nn.Module):
         return ((x - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
 
     def precision(self,
-        x:torch.Tensor # What will be computed on
+        x:torch.Tensor # (B,3,H,W) pixels that will be computed on
     ): # Context manager
         "Autocast to the teacher's `dtype`, if it has one; float16 only where no gradient is wanted"
         skip = self.dtype is None or (self.dtype == torch.float16 and x.requires_grad)
@@ -252,7 +257,9 @@ def with_prior(self:FrozenTeacher,
 def fit_statistics(self:FrozenTeacher,
     batches # Iterable of (B,3,H,W) pixel batches of the un-prompted target data
 )->FrozenTeacher: # self
-    "Estimate the statistics that `with_prior` compares with, over all processes; nothing to do with BatchNorm (ours)"
+    """Estimate the statistics that `with_prior` compares with, over all processes; nothing to do with BatchNorm (ours)
+
+    A `ValueError` for fewer than two images."""
     if self.prior_layers: return self
     feats = torch.cat([self(x).float() for x in batches])
     if len(feats) < 2:

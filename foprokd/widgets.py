@@ -36,11 +36,11 @@ class ViewState:
     "The position of all the sliders"
     image:int = 0 # Index of the image
     low:float = 0. # First frequency that changes, cycles/pixel
-    high:float = .7072 # First one that no longer does
+    high:float = .7072 # First one that no longer does, cycles/pixel
     angle:float|None = None # Direction in which the waves vary, degrees in [0,180); None: all
     width:float = 45. # Width of the sector, degrees in (0,180]
     gain:float = 1. # Factor on the amplitudes of the band, >= 0
-    strength:float = 0. # Of the prompt, 0: none, 1: as trained
+    strength:float = 0. # Factor on the prompt's log gain, 0: none, 1: as trained
     seed:int = 0 # Of the prompt's latent
 
 @dataclass(eq=False)
@@ -52,7 +52,7 @@ class View:
     spectra:np.ndarray # (2,H,W) log10 amplitude, mean over channels, before and after
     freq:np.ndarray # (R,) cycles/pixel
     power:np.ndarray # (2,R) log10 mean power of rings, before and after
-    shift:float # 1 - cos between the features before and after
+    shift:float # 1 - cos between the features before and after, in [0,2]
     nearest:tuple # Before and after: [(name, cos), ...], nearest first
 
 # %% ../nbs/42_widgets.ipynb #8a2dbbb1
@@ -452,8 +452,9 @@ def foprokd_explore(
     large = dict(Voila=dict(tornado_settings=dict(websocket_max_message_size=2**28)))
     Voila.launch_instance(argv=voila_argv(PAGE, port, ip, browser), config=Config(large))
 
+# Notebook of the page, beside the module
 PAGE = Path(__file__).parent/'app'/'explorer.ipynb' if '__file__' in globals() else Path('explorer.ipynb')
 
-def page_from_environment()->Explorer:
+def page_from_environment()->Explorer: # With upload
     "What the served page shows: `explorer_page` with the settings of `foprokd_explore`"
     return explorer_page(**json.loads(os.environ.get('FOPROKD_EXPLORE', '{}')))
