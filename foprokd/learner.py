@@ -168,13 +168,15 @@ def fit_fopro(self:FoProLearner,
     rounds:int=1, # How often explore and distill alternate
     lr:float=1e-3, # Peak learning rate of the student
     explore_lr:float=1e-2, # Peak learning rate of prompt and probe
-    adversarial_lr:float|None=None, # The student's in the adversarial phase; None: a third of `lr`
+    adversarial_lr:float|None=None, # The student's peak rate in the adversarial phase; None: a third of `lr`
     cbs=None, # Callbacks for the student's phases
     checkpoint:str|Path|None=None, # Folder for checkpoints, after each epoch and every `minutes`; None writes none
     resume:bool=False, # Go on from the newest checkpoint in that folder; begin if there is none
     minutes:float=10. # Between checkpoints inside an epoch
 )->list[dict]: # The phases that ran, with their curves and seconds; also in `phase_history`
-    "Explore, distil, distil adversarially; `ValueError` for a phase without teacher or prompt, a foreign checkpoint"
+    """Explore, distil, distil adversarially; `ValueError` for a phase without teacher or prompt, a foreign checkpoint
+
+    `Preempted`, with exit code 0, after a SIGTERM that found a checkpoint folder."""
     phases = fopro_schedule(explore, distill, adversarial, rounds, explore_lr, lr, adversarial_lr)
     needs = {p.name for p in phases} & {'explore', 'adversarial'}
     if needs and (self.teacher is None or self.prompt is None or not list(self.prompt.parameters())):
@@ -315,7 +317,7 @@ def show_prompts(self:FoProLearner,
     n:int=3, # How many validation images
     **kwargs # Passed to the prompt's `show`
 )->plt.Figure: # A row of panels per image
-    "Image, prompted image, difference and both spectra, for the first `n` validation images"
+    "Image, prompted image, difference, both spectra, for the first `n` validation images; `ValueError` without prompt"
     if self.teacher is None or self.prompt is None:
         raise ValueError("This learner has no prompt to show: give a teacher and a prompt.")
     x = self.dls.valid.one_batch()[0][:n]
@@ -325,7 +327,7 @@ def show_prompts(self:FoProLearner,
 def plot_phases(self:FoProLearner,
     skip:int=5 # Leave out the first batches of each phase (at most a third of them)
 )->plt.Figure: # A panel per phase
-    "The smoothed training loss of each phase that ran; returns the figure"
+    "The smoothed training loss of each phase that ran; `ValueError` if none did"
     n = len(self.phase_history)
     if not n: raise ValueError("No phase has ended yet: call fit_fopro first.")
     fig, axs = plt.subplots(1, n, figsize=(3.2 * n, 2.4), squeeze=False, layout='constrained')
@@ -463,7 +465,7 @@ def distrib_ctx(self:FoProLearner,
     sync_bn:bool=True, # The student's BatchNorm over all processes; on GPUs only
     in_notebook:bool=False, # Started by accelerate's `notebook_launcher`
     **kwargs # Passed to accelerate's `Accelerator`
-):
+): # Context that gives the Learner
     "fastai's `distrib_ctx` for all phases; nothing in a single process; `ImportError` without accelerate"
     if num_distrib() <= 1: yield self; return
     import foprokd.distributed # gives fastai's Learner its own

@@ -52,7 +52,7 @@ class LossPartsRecorder(Callback):
 class LossPartsCallback(Callback):
     "Base of the phases' callbacks: a training loss with named parts, which the recorder shows (ours)"
     order, run_valid = GradientAccumulation.order - 1, False
-    part_names:tuple[str, ...] = ()
+    part_names:tuple[str, ...] = () # Names of the parts, in the order of the columns
 
     @property
     def learn(self):
