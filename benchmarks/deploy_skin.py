@@ -28,7 +28,7 @@ from foprokd.data import image_dls, read_labels, test_dl
 from foprokd.learner import fopro_learner
 from foprokd.policy import image_sources
 from foprokd.predict import OnnxStudent
-from foprokd.quantize import report_text
+from foprokd.quantize import format_report
 from foprokd.rows import append_row, provenance
 from foprokd.splits import split_data
 
@@ -105,7 +105,7 @@ def main():
         if args.train_only: continue
         row = measure(kind, learners, df, args)
         append_row(row | provenance(), args.out)
-        print(report_text(row['int8']['report']))
+        print(format_report(row['int8']['report']))
         print(pd.DataFrame(row['report']).to_string(), row['parity'], row['batches'], sep='\n', flush=True)
 
 

@@ -6,7 +6,7 @@ Written is a JSONL file of aggregates, one row each, that nbs/52_preferences.ipy
     ring         mean sensitivity (1 - cos) by radius, per model and image set
     centroid     spectral centroid of each map, and the share of it that was measured, not interpolated
     check        coarse-to-fine maps against maps that were measured whole, on a fifth of the skin images
-    band         `Response.frame` of octaves removed, weakened and amplified, per model and image set, with a probe
+    band         `PromptResponse.frame` of octaves removed, weakened and amplified, per model and image set, with a probe
     agreement    rank correlations of the mean maps between models and between image sets
     gain         radial profile of the log gain of each trained prompt
     relation     rank correlation of each prompt with the sensitivity of the teacher that it was trained for, and with that

@@ -18,7 +18,7 @@ from foprokd.sensitivity import sensitivity_map, unique_frequencies
 from foprokd.settings import parse_kwargs
 from foprokd.synth import synth_images
 from foprokd.teacher import FrozenTeacher
-from foprokd.widgets import Explorer, Scene
+from foprokd.widgets import FrequencyExplorer, ExplorerScene
 
 
 def seconds(f):
@@ -44,7 +44,7 @@ def map_speed(teacher, x, chunk, rounds):
 @torch.no_grad()
 def update_speed(teacher, x, rounds):
     "Milliseconds of one update of the explorer and of the one bare pass that it needs"
-    ex = Explorer(Scene(x, teacher, FourierPromptGenerator(init_std=.5).eval(), labels=[str(i % 8) for i in range(len(x))]))
+    ex = FrequencyExplorer(ExplorerScene(x, teacher, FourierPromptGenerator(init_std=.5).eval(), labels=[str(i % 8) for i in range(len(x))]))
     gains = iter(np.linspace(.1, 3.9, rounds + 3))
 
     def move(): ex.controls['gain'].value = float(next(gains))

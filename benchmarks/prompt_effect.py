@@ -27,7 +27,7 @@ from sklearn.metrics import balanced_accuracy_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from foprokd.experiment import run_folder, run_learner
+from foprokd.experiment import run_folder, learner_from_config
 from foprokd.grid import read_grid
 from foprokd.losses import cosine_distance
 from foprokd.pixels import PixelSpace
@@ -86,7 +86,7 @@ def main():
     df = load_data(cfg)
     lines, made = [], provenance()
     for seed in seeds:
-        learn = run_learner(cfg, df, seed)
+        learn = learner_from_config(cfg, df, seed)
         train, test = pixels(learn, df, 'train'), pixels(learn, df, 'test')
         plain = features(learn.teacher, IdentityPrompt(), test[0], 1)[0]
         learned = FourierPromptGenerator.from_file(run_folder(cfg, seed)/'prompt.safetensors').eval()

@@ -59,14 +59,14 @@ from fastai.torch_core import params
 from torch import nn
 
 from foprokd import experiment, settings
-from foprokd.experiment import run_folder, run_learner
-from foprokd.grid import _failure, parse_seeds, read_grid, todo
+from foprokd.experiment import run_folder, learner_from_config
+from foprokd.grid import _failure, parse_seeds, read_grid, pending_runs
 from foprokd.pixels import PixelSpace
 from foprokd.record import LossPartsCallback
 from foprokd.rivals import SoftTargetCallback, probe_learner
 from foprokd.rows import append_row, provenance
 from foprokd.settings import METHODS, RunConfig, parse_kwargs, settings_hash
-from foprokd.sources import data_line, describe_data, load_data
+from foprokd.sources import data_summary, describe_data, load_data
 from foprokd.teacher import FrozenTeacher
 
 RIVALS = dict(timm_feature="timm's FeatureDistillationTask", timm_logit="timm's LogitDistillationTask",
@@ -221,7 +221,7 @@ def run_rival(cfg, seed, df, bar=False):
     start, k, folder = time.perf_counter(), parse_kwargs(cfg.method_kwargs), run_folder(cfg, seed)
     folder.mkdir(parents=True, exist_ok=True)
     teacher = experiment._teacher(cfg, df)
-    learn = run_learner(replace(cfg, method='bsm', method_kwargs=''), df, seed)
+    learn = learner_from_config(replace(cfg, method='bsm', method_kwargs=''), df, seed)
     cbs = [Autocast()] if cfg.precision == 'bf16' else []
     with ExitStack() as stack:
         if not bar: stack.enter_context(learn.no_bar()); stack.enter_context(learn.no_logging())
@@ -275,13 +275,13 @@ def main():
         seeds = seeds if args.seeds is None else parse_seeds(args.seeds)
     except ValueError as e: raise SystemExit(f'rivals.py: {e}') from e
     shown, file = 'no fold yet', Path(cfg.out)/'results.jsonl'
-    jobs = todo([(cfg, seeds)], args.again)
+    jobs = pending_runs([(cfg, seeds)], args.again)
     print(f'{RIVALS[args.rival]} ({cfg.method_kwargs}), settings of {args.only}: {len(jobs)} of {len(seeds)} seeds '
           f'x folds to run, {file}')
     for one, seed in jobs:
         if one.fold != shown:
             df, shown = load_data(one), one.fold
-            print(data_line(one, df))
+            print(data_summary(one, df))
         try: row = run_rival(one, seed, df, args.bar)
         except Exception as e:
             append_row(_failure(one, seed, f'{type(e).__name__}: {" ".join(str(e).split())}'), file)

@@ -10,7 +10,7 @@ import inspect
 from pathlib import Path
 import pandas as pd
 from .isic import ISIC_COUNTS, isic2019_lt
-from .kvasir import HK_COUNTS, hyper_kvasir
+from .kvasir import HYPER_KVASIR_COUNTS, hyper_kvasir
 from .medmnist import MEDMNIST, medmnist_set
 
 # %% ../nbs/33_datasets.ipynb #f8bc400f
@@ -19,8 +19,9 @@ DATASETS = {
     'isic2019_lt': dict(title='ISIC-2019-LT', reader=isic2019_lt, classes=8, counts=ISIC_COUNTS, folds=(1, 2, 3, 4, 5),
                         imbalances=(100, 200, 500), protocols=('official', 'regenerated', 'lesion'),
                         partition=False, licence='CC BY-NC 4.0'),
-    'hyper_kvasir': dict(title='HyperKvasir', reader=hyper_kvasir, classes=23, counts=HK_COUNTS, folds=(0, 1, 2, 3, 4),
-                         imbalances=(), protocols=('official', 'stratified'), partition=True,
+    'hyper_kvasir': dict(title='HyperKvasir', reader=hyper_kvasir, classes=23,
+                         counts=HYPER_KVASIR_COUNTS, folds=(0, 1, 2, 3, 4), imbalances=(),
+                         protocols=('official', 'stratified'), partition=True,
                          licence='CC BY 4.0'),
     'medmnist': dict(title='MedMNIST', reader=medmnist_set, classes=None, counts=MEDMNIST, folds=(), imbalances=(),
                      protocols=('official',), partition=False,

@@ -20,9 +20,9 @@ from torch import nn
 from timm.models import save_for_hf
 import timm
 from safetensors.torch import save_file
-from .backbone import may_describe
+from .backbone import notes_may_decide
 from .calibration import calibrate, conformal_sets, conformal_thresholds, coverage
-from .graph import OPSET, _onnx, save_graph, set_inputs, set_notes, student_graph
+from .graph import ONNX_OPSET, _onnx, save_graph, set_inputs, set_notes, student_graph
 from .longtail import _labels_of, check_counts, class_counts, class_groups
 from .losses import LogitAdjustedLoss
 from .metrics import evaluate
@@ -213,7 +213,7 @@ def _about(
     "What is known before the file has answered"
     classes = [str(o) for o in learn.dls.vocab]
     kept = {k: policy[k] for k in ('input_size', 'model_size', 'open', 'white', 'assumed', 'mean', 'std')}
-    return dict(format=1, classes=classes, **kept, arch=_arch(net), opset=OPSET, precision='fp32',
+    return dict(format=1, classes=classes, **kept, arch=_arch(net), opset=ONNX_OPSET, precision='fp32',
                 n_parameters=sum(p.numel() for p in net.parameters()), counts=[int(n) for n in counts],
                 training_prior=(np.asarray(counts) / np.sum(counts)).tolist(), int8=None,
                 **_made(learn))
@@ -409,7 +409,7 @@ def export_safetensors(
         raise TypeError(f"Only a Student is written so, not a {type(model).__name__}: make one with fopro_learner, or "
                         "export as .onnx.")
     cfg, kwargs = getattr(model.backbone, 'pretrained_cfg', None) or {}, model.timm_kwargs
-    known = kwargs is not None and may_describe(kwargs) # else no file can say how to build it
+    known = kwargs is not None and notes_may_decide(kwargs) # else no file can say how to build it
     notes = dict(arch=cfg.get('architecture') if known else None, kwargs=kwargs if known else {},
                  num_classes=model.n_out, vocab=[str(o) for o in learn.dls.vocab], counts=_counts(learn).tolist(),
                  mean=px.mean.flatten().tolist(), std=px.std.flatten().tolist(), **_made(learn))

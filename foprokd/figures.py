@@ -15,9 +15,9 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from .command import as_command
-from .overview import _count_axis, shown_name
+from .overview import _count_axis, display_name
 from .results import filter_rows, label_runs, load_results
-from .table import compare_runs, grid_rows
+from .table import compare_runs, rows_for_grid_file
 
 # %% ../nbs/49_figures.ipynb #0da2ac94
 _MARKERS = 'osD^vPX*<>'
@@ -50,7 +50,7 @@ def _legend(
 )->None:
     "One legend below the figure"
     handles, labels = ax.get_legend_handles_labels()
-    fig.legend(handles, list(map(shown_name, labels)), loc='outside lower center', ncols=min(columns, len(labels)),
+    fig.legend(handles, list(map(display_name, labels)), loc='outside lower center', ncols=min(columns, len(labels)),
                frameon=False)
 
 # %% ../nbs/49_figures.ipynb #8b12b0fc
@@ -85,7 +85,7 @@ def plot_recall_counts(
         ax.vlines(n[at], recall[:, at].min(0), recall[:, at].max(0), color=looks[label]['color'], lw=1)
     first = next(iter(runs.values()))
     for c, n in zip(first[0].rows[0]['classes'], _train_counts(first)):
-        ax.annotate(shown_name(c, 16), (max(n, .5), 1.03), ha='left', rotation=40, fontsize=7, annotation_clip=False)
+        ax.annotate(display_name(c, 16), (max(n, .5), 1.03), ha='left', rotation=40, fontsize=7, annotation_clip=False)
     ax.set(xscale='log', ylim=(-.03, 1.02), xlabel='training images of the class (number)',
            ylabel='recall on test (share), mean and range over seeds')
     _count_axis(ax.xaxis)
@@ -149,10 +149,10 @@ def plot_confusion(
     fig, axes = _panels(len(runs), side + .3, side, 3)
     for ax, (label, o) in zip(axes, runs.items()):
         order = np.argsort(-_train_counts(o), kind='stable')
-        names = [shown_name(o[0].rows[0]['classes'][k], 14) for k in order]
+        names = [display_name(o[0].rows[0]['classes'][k], 14) for k in order]
         sns.heatmap(_confusion(o)[np.ix_(order, order)], vmin=0, vmax=1, cmap='cividis', square=True, annot=c <= 10,
                     fmt='.2f', annot_kws=dict(fontsize=6), xticklabels=names, yticklabels=names, cbar=False, ax=ax)
-        ax.set(title=shown_name(label), xlabel='predicted class', ylabel='true class')
+        ax.set(title=display_name(label), xlabel='predicted class', ylabel='true class')
     fig.colorbar(axes[0].collections[0], ax=axes, label='share of the true class', shrink=.8)
     return fig
 
@@ -269,11 +269,11 @@ def _compare_panel(
     metric, kind = part.metric.iloc[0].replace('_', ' '), _WHISKERS[part.interval.iloc[0]]
     level = '' if part.interval.iloc[0] == 'sd' else f"{100 * attrs['level']:g} % "
     _whiskers(left, part, ('mean', 'sd', 'lo', 'hi'), looks)
-    left.set(yticklabels=[shown_name(o) for o in part.label], xlabel=f'{metric}, mean and\n{level}{kind}')
+    left.set(yticklabels=[display_name(o) for o in part.label], xlabel=f'{metric}, mean and\n{level}{kind}')
     if right is None: return
     _whiskers(right, part, ('diff', 'diff_sd', 'diff_lo', 'diff_hi'), looks)
     right.axvline(0, c='.3', lw=1)
-    right.set(yticklabels=[], xlabel=f"difference to {shown_name(attrs['baseline'])},\npaired in seeds and images")
+    right.set(yticklabels=[], xlabel=f"difference to {display_name(attrs['baseline'])},\npaired in seeds and images")
 
 def plot_comparison(
     data, # Result rows, or the table of `compare_runs`
@@ -323,7 +323,7 @@ def foprokd_plot(
     if kind not in _DRAW: raise ValueError(f"kind={kind!r} is none of {', '.join(_DRAW)}.")
     file = Path(out)
     if file.suffix not in ('.png', '.svg', '.pdf'): raise ValueError(f"out={out!r} must end in .png, .svg or .pdf.")
-    rows = filter_rows(grid_rows(load_results(files), grid), where)
+    rows = filter_rows(rows_for_grid_file(load_results(files), grid), where)
     fig = _DRAW[kind](rows, dict(by=by, baseline=baseline, metric=metric, interval=interval))
     file.parent.mkdir(parents=True, exist_ok=True)
     fig.savefig(file, dpi=dpi)

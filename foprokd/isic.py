@@ -10,8 +10,8 @@ import os, re
 from pathlib import Path
 import numpy as np, pandas as pd
 from .longtail import longtail_counts, subsample_longtail
-from .released import (IMAGE_FILE, PARTS, check_choice, existing_folder, settle_missing, the_file, walk_files,
-                              with_about)
+from .released import (IMAGE_FILE, SPLIT_PARTS, attach_about, check_choice, existing_folder, find_file,
+                              handle_missing, walk_files)
 from .splits import crossing_groups
 
 # %% ../nbs/27_isic.ipynb #a57137b9
@@ -78,10 +78,10 @@ def _isic_official(
 )->pd.DataFrame: # Columns image (as listed), label, split
     "The authors' split files; `ValueError` for an absent file, a wrong column or an image that is listed twice"
     res = []
-    for part, short in zip(PARTS, ('train', 'val', 'test')):
+    for part, short in zip(SPLIT_PARTS, ('train', 'val', 'test')):
         name = f'{short}_skin{fold}_{_IF[ratio]}.csv'
         advice = 'clone https://github.com/xmed-lab/FoPro-KD and name its folder as splits'
-        df = pd.read_csv(the_file(files, name, advice))
+        df = pd.read_csv(find_file(files, name, advice))
         absent = [c for c in ('image', 'finding') if c not in df]
         if absent: raise ValueError(f"{name} has no column {absent[0]!r}; it has {', '.join(map(str, df))}.")
         odd = df.finding[~df.finding.isin(range(len(ISIC_CLASSES)))]
@@ -114,7 +114,7 @@ def _isic_truth(
 )->pd.DataFrame: # Columns image, label
     "ISIC-2019's ground truth; `ValueError` for a row without exactly one of the eight classes"
     name = 'ISIC_2019_Training_GroundTruth.csv'
-    df = pd.read_csv(the_file(files, name, 'get it from https://challenge.isic-archive.com/data/#2019'))
+    df = pd.read_csv(find_file(files, name, 'get it from https://challenge.isic-archive.com/data/#2019'))
     absent = [c for c in ('image', *ISIC_CLASSES) if c not in df]
     if absent: raise ValueError(f"{name} has no column {absent[0]!r}; it has {', '.join(map(str, df))}.")
     hot = df[list(ISIC_CLASSES)].to_numpy(float)
@@ -169,7 +169,8 @@ def _isic_table(
         df, mixed = _isic_deal(df.assign(group=group if protocol == 'lesion' else ids, own=group), fold, ratio, seed)
         group = df.pop('own')
     df = df.assign(group=group) if lesions else df.drop(columns='group', errors='ignore')
-    n = pd.crosstab(df.split, df.label).reindex(index=PARTS, columns=ISIC_CLASSES, fill_value=0).to_numpy().tolist()
+    n = pd.crosstab(df.split, df.label).reindex(index=SPLIT_PARTS, columns=ISIC_CLASSES, fill_value=0)
+    n = n.to_numpy().tolist()
     bare = int((~df.image.map(_isic_id).isin(lesions)).sum()) if lesions else None
     return df, dict(groups=source, without_group=bare, mixed_groups=mixed,
                     as_published=n == [isic_lt_counts(ratio).tolist(), [_HELD['valid']] * 8, [_HELD['test']] * 8])
@@ -194,9 +195,9 @@ def isic2019_lt(
         tables = sorted({*walk_files(existing_folder(splits, 'the split files of ISIC-2019-LT')), *other})
     df, facts = _isic_table(tables, protocol, fold, ratio, seed)
     names, (found, twice) = df.image, _isic_images(files)
-    df, not_found = settle_missing(df.assign(image=[found.get(_isic_id(i)) for i in names]), names, missing)
+    df, not_found = handle_missing(df.assign(image=[found.get(_isic_id(i)) for i in names]), names, missing)
     facts['crossing'] = len(crossing_groups(df)) if 'group' in df else None
-    return with_about(df, f'ISIC-2019-LT, fold {fold}, {protocol} split', not_found, ratio, _isic_notes(facts),
+    return attach_about(df, f'ISIC-2019-LT, fold {fold}, {protocol} split', not_found, ratio, _isic_notes(facts),
                        name='isic2019_lt', protocol=protocol, fold=int(fold), seed=int(seed), licence='CC BY-NC 4.0',
                        found_twice=twice, **facts)
 

@@ -34,9 +34,9 @@ from .longtail import check_counts, class_counts
 from .losses import BalancedSoftmaxLoss
 from .pixels import PixelSpace
 from .prompt import FourierPromptGenerator, IdentityPrompt
-from .ranks import broadcast_module, on_main, same_ranks
-from .resume import (CheckpointCallback, Preempted, ResumableLearner, _plain, catch_sigterm, draw_state,
-                            set_draw_state, share)
+from .ranks import broadcast_module, on_main, share_ranks
+from .resume import (CheckpointCallback, Preempted, ResumableLearner, _plain, catch_sigterm, run_rng_state,
+                            set_run_rng_state, gather_objects)
 from .schedule import fopro_schedule, run_phases
 from .student import Student
 from .teacher import FrozenTeacher
@@ -139,7 +139,7 @@ def _explore(self:FoProLearner, phase, cbs=None):
     ex.model.to(next(self.model.parameters()).device)
     ex.remove_cb(MixedPrecision)
     ex.add_cbs([MixedPrecision(cb.amp_mode, **cb.kwargs) for cb in self._grab_cbs(MixedPrecision)])
-    with same_ranks(self, ex), nullcontext() if hasattr(self, 'progress') else ex.no_bar():
+    with share_ranks(self, ex), nullcontext() if hasattr(self, 'progress') else ex.no_bar():
         ex.fit_one_cycle(phase.epochs, phase.lr, reset_opt=True, cbs=self.saver)
     for cb in self._grab_cbs(DistillCallback): cb.probe = ex.model.probe if cb.probe is None else cb.probe
     return _curves(ex)
@@ -247,7 +247,7 @@ def _parts(
 def _snapshot(self:FoProLearner, settings, phase, fit=None, spent=0.):
     "A checkpoint: the phase with number `phase` is at `fit`, or has not begun"
     state = lambda m: None if m is None else m.state_dict()
-    draws = draw_state(self.dls) if fit is None else None
+    draws = run_rng_state(self.dls) if fit is None else None
     return dict(settings=settings, phase=phase, fit=fit, spent=spent, history=_plain(self.phase_history), draws=draws,
                 student=state(self.student), prompt=state(self.prompt),
                 references=[getattr(t, 'reference', None) for t in _parts(self.teacher)],
@@ -267,7 +267,7 @@ def _restore(self:FoProLearner, state, phases):
     for t, kept in zip(_parts(self.teacher), state['references']):
         if kept is not None: t.reference = kept
     self.phase_history = state['history']
-    if state['fit'] is None: set_draw_state(self.dls, state['draws'])
+    if state['fit'] is None: set_run_rng_state(self.dls, state['draws'])
     else:
         running = self._explorer() if phases[state['phase']].name == 'explore' else self
         running.resume_from = state['fit']
@@ -308,7 +308,7 @@ def _fit_kept(self:FoProLearner, phases, runners, folder, resume, minutes):
             if self.explorer is not None: self.explorer.resume_from = None
         try: write(self._snapshot(settings, len(phases)))
         except OSError as e: warnings.warn(f"The end of the run could not be written down, all else is done ({e}).")
-        if any(share(bool(asked))): raise Preempted(0)
+        if any(gather_objects(bool(asked))): raise Preempted(0)
     return self.phase_history
 
 # %% ../nbs/38_learner.ipynb #ea11c996
@@ -422,11 +422,11 @@ def deploy_report(self:FoProLearner,
 @patch
 def model_card(self:FoProLearner,
     file:str|Path, # ONNX file
-    **kwargs # `name`, `data`, `teacher`, `licence` of `foprokd.deploy.card_for`
+    **kwargs # `name`, `data`, `teacher`, `licence` of `foprokd.deploy.card_from_learner`
 ): # `huggingface_hub.ModelCard`; `card.save('README.md')` writes it
     "A model card of an exported file; what is not known is said to be not recorded; `ValueError` for another file"
-    from foprokd.deploy import card_for
-    return card_for(self, file, **kwargs)
+    from foprokd.deploy import card_from_learner
+    return card_from_learner(self, file, **kwargs)
 
 @patch
 def show_decisions(self:FoProLearner,

@@ -11,11 +11,12 @@ from difflib import get_close_matches
 from pathlib import Path
 import numpy as np, pandas as pd
 from PIL import Image
-from .released import PARTS, check_choice, existing_folder, settle_missing, the_file, walk_files, with_about
+from .released import (SPLIT_PARTS, attach_about, check_choice, existing_folder, find_file, handle_missing,
+                              walk_files)
 
 # %% ../nbs/28_medmnist.ipynb #8630e2ec
 # Name -> classes and images per part, as published
-MEDMNIST = {k: dict(zip(('classes', *PARTS), v)) for k, v in dict(
+MEDMNIST = {k: dict(zip(('classes', *SPLIT_PARTS), v)) for k, v in dict(
     pathmnist=(9, 89996, 10004, 7180), dermamnist=(7, 7007, 1003, 2005), octmnist=(4, 97477, 10832, 1000),
     pneumoniamnist=(2, 4708, 524, 624), breastmnist=(2, 546, 78, 156), bloodmnist=(8, 11959, 1712, 3421),
     tissuemnist=(8, 165466, 23640, 47280), organamnist=(11, 34561, 6491, 17778), organcmnist=(11, 12975, 2392, 8216),
@@ -160,15 +161,15 @@ def medmnist_set(
     files, name = walk_files(root), _med_file(flag, size)
     if download and name not in {os.path.basename(f).lower() for f in files}:
         files = _med_download(flag, root, size)
-    npz = Path(the_file(files, name, f'{_med_advice(flag, size)}, or give download=True'))
+    npz = Path(find_file(files, name, f'{_med_advice(flag, size)}, or give download=True'))
     y, (labels, source) = _med_labels(npz, flag), _med_names(flag)
     folder, sizes = npz.parent/f'{flag}_{size}_png', {p: len(v) for p, v in y.items()}
     _med_write(npz, folder, sizes)
     rows = [(str(folder/p/f'{i:06d}.png'), labels[c], p) for p, v in y.items() for i, c in enumerate(v)]
     df = pd.DataFrame(rows, columns=['image', 'label', 'split'])
-    df, not_found = settle_missing(df, df.image, 'refuse')
+    df, not_found = handle_missing(df, df.image, 'refuse')
     as_published = MEDMNIST[flag] == dict(sizes, classes=MEDMNIST[flag]['classes'])
     notes = ('no patient ids', *([] if as_published else ['counts differ from the published ones']))
-    return with_about(df, f'MedMNIST {flag}, {size} px, official split', not_found, None, notes, fold=None, size=size,
+    return attach_about(df, f'MedMNIST {flag}, {size} px, official split', not_found, None, notes, fold=None, size=size,
                        name=f'medmnist:{flag}', protocol=protocol, labels=source, as_published=as_published,
                        licence='CC BY-NC 4.0' if flag == 'dermamnist' else 'CC BY 4.0')

@@ -13,9 +13,9 @@ from pathlib import Path
 import pandas as pd
 from matplotlib import style
 from matplotlib.figure import Figure
-from .class_spectra import class_spectra, plot_spectra
+from .class_spectra import class_spectra, plot_class_spectra
 from .leakage import leakage_report, leakage_summary, plot_leakage
-from .overview import check_table, count_table, look_columns, plot_class_counts, plot_sizes, show_samples
+from .overview import check_table, count_table, columns_to_show, plot_class_counts, plot_sizes, show_samples
 from .scan import scan_images
 
 # %% ../nbs/37_page.ipynb #d4ff379d
@@ -101,7 +101,7 @@ def _counts(
     groups # As in `plot_class_counts`
 )->str: # HTML
     "Counts as a figure and a table with a line of totals"
-    keys, total = look_columns(df), {'class': 'all', **table.sum().to_dict()}
+    keys, total = columns_to_show(df), {'class': 'all', **table.sum().to_dict()}
     for p in table.attrs['parts']:
         name = f'{p} groups' if 'split' in df else 'groups'
         if name in total: total[name] = keys.group[keys.part == p].nunique()
@@ -154,7 +154,7 @@ def _pictures(
     **kwargs # size, seed, white
 )->str: # HTML
     "The sections that open images"
-    if not look_columns(df).part.isin(['train', 'images']).any():
+    if not columns_to_show(df).part.isin(['train', 'images']).any():
         return _text('No image to look at could be read.', 'note')
     res = _section('Samples', _picture(show_samples(df, **kwargs), 'Sample images, one row per class.',
         'Drawn at random, from different groups first where these are known.')) if samples else ''
@@ -162,7 +162,8 @@ def _pictures(
     how = (f'Luminance in [0,1], images squeezed to {kwargs["size"]} pixels a side, at most {n_max} a class, of the '
            'training part if there is one. Bands: 95 % bootstrap intervals of the mean, groups resampled where known. '
            'The frame of a map has the colour of its curve.')
-    return res + _section('Spectra', _picture(plot_spectra(spectra), 'Amplitude and radial power of every class.', how))
+    fig = plot_class_spectra(spectra)
+    return res + _section('Spectra', _picture(fig, 'Amplitude and radial power of every class.', how))
 
 def _section(
     title:str, # Heading

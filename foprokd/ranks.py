@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['NO_ACCELERATE', 'n_ranks', 'sum_over_ranks', 'pool_moments', 'GlobalBatchNorm1d', 'average_over_ranks',
-           'mean_over_ranks', 'broadcast_module', 'OtherRankError', 'on_main', 'together', 'runs_on_cpu',
-           'process_group', 'same_ranks']
+           'mean_over_ranks', 'broadcast_module', 'OtherRankError', 'on_main', 'main_first', 'runs_on_cpu',
+           'process_group', 'share_ranks']
 
 # %% ../nbs/09_ranks.ipynb #c672dc4b
 import os
@@ -131,7 +131,7 @@ def on_main(
     return box[0]
 
 # %% ../nbs/09_ranks.ipynb #a29d84a1
-def together(
+def main_first(
     f:Callable # Without arguments
 ): # What it returned on this rank
     "Call `f` on rank 0, then on the others; an error on one of them is an `OtherRankError` on the rest (ours)"
@@ -166,7 +166,7 @@ def process_group():
     dist.destroy_process_group()
 
 @contextmanager
-def same_ranks(
+def share_ranks(
     outer, # Learner, perhaps in fastai's `distrib_ctx`
     inner # Learner to train inside
 ): # Context that gives `inner`

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['probe_learner', 'SoftTargetCallback', 'add_hint', 'HintCallback', 'attention_map', 'AttentionTransferCallback',
-           'teacher_student']
+           'teacher_as_student']
 
 # %% ../nbs/31_rivals.ipynb #d2f8d3d3
 import copy, time
@@ -21,7 +21,7 @@ from .features import TeacherFeatures, feature_maps
 from .losses import soft_target_loss
 from .pixels import PixelSpace
 from .prompt import IdentityPrompt
-from .ranks import GlobalBatchNorm1d, broadcast_module, same_ranks
+from .ranks import GlobalBatchNorm1d, broadcast_module, share_ranks
 from .record import LossPartsCallback
 from .student import Student
 from .teacher import FrozenTeacher
@@ -31,7 +31,7 @@ def probe_learner(
     dls, # fastai DataLoaders of the target data
     teacher:FrozenTeacher, # Frozen teacher
     **kwargs # Passed to `explore_learner`: counts, pixels, validate, ...
-)->Learner: # Its model is an `Explorer` without prompt: (B,3,H,W) -> (B,C) logits
+)->Learner: # Its model is a `PromptExplorer` without prompt: (B,3,H,W) -> (B,C) logits
     "A Learner for a linear probe of the frozen teacher, with balanced softmax"
     return explore_learner(dls, teacher, IdentityPrompt(), w_prior=0., w_div=0., **kwargs)
 
@@ -81,7 +81,7 @@ class SoftTargetCallback(LossPartsCallback):
             raise TypeError(f"A {type(self.probe).__name__} has no Learner to train it: "
                             "give probe_learner(dls, teacher).")
         start, rec = time.perf_counter(), self.probe.recorder
-        with same_ranks(self.learn, self.probe) as probe, probe.no_bar(), probe.no_logging():
+        with share_ranks(self.learn, self.probe) as probe, probe.no_bar(), probe.no_logging():
             probe.fit_one_cycle(epochs, lr)
         names = [n for n in rec.metric_names if n not in ('epoch', 'time')]
         return dict(name='probe', epochs=epochs, lr=lr, round=1, seconds=time.perf_counter() - start, columns=names,
@@ -239,7 +239,7 @@ class _TeacherBackbone(nn.Module):
         self.eyes.dtype = self.half if self.training else None # what is measured is measured in full precision
         with torch.no_grad(): return self.eyes(px)
 
-def teacher_student(
+def teacher_as_student(
     teacher:FrozenTeacher, # Copied; the original is not touched
     n_out:int, # Classes C
     pixels:PixelSpace, # From batches to pixels, `PixelSpace.from_dls(dls)`; copied, too

@@ -13,7 +13,7 @@ from torch import nn
 from fastcore.basics import patch
 from pathlib import Path
 import timm
-from .backbone import (create_backbone, described_model, feature_dim, load_weights, pool_features,
+from .backbone import (create_backbone, model_from_notes, feature_dim, load_weights, pool_features,
                               read_checkpoint)
 
 # %% ../nbs/12_student.ipynb #db7f9533
@@ -129,7 +129,7 @@ def load_student(
     "The deployed student and its notes (vocab, mean, ...), without unpickling (ours); `ValueError` for another file"
     name, (sd, notes) = Path(file).name, read_checkpoint(file)
     n = _check_student(notes, name)
-    arch, kwargs = described_model(notes, sd, name, trunk=False)
+    arch, kwargs = model_from_notes(notes, sd, name, trunk=False)
     held = sum(v.numel() for v in sd.values())
     if n > held: raise ValueError(f"{name!r} says it tells {n} classes apart and holds {held} weights.")
     plain = 'classifier.weight' not in sd or not any(k.startswith('backbone.') for k in sd)

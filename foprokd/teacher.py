@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 from fastcore.basics import patch
-from .backbone import create_backbone, described_model, pool_features, read_checkpoint
+from .backbone import create_backbone, model_from_notes, pool_features, read_checkpoint
 from .ranks import pool_moments
 
 # %% ../nbs/10_teacher.ipynb #a964df0b
@@ -50,7 +50,7 @@ def _build(
     if model is None:
         if not notes.get('arch'):
             raise ValueError(f"{str(ckpt)!r} does not say its architecture: use FrozenTeacher('timm_name', ckpt=...).")
-        model, own = described_model(notes, sd, Path(ckpt).name)
+        model, own = model_from_notes(notes, sd, Path(ckpt).name)
         kwargs = {**own, **kwargs}
     if isinstance(model, nn.Module): model = copy.deepcopy(model)
     net, meta = create_backbone(model, pretrained=kwargs.pop('pretrained', True), ckpt=ckpt, **kwargs)

@@ -11,7 +11,7 @@ from safetensors.numpy import load_file
 from conftest import ROOT
 from foprokd.datasets import DATASETS
 from foprokd.isic import ISIC_CLASSES, ISIC_COUNTS, isic_lt_counts
-from foprokd.kvasir import HK_COUNTS, HK_NAMES, hyper_kvasir
+from foprokd.kvasir import HYPER_KVASIR_COUNTS, HYPER_KVASIR_NAMES, hyper_kvasir
 from foprokd.longtail import class_groups
 from foprokd.medmnist import MEDMNIST
 from foprokd.synth import demo_frame
@@ -65,10 +65,10 @@ def isic():
 
 
 def kvasir():
-    groups = class_groups(list(HK_COUNTS.values()), (70, 700))
-    group = {list(HK_COUNTS)[i]: k for k, v in groups.items() for i in v}
-    rows = {c: {'name in the fold file': HK_NAMES[c], 'images': n, 'group on all images': group[c]} for c, n in HK_COUNTS.items()}
-    return [('group on all images', rows | {'all': {'images': sum(HK_COUNTS.values())}})]
+    groups = class_groups(list(HYPER_KVASIR_COUNTS.values()), (70, 700))
+    group = {list(HYPER_KVASIR_COUNTS)[i]: k for k, v in groups.items() for i in v}
+    rows = {c: {'name in the fold file': HYPER_KVASIR_NAMES[c], 'images': n, 'group on all images': group[c]} for c, n in HYPER_KVASIR_COUNTS.items()}
+    return [('group on all images', rows | {'all': {'images': sum(HYPER_KVASIR_COUNTS.values())}})]
 
 
 def medmnist():
@@ -142,8 +142,8 @@ def test_the_licences_and_counts_of_medmnist_are_the_packages():
 def test_the_folds_of_hyper_kvasir(tmp_path):
     "The table of folds, and the groups of its text, from the publisher's fold file; an image is an empty file"
     import pandas as pd
-    names = {v: k for k, v in HK_NAMES.items()}
-    for c in HK_COUNTS: (tmp_path/'labeled-images'/c).mkdir(parents=True)
+    names = {v: k for k, v in HYPER_KVASIR_NAMES.items()}
+    for c in HYPER_KVASIR_COUNTS: (tmp_path/'labeled-images'/c).mkdir(parents=True)
     (tmp_path/'one').touch()
     for r in pd.read_csv(DATA/'5_fold_split.csv', sep=';').itertuples():
         os.link(tmp_path/'one', tmp_path/'labeled-images'/names[r[2]]/r[1])

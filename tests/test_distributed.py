@@ -24,7 +24,7 @@ from foprokd.explore import SkipValidation, explore_learner
 from foprokd.learner import FoProLearner, fopro_learner
 from foprokd.metrics import GroupRecall
 from foprokd.prompt import FourierPromptGenerator
-from foprokd.ranks import process_group, same_ranks
+from foprokd.ranks import process_group, share_ranks
 from foprokd.student import Student
 from foprokd.synth import demo_dls
 from foprokd.teacher import FrozenTeacher
@@ -61,7 +61,7 @@ def gradients(phase, vit=False):
     ascent = []
     with outer.distrib_ctx(), outer.no_bar(), outer.no_logging(), inner.no_bar(), inner.no_logging():
         if phase == 'explore':
-            with same_ranks(outer, inner): inner.fit(1, 1e-3)
+            with share_ranks(outer, inner): inner.fit(1, 1e-3)
             return inner.first + [inner.model.probe[0].running_mean.clone(), inner.model.probe[0].running_var.clone()]
         if phase == 'distill': outer.fit(1, 1e-3); return outer.first
         class Spy(AdversarialCallback):

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from foprokd.isic import ISIC_CLASSES
-from foprokd.kvasir import HK_NAMES
+from foprokd.kvasir import HYPER_KVASIR_NAMES
 
 QUICK = ['--method', 'bsm', '--student', 'test_resnet', '--size', '32', '--bs', '8', '--distill', '1', '--quiet', '--seeds', '0']
 
@@ -29,7 +29,7 @@ def kvasir(tmp_path_factory):
     "A tree with three of HyperKvasir's classes and a fold file with their published names"
     root, rng, listed = tmp_path_factory.mktemp('kvasir'), np.random.default_rng(0), []
     for tree, (name, n) in dict(cecum=('normal-cecum', 30), polyps=('polyp', 20), ileum=('ileum', 10)).items():
-        assert HK_NAMES[tree] == name or HK_NAMES[name] == tree
+        assert HYPER_KVASIR_NAMES[tree] == name or HYPER_KVASIR_NAMES[name] == tree
         for i in range(n):
             picture(root/f'labeled-images/lower-gi-tract/any/{tree}/{tree}-{i}.jpg', rng, 40 + 3 * n)
             listed.append((f'{tree}-{i}.jpg', name, i % 5))

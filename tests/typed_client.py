@@ -11,7 +11,7 @@ from foprokd.atlas import Atlas, frequency_atlas
 from foprokd.distill import DistillCallback
 from foprokd.explore import ExploreCallback
 from foprokd.learner import FoProLearner, fopro_learner
-from foprokd.losses import balanced_softmax, ekd_loss
+from foprokd.losses import balanced_softmax_loss, ekd_loss
 from foprokd.metrics import evaluate
 from foprokd.pixels import PixelSpace
 from foprokd.predict import OnnxStudent
@@ -48,7 +48,7 @@ def parts(dls: DataLoaders, x: Tensor, y: Tensor) -> Tensor:
     feats, prior = teacher.with_prior(prompt(PixelSpace.from_dls(dls)(x)))
     logits, projected, aux = student(x, heads=True)
     total, terms = ekd_loss(logits, aux, projected, feats, y, counts=[10, 5, 2], lam=3.)
-    loss: Tensor = total + balanced_softmax(logits, y, [10, 5, 2], reduction='sum') + prior + terms['feat']
+    loss: Tensor = total + balanced_softmax_loss(logits, y, [10, 5, 2], reduction='sum') + prior + terms['feat']
     deployed: nn.Module = student.deploy()
     own: list[DistillCallback | ExploreCallback] = [DistillCallback(teacher, prompt), ExploreCallback(w_prior=.5)]
     again: FourierPromptGenerator = FourierPromptGenerator.from_file('prompt.safetensors')
@@ -58,7 +58,7 @@ def parts(dls: DataLoaders, x: Tensor, y: Tensor) -> Tensor:
     FourierPromptGenerator(strenght=.5)  # wrong
     Student('resnet18', n_out='8')  # wrong
     ekd_loss(logits, aux, projected, feats, y)  # wrong
-    balanced_softmax('logits', y, [10, 5, 2])  # wrong
+    balanced_softmax_loss('logits', y, [10, 5, 2])  # wrong
     IdentityPrompt().forward('image')  # wrong
     teacher.with_prior([1, 2])  # wrong
     print(deployed, own)
