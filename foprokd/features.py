@@ -38,9 +38,10 @@ class TeacherFeatures(FrozenTeacher):
         scale:str|None=None # None: as they come; 'standard': each channel; 'whiten': also uncorrelated
     ):
         nn.Module.__init__(self)
-        teachers = [teachers] if isinstance(teachers, FrozenTeacher) else list(teachers)
+        teachers = list(teachers) if hasattr(teachers, '__iter__') else [teachers]
         if not teachers or not all(isinstance(t, FrozenTeacher) for t in teachers):
-            raise TypeError(f"TeacherFeatures is made of FrozenTeacher objects, got {teachers!r}.")
+            kinds = ', '.join(type(t).__name__ for t in teachers) or 'none'
+            raise TypeError(f"TeacherFeatures is made of FrozenTeacher objects, got {kinds}.")
         if scale not in (None, 'standard', 'whiten'):
             raise ValueError(f"scale={scale!r} is none of None, 'standard', 'whiten'.")
         self.teachers, self.stages, self.scale = nn.ModuleList(teachers), stages, scale

@@ -352,6 +352,8 @@ def save(self:FoProLearner,
     if rank_distrib(): return file # one writer, as in fastai
     _prompt_file(file).unlink(missing_ok=True)
     if hasattr(self.prompt, 'save'): self.prompt.save(_prompt_file(file))
+    elif self.prompt is not None and list(self.prompt.parameters()):
+        warnings.warn(f"A {type(self.prompt).__name__} has no save(path): its weights are not saved with the student.")
     return file
 
 @patch
