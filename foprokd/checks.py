@@ -561,10 +561,12 @@ def _fence(text, lang=''):
 
 def _readme_cell(cell):
     "Markdown of one cell, '' if it is hidden"
-    if cell['cell_type'] == 'markdown': return re.sub(r'\]\((\w+\.ipynb)', r'](nbs/\1', cell_source(cell)).strip()
+    if cell['cell_type'] == 'markdown':
+        return re.sub(r'(\]\(|src="|srcset=")(\w+\.ipynb|images/)', r'\1nbs/\2', cell_source(cell)).strip()
     if cell['cell_type'] != 'code' or any(f[0] in ('hide', 'default_exp') for f in cell_flags(cell)): return ''
     code = '\n'.join(o for o in cell_source(cell).splitlines() if not _directive.match(o))
-    outs = [''.join(o.get('text', o.get('data', {}).get('text/plain', ''))) for o in cell['outputs']]
+    said = [o for o in cell['outputs'] if not any(k.startswith('image/') for k in o.get('data', {}))]
+    outs = [''.join(o.get('text', o.get('data', {}).get('text/plain', ''))) for o in said]
     return '\n\n'.join(filter(None, [_fence(code, 'python'), *map(_fence, outs)]))
 
 # %% ../nbs/99_checks.ipynb #118f098d

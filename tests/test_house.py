@@ -60,7 +60,7 @@ for i, im in enumerate(synth_images([i % 3 for i in range(120)], size=32, seed=0
 
 
 def test_readme_code_runs(root, tmp_path):
-    code, clinic, _ = re.findall(r'```python\n(.*?)```', (root/'README.md').read_text(), re.S)
+    *_, code, clinic, _ = re.findall(r'```python\n(.*?)```', (root/'README.md').read_text(), re.S) # the front page runs its first two itself
     for old, new in README_CHANGES:
         assert re.search(old, code), f'{old} is no longer in the README: mend this test'
         code = re.sub(old, new, code)
