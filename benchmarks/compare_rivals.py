@@ -7,8 +7,8 @@
 Every rival is installed from PyPI, newest version, without its dependencies, into a virtual environment of its own,
 which sees the packages of the environment that runs this script (torch is several GB); what it still lacks is
 installed, too. The environment is deleted afterwards. Each probe is a process of its own in that environment (a fork
-after the imports; CPU, one thread, five minutes at most, a temporary folder) and does the same to each package: `Package` is what the probes need,
-its subclasses say how a package does that by its own documentation: fasterai's tutorial of its callback, the docstrings
+after the imports; CPU, one thread, five minutes at most, a temporary folder) and does the same to each package:
+`Package` is what the probes need, its subclasses say how a package does that by its own documentation: fasterai's tutorial of its callback, the docstrings
 of timm's tasks and its train.py, torchdistill's sample configurations and its example for image classification. The
 networks are timm's test models with random weights, 32 pixels a side; nothing is downloaded but packages.
 
@@ -598,7 +598,11 @@ def probe_learner(pk):
             from timm.task import LogitDistillationTask
             model = LogitDistillationTask(net(STUDENT), pk.teacher(), criterion=torch.nn.CrossEntropyLoss(),
                                           distill_loss_weight=1., verbose=False)
-        else: model = pk.box(net(STUDENT), pk.teacher(), pk.config('logits', 1))
+        else:
+            model = pk.box(net(STUDENT), pk.teacher(), pk.config('logits', 1))
+            assert not isinstance(model, torch.nn.Module)
+            return cell('no', f"It has a training loop of its own; its {type(model).__name__} is no nn.Module, which a "
+                              "Learner needs.")
         try: Fasterai().learner(model, loss_func=torch.nn.functional.cross_entropy).fit(1)
         except Exception as e:
             return cell('no', f"It has a training loop of its own; as model of a Learner its {type(model).__name__} "
@@ -766,8 +770,8 @@ def probe_clean(pk):
     if not left: return cell('yes', "Interrupted in its second batch, it left no hook on student or teacher.")
     how = pk.tidy(run)
     if how and hooks(*nets) == before:
-        return cell('partly', f"{left} hooks stayed; {how} removed them.", f'after {how}')
-    return cell('no', f"{left} hooks stayed on student and teacher.")
+        return cell('partly', f"Hooks that stayed: {left}; {how} removed them.", f'after {how}')
+    return cell('no', f"Hooks that stayed on student and teacher: {left}.")
 
 
 def probe_losses(pk):
