@@ -527,11 +527,13 @@ def probe_features(pk):
     SIDE = 64
     import torch
     from fastai.torch_core import set_seed
-    def trained(name, moved, **kwargs):
-        teacher, student = pk.teacher(name, 0, **kwargs), net(STUDENT)
+    if pk.name == 'foprokd': from foprokd.prompt import IdentityPrompt
+    def trained(name, moved, **options):
+        teacher, student = pk.teacher(name, 0, **options), net(STUDENT)
         for p in teacher.blocks[-1].parameters(): p.data.add_(torch.randn_like(p), alpha=moved)
         set_seed(0)
-        return digest(pk.student(pk.fit(student, teacher, 'features'), student))
+        kwargs = dict(prompt=IdentityPrompt()) if pk.name == 'foprokd' else {}
+        return digest(pk.student(pk.fit(student, teacher, 'features', **kwargs), student))
     worked, failed = [], []
     for name, what, kwargs in ((CNN, 'CNN', {}), (VIT, 'ViT', dict(img_size=SIDE))):
         try:
@@ -639,7 +641,7 @@ def probe_longtail(pk):
     assert search_ours(TAIL) and search_ours(GROUPS) and not named(pk.name, TAIL) and not named(pk.name, GROUPS)
     if has: return cell('partly', f"Has {has}; no balanced softmax, LDAM or recall per group is named in it.",
                         'class weights for binary cross-entropy')
-    return cell('no', "It takes any loss that you write; none from class counts and no recall per group is named in it.")
+    return cell('no', "It takes any loss you write; none from class counts and no recall per group is named in it.")
 
 
 FREQUENCY = r'fourier|spectr(um|al)|frequenc(y|ies)_?|rfft|fft2'
@@ -887,22 +889,30 @@ def environment():
     return {**keep, 'HF_HUB_OFFLINE': '1', 'OMP_NUM_THREADS': '1', 'MPLBACKEND': 'Agg', 'PYTHONWARNINGS': 'ignore'}
 
 
-def alone(name, row, seconds=300):
-    "One cell from a process of its own, a fork of this one; a probe that dies is an error, not a no"
+def begin(name, row, tmp, seconds=300):
+    "Start a probe in a process of its own, a fork of this one, which leaves its cell in a folder; its id"
+    pid = os.fork()
+    if pid: return pid
+    try:
+        signal.alarm(seconds)
+        (tmp/f'{row}.json').write_text(json.dumps(run_probe(name, row)), encoding='utf-8')
+    except BaseException: (tmp/f'{row}.txt').write_text(traceback.format_exc(), encoding='utf-8')
+    finally: os._exit(0)
+
+
+def probed(name, rows, at_once=2):
+    "The cells of a package, in its environment; a probe that dies is an error, not a no"
     with tempfile.TemporaryDirectory(prefix='compare_') as tmp:
-        file, pid = Path(tmp)/'cell.json', os.fork()
-        if not pid:
-            try:
-                signal.alarm(seconds)
-                file.write_text(json.dumps(run_probe(name, row)), encoding='utf-8')
-            except BaseException: (Path(tmp)/'error.txt').write_text(traceback.format_exc(), encoding='utf-8')
-            finally: os._exit(0)
-        os.waitpid(pid, 0)
-        if file.exists(): return json.loads(file.read_text(encoding='utf-8'))
-        error = Path(tmp)/'error.txt'
-        text = error.read_text(encoding='utf-8') if error.exists() else f'More than {seconds} seconds.'
-        print(text, file=sys.stderr)
-        return cell('error', f'The probe died: {text.strip().splitlines()[-1][:200]}') | dict(probe=f'probe_{row}')
+        tmp, waiting, running = Path(tmp), list(rows), set()
+        while waiting or running:
+            while waiting and len(running) < at_once: running.add(begin(name, waiting.pop(0), tmp))
+            running.discard(os.wait()[0])
+        def of(row):
+            if (tmp/f'{row}.json').exists(): return json.loads((tmp/f'{row}.json').read_text(encoding='utf-8'))
+            text = (tmp/f'{row}.txt').read_text(encoding='utf-8') if (tmp/f'{row}.txt').exists() else 'Out of time.'
+            print(text, file=sys.stderr)
+            return cell('error', f'The probe died: {text.strip().splitlines()[-1][:200]}') | dict(probe=f'probe_{row}')
+        return {row: of(row) for row in rows}
 
 
 def column_of(python, name, cwd):
@@ -995,9 +1005,10 @@ def table(known=None):
     caption = (f"Checked {known['date']} by [compare_rivals.py]({URL}/benchmarks/compare_rivals.py), which runs the "
                f"same probe on each package: {versions}; foprokd {columns['foprokd']['version']} ({mine or 'no'} "
                f"releases); torch {known['torch']}, fastai {known['fastai']}, {known['machine']}. The paper's code "
-               f"(the authors' {columns['paper']['version']}; their repository of FoPro-KD has none) was read, not run. "
+               f"(the authors' {columns['paper']['version']}; their FoPro-KD repository has none) was read, not run. "
                f"What happened in each cell stands in [rivals_checked.json]({URL}/results/rivals_checked.json).")
-    return '\n'.join([BEGIN, *lines, '', '; '.join(f'<sup>{i}</sup> {n}' for i, n in enumerate(notes, 1)) + '.', '', caption, END])
+    below = '; '.join(f'<sup>{i}</sup> {n}' for i, n in enumerate(notes, 1)) + '.'
+    return '\n'.join([BEGIN, *lines, '', below, '', caption, END])
 
 
 def main():
@@ -1011,12 +1022,10 @@ def main():
     if args.probe:
         name, _, row = args.probe.partition(':')
         for m in ('torch', 'timm', 'fastai.vision.all', name): importlib.import_module(m)
-        if name == 'foprokd': importlib.import_module('foprokd.learner')
-        cells = {}
+        if name == 'foprokd': importlib.import_module('foprokd.export'), Foprokd().dls() # which writes the set once
         with redirect_stdout(sys.stderr):
-            for r in [row] if row else ROWS:
-                cells[r] = alone(name, r)
-                print(f"{name:13}{r:11}{cells[r]['verdict']:8}{cells[r]['evidence']}", flush=True)
+            cells = probed(name, [row] if row else ROWS)
+            for r, c in cells.items(): print(f"{name:13}{r:11}{c['verdict']:8}{c['evidence']}", flush=True)
         return print(json.dumps(cells))
     check([args.only] if args.only else list(LABELS))
 
