@@ -443,8 +443,8 @@ class Foprokd(Package):
         calls.clear()
         said = learn.validate()[0]
         preds, targs = learn.get_preds(act=lambda z: z)
-        from foprokd.losses import balanced_softmax
-        return said, preds, targs, balanced_softmax(preds, targs, learn.counts)
+        from foprokd.losses import balanced_softmax_loss
+        return said, preds, targs, balanced_softmax_loss(preds, targs, learn.counts)
 
     def in_learner(self, student, teacher, folder):
         from fastai.vision.all import load_learner
@@ -468,13 +468,13 @@ class Foprokd(Package):
 
     def longtail(self):
         import torch
-        from foprokd.losses import LDAMLoss, balanced_softmax
+        from foprokd.losses import LDAMLoss, balanced_softmax_loss
         from foprokd.longtail import class_groups
         from foprokd.metrics import evaluate
         x, y = torch.randn(32, CLASSES), images()[1]
         n = torch.tensor(COUNTS)
         want = torch.nn.functional.cross_entropy(x + (n / n.sum()).log(), y)
-        assert torch.allclose(balanced_softmax(x, y, n), want, atol=1e-5) and LDAMLoss(COUNTS)(x.tanh(), y).isfinite()
+        assert torch.allclose(balanced_softmax_loss(x, y, n), want, atol=1e-5) and LDAMLoss(COUNTS)(x.tanh(), y).isfinite()
         scores = evaluate(x.softmax(1), y, counts=[900, 300, 90, 20], n_boot=0)
         assert all(f'recall_{g}' in scores for g in class_groups([900, 300, 90, 20])), sorted(scores)
         return 'all'
@@ -636,7 +636,7 @@ def probe_longtail(pk):
     "yes: balanced softmax or LDAM from counts and recall per group ran; partly: some of it; no: none"
     has = pk.longtail()
     if has == 'all':
-        return cell('yes', "balanced_softmax from counts equals cross-entropy on logits plus log share; LDAM ran; "
+        return cell('yes', "balanced_softmax_loss from counts equals cross-entropy on logits plus log share; LDAM ran; "
                            "evaluate gave recall of head, medium and tail.")
     assert search_ours(TAIL) and search_ours(GROUPS) and not named(pk.name, TAIL) and not named(pk.name, GROUPS)
     if has: return cell('partly', f"Has {has}; no balanced softmax, LDAM or recall per group is named in it.",

@@ -284,6 +284,9 @@ def create_backbone(
         raise TypeError("Got a network wrapped by torch.compile, which would save its weights under other names: "
                         "give the plain network and call .compile() on what is built from it.")
     if not isinstance(model, (str, nn.Module)):
+        if isinstance(model, dict):
+            raise TypeError("Got a dictionary where a timm name or an nn.Module is needed: weights go into a file, "
+                            "which `ckpt` names beside the name of their architecture.")
         raise TypeError(f"Got a {type(model).__name__} where a timm name or an nn.Module is needed: {model!r}.")
     if isinstance(model, nn.Module):
         if hasattr(model, 'reset_classifier'): model.reset_classifier(0)
