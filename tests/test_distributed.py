@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import LAUNCHER, ROOT, environment
+from conftest import LAUNCHER, ROOT, environment, run_file
 
 pytest.importorskip('accelerate')
 
@@ -118,13 +118,40 @@ def launch(n, args, cwd, launcher=('-m', 'torch.distributed.run', '--standalone'
     return subprocess.run([*start, *map(str, args)], cwd=cwd, env=env, capture_output=True, text=True, timeout=timeout)
 
 
+FORKS = """
+import os, runpy, socket, sys
+n, sys.argv = int(sys.argv[1]), sys.argv[2:]
+with socket.socket() as s: s.bind(('127.0.0.1', 0)); port = s.getsockname()[1]
+pids = []
+for rank in range(n):
+    pids.append(os.fork())
+    if not pids[-1]:
+        status = 1
+        try:
+            if n > 1: os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(n), LOCAL_WORLD_SIZE=str(n), MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))
+            runpy.run_path(sys.argv[0], run_name='__main__')
+            status = 0
+        except SystemExit as e: status = e.code or 0
+        except BaseException: import traceback; traceback.print_exc()
+        finally: os._exit(status)
+sys.exit(max(os.waitstatus_to_exitcode(os.waitpid(p, 0)[1]) != 0 for p in pids))
+"""
+
+
+def forked(n, args, cwd):
+    "Run a file in `n` processes with what torchrun sets in their environment, forks of one that has done the imports"
+    (cwd/'forks.py').write_text(FORKS, encoding='utf-8')
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')]))
+    return run_file(cwd/'forks.py', [n, *args], cwd, environment(PYTHONPATH=path, FOPROKD_CACHE=str(cwd/'facts')), False)
+
+
 @pytest.fixture(scope='module')
 def ran(tmp_path_factory):
-    "What the processes of runs with 1, 2 and 4 of them saved"
+    "What the processes of runs with 1, 2 (by torchrun) and 4 of them saved"
     cwd, res = tmp_path_factory.mktemp('ranks'), {}
     (cwd/'work.py').write_text(WORK, encoding='utf-8')
     for n in (1, 2, 4):
-        done = launch(n, ['work.py', f'out{n}'], cwd)
+        done = (launch if n == 2 else forked)(n, ['work.py', f'out{n}'], cwd)
         assert done.returncode == 0, done.stderr[-3000:]
         res[n] = [torch.load(cwd/f'out{n}.{i}', weights_only=False) for i in range(n)]
     return res
@@ -239,7 +266,7 @@ with process_group():
 def test_processes_leave_on_sigterm_and_go_on_together(tmp_path):
     (tmp_path/'work.py').write_text(RESUMED, encoding='utf-8')
     for args in (('whole', 0, 0), ('asked', 1, 0), ('asked', 0, 7)): # the last goes on under another seed
-        done = launch(2, ['work.py', *args], tmp_path)
+        done = (launch if args[1] else forked)(2, ['work.py', *args], tmp_path)
         assert done.returncode == 0, done.stderr[-3000:]
         assert (tmp_path/f'{args[0]}.1').exists() is not bool(args[1]), 'it left early, and only then'
     for rank in (0, 1):

@@ -116,7 +116,8 @@ def test_jobs_end_with_a_killed_grid(foprokd_run, grid, tmp_path):
     deadline = time.time() + 120
     while time.time() < deadline and len(children(proc.pid)) < 2: time.sleep(.2)
     jobs = children(proc.pid)
-    time.sleep(15)  # imports are over, training is not: it would take many minutes
+    while time.time() < deadline and len([p for p in out.glob('*') if p.is_dir()]) < 2: time.sleep(.2)
+    time.sleep(1)  # imports are over, training is not: it would take many minutes
     assert len(jobs) == 2 and all(map(alive, jobs))
     os.kill(proc.pid, signal.SIGKILL)
     proc.wait()
