@@ -264,7 +264,8 @@ def _create_timm(
     except Exception as e:
         if not pretrained: raise
         raise RuntimeError(f"The weights of {name!r} could not be fetched ({type(e).__name__}): "
-                           "give a local file with ckpt=, or pretrained=False for random weights.") from e
+                           "give a local file with ckpt=, or pretrained=False for random weights (of a teacher: in "
+                           "teacher_kwargs; teacher='embedded' needs no download).") from e
 
 # %% ../nbs/08_backbone.ipynb #861664d1
 def create_backbone(

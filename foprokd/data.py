@@ -249,7 +249,7 @@ def _make_copies(
     failed = copies.build(df.image)['failed']
     if failed:
         raise ValueError(f"{len(failed)} of {len(df)} images cannot be resized, the first is {str(failed[0][0])!r} "
-                         f"({failed[0][1]}): read the table with bad='drop'.")
+                         f"({failed[0][1]}): read the table with bad='drop' (--bad drop).")
 
 # %% ../nbs/22_data.ipynb #c28717bd
 class NormalizeInPlace(Normalize):

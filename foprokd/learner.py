@@ -361,8 +361,8 @@ def load(self:FoProLearner,
     file:str|Path, # As given to `save`
     **kwargs # Passed to fastai's `load`
 )->FoProLearner: # self
-    "fastai's `load`, weights only, and the prompt's if they lie beside; `ValueError` for other files"
-    if not kwargs.pop('weights_only', True): raise ValueError("weights_only=False would run the code in a file.")
+    "fastai's `load`, weights only in any case, and the prompt's if they lie beside; `ValueError` for other files"
+    kwargs.pop('weights_only', None) # fastai's own callbacks pass False; nothing here needs what that allows
     path = check_weights_file(join_path_file(file, self.path/self.model_dir, ext='.pth'))
     beside = _prompt_file(path)
     try: Learner.load(self, file, weights_only=True, **kwargs)

@@ -113,15 +113,17 @@ def _counts(
     return _picture(plot_class_counts(df, groups), alt, caption) + _html_table(shown, 'total')
 
 def _integrity(
-    scan:pd.DataFrame # From `scan_images`
+    scan:pd.DataFrame, # From `scan_images`
+    dropped:dict # Files that were left out before, by problem
 )->str: # HTML
     "Which files have a problem"
-    wrong = scan[scan.problem != '']
-    if not len(wrong): return _text(f'All {len(scan):,} files could be read and decoded.')
+    wrong, gone = scan[scan.problem != ''], ', '.join(f'{k} {v:,}' for k, v in dropped.items())
+    before = f' Left out before, and in no other number here: {gone}.' if gone else ''
+    if not len(wrong): return _text(f'All {len(scan):,} files could be read and decoded.{before}')
     n = ', '.join(f'{k} {v:,}' for k, v in wrong.problem.value_counts().items())
     rows = wrong.assign(file=[os.path.basename(f) for f in wrong.image])[['file', 'problem', 'detail']].head(50)
     more = f' The first {len(rows)}:' if len(wrong) > len(rows) else ''
-    said = f'{len(wrong):,} of {len(scan):,} files have a problem ({n}).{more}'
+    said = f'{len(wrong):,} of {len(scan):,} files have a problem ({n}).{before}{more}'
     return _text(said, 'note') + _html_table(rows, 'text')
 
 # %% ../nbs/37_page.ipynb #b91de455
@@ -216,7 +218,7 @@ def data_page(
         'This page shows no images. It names classes, and files with problems or duplicates.'
     with style.context(['default', {'font.size': 9}]):
         body = _text(keep, 'note') + _facts(df, table) + _section('Classes', _counts(df, table, groups))
-        if verify: body += _section('Files', _integrity(scan))
+        if verify: body += _section('Files', _integrity(scan, df.attrs.get('dropped') or {}))
         if leakage: body += _section('Leakage', _leaks(df, scan))
         body += _pictures(fine, samples, n_max, workers, size=size, seed=seed, white=white)
         if len(fine): body += _section('Sizes', _picture(plot_sizes(df, scan), 'Widths, heights and aspect ratios.'))

@@ -259,8 +259,11 @@ def usable_rows(
     if not wrong.any(): return df
     n = scan.problem[wrong].value_counts()
     text = (f"{wrong.sum()} of {len(df)} files cannot be used ({', '.join(f'{k} {v}' for k, v in n.items())}), "
-            f"the first are {', '.join(repr(os.path.basename(f)) for f in scan.image[wrong][:3])}")
-    if bad == 'refuse': raise ValueError(f"{text}: mend them, or go on without them with bad='drop'.")
+            f"the first are {', '.join(repr('/'.join(Path(f).parts[-2:])) for f in scan.image[wrong][:3])}")
+    if n.get('missing') == len(df):
+        raise ValueError(f"None of the {len(df)} files is there, the first is looked for at {scan.image.iloc[0]!r}: "
+                         "root= (--data-root) names the folder that the names start from.")
+    if bad == 'refuse': raise ValueError(f"{text}: mend them, or go on without them with bad='drop' (--bad drop).")
     gone = sorted(set(df.label) - set(df.label[~wrong]), key=str) if 'label' in df else []
     if gone:
         raise ValueError(f"{text}: without them no image of the class {gone[0]!r} is left, so they are not dropped.")

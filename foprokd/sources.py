@@ -228,7 +228,7 @@ def foprokd_data(
     "Show what is in the data: counts, true ratio, leakage and damaged files; a page goes to OUT"
     cfg = DataConfig(**kwargs)
     for k in folds_of(cfg):
-        df = load_data(replace(cfg, fold=None if k is None else str(k)), bar=True)
+        df = load_data(replace(cfg, fold=None if k is None else str(k), bad='drop'), bar=True)
         _say(('' if k is None else f'fold {k}: ') + data_summary(cfg, df))
         _say(f'\n{leakage_summary(leakage_report(df)).to_string()}\n')
         name = 'data' if k is None else f'data_fold{k}'
