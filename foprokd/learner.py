@@ -33,7 +33,7 @@ from .guards import FiniteGuard, PhaseWatch
 from .longtail import check_counts, class_counts
 from .losses import BalancedSoftmaxLoss
 from .pixels import PixelSpace
-from .prompt import FourierPromptGenerator, IdentityPrompt
+from .prompt import FourierPromptGenerator, IdentityPrompt, SpectralPrompt
 from .ranks import broadcast_module, on_main, share_ranks
 from .resume import (CheckpointCallback, Preempted, ResumableLearner, _plain, catch_sigterm, run_rng_state,
                             set_run_rng_state, gather_objects)
@@ -88,7 +88,7 @@ def fopro_learner(
     dls:DataLoaders, # Target data, images (B,3,H,W) and one class each
     student:str|nn.Module='resnet18', # timm name, backbone, or a `Student`
     teacher:str|Path|nn.Module|None='embedded', # timm name, 'embedded', file or module; None: no teacher
-    prompt:nn.Module|None=None, # None: a new `FourierPromptGenerator`; `IdentityPrompt()` gives plain EKD
+    prompt:SpectralPrompt|None=None, # None: a new `FourierPromptGenerator`; `IdentityPrompt()` gives plain EKD
     pretrained:bool=False, # Start the student from hub weights
     teacher_kwargs:dict|None=None, # `ckpt`, `size`, `mean`, `std`, timm arguments of the teacher
     student_kwargs:dict|None=None, # `ckpt`, `classifier`, timm arguments of the student
@@ -98,6 +98,8 @@ def fopro_learner(
     "A `FoProLearner` from names; `TypeError` or `ValueError` with one sentence for anything that cannot work"
     if not hasattr(dls, 'train'): raise TypeError(f"Got a {type(dls).__name__} where fastai DataLoaders are needed.")
     if not len(dls.train): raise ValueError("The training DataLoader has no batch: fewer images than `bs`?")
+    if prompt is not None and not isinstance(prompt, SpectralPrompt):
+        raise TypeError(f"Got {prompt!r} where a prompt is needed: give an instance of a SpectralPrompt.")
     counts = class_counts(dls) if kwargs.get('counts') is None else kwargs['counts']
     kwargs['counts'] = counts = check_counts(counts, getattr(dls, 'vocab', None))
     if teacher is not None and not isinstance(teacher, FrozenTeacher):
@@ -352,7 +354,7 @@ def save(self:FoProLearner,
     if rank_distrib(): return file # one writer, as in fastai
     _prompt_file(file).unlink(missing_ok=True)
     if hasattr(self.prompt, 'save'): self.prompt.save(_prompt_file(file))
-    elif self.prompt is not None and list(self.prompt.parameters()):
+    elif self.prompt is not None and self.prompt.state_dict():
         warnings.warn(f"A {type(self.prompt).__name__} has no save(path): its weights are not saved with the student.")
     return file
 

@@ -146,6 +146,7 @@ class _Plane:
         own = lambda j: j in (0, self.w - j)
         once = sorted({(min(i % self.h, -i % self.h) if own(j) else i % self.h, j) for i, j in points.tolist()})
         once = [o for o in once if not self.measured[o]]
+        if not once: return # nothing bends; a ViT refuses an empty batch
         for (i, j), v in zip(once, f(torch.tensor(once, dtype=torch.long).view(-1, 2))):
             for i in {i, -i % self.h} if own(j) else {i}: self.values[i, j], self.measured[i, j] = v, True
 

@@ -285,7 +285,8 @@ def _facts(
     return dict(**_provenance(rows), notes=[*notes, *_budget_notes(runs), *_test_notes(runs)],
                 n_test=sum(r.get('n_test') or 0 for r in run.rows) or (0 if run.y is None else len(run.y)),
                 n_clusters=0 if run.cluster is None else int(run.cluster.max()) + 1,
-                seeds=sorted({r.seed for o in runs.values() for r in o}, key=str))
+                seeds=sorted({r.seed for o in runs.values() for r in o}, key=str),
+                tests_known=all(r.test is not None for o in runs.values() for r in o))
 
 # %% ../nbs/48_table.ipynb #2bbcc100
 def compare_runs(
@@ -397,7 +398,9 @@ def _caption(
                                             if 0 < a['n_clusters'] < a['n_test'] else '')
     res = [f"{_kind_text(tidy)}.", f"Data {', '.join(a['data'])}; {tests}; seeds {', '.join(map(str, a['seeds']))}; "
            f"commit {', '.join(a['commits'])}; machine {', '.join(a['machines']) or 'unknown'}."]
-    if a['baseline'] is not None: res.append(f"Differences to {a['baseline']} are paired in seeds and test images.")
+    if a['baseline'] is not None:
+        on = ' and test images' if a['tests_known'] else '; not every row says on which images it was tested'
+        res.append(f"Differences to {a['baseline']} are paired in seeds{on}.")
     if tidy.metric.str.startswith('recall_').any(): res.append(f"Groups: {'; '.join(a['group_rule']) or 'unknown'}.")
     if tidy.best.any(): res.append("Bold: the paired difference to every other row has an interval beyond zero.")
     if k > 1: res.append(f"{k} differences, each at {100 * a['level']:g} % and not corrected for their number: without "
