@@ -754,7 +754,7 @@ def _parser():
     add('--level', type=float, help='add conformal sets of this coverage, a share as .9')
     add('--max-megapixels', type=float, default=100, metavar='M',
         help='larger images are refused, in megapixels (default: %(default)s)')
-    add('--quiet', action='store_true', help='no bar, no remark on sets and no closing line')
+    add('--quiet', action='store_true', help='no bar, no remark on prior or sets, no closing line')
     add('--about', action='store_true', help='print what the student says of itself, as JSON, and leave')
     add('--version', action='version', version=f"foprokd {sys.modules['foprokd'].__version__}")
     return p
