@@ -95,10 +95,12 @@ or in Python, where onnxruntime, NumPy and Pillow are enough:
 
     from foprokd.predict import OnnxStudent
     student = OnnxStudent('{file}')
-    image = student.open('image.jpg')  # upright, 8 bits, at the input size, as in training
+    image = student.open('image.jpg')  # {turned}8 bits, at the input size, as in training
     print(dict(zip(student.classes, student.probabilities(image[None])[0])))
 
 Another program hands the graph `images`, uint8 (N,H,W,3) RGB, {pixels}."""
+
+_turned = {'upright': 'turned upright by EXIF, ', 'plain': 'not turned by EXIF, '}
 
 def _what(notes, name, file):
     "Title, summary, intent and the lines that run the file"
@@ -112,7 +114,8 @@ def _what(notes, name, file):
                  input=f'{size[0]} x {size[1]} pixels, RGB' if fixed else None, classes=len(notes['classes']))
     safe = file.name if file and re.fullmatch(r'[\w][\w.-]*', file.name) else 'student.onnx'
     summary = 'An image classifier in one ONNX file that runs without the training code, exported by foprokd.'
-    return [f'# {name}', summary, _facts(about), _intent, _run.format(file=safe, pixels=pixels)]
+    run = _run.format(file=safe, pixels=pixels, turned=_turned.get(str(notes.get('open')), ''))
+    return [f'# {name}', summary, _facts(about), _intent, run]
 
 # %% ../nbs/36_card.ipynb #03c2b77f
 def _data(notes, data, groups):
@@ -132,6 +135,8 @@ def _data(notes, data, groups):
             _table(['class', 'group', *parts, 'training prior'], rows), rule]
 
 # %% ../nbs/36_card.ipynb #31d9c4cf
+_ece_above = '(bootstrap resamples raise the ECE, so its interval may lie above the value)'
+
 def _results(notes):
     "Scores with intervals: overall, per group, per class"
     m, names = notes.get('metrics'), notes['classes']
@@ -142,8 +147,10 @@ def _results(notes):
     scores = [k for k in m if f'{k}_ci' in m and k != 'per_class_recall' or k == 'ece']
     recall, ci = (_per_class(m.get(k), len(names), k) for k in ('per_class_recall', 'per_class_recall_ci'))
     rows = [[escape_markdown(c), _score(dict(r=recall[i], r_ci=ci[i]), 'r')] for i, c in enumerate(names)]
+    low = m['ece_ci'][0] if isinstance(m.get('ece_ci'), list) and len(m['ece_ci']) == 2 else None
+    above = all(isinstance(o, Real) for o in (low, m.get('ece'))) and low > m['ece']
     return ['## Results', where, _table(['score', 'value'], [[escape_markdown(k), _score(m, k)] for k in scores]),
-            _table(['class', 'recall'], rows)]
+            *[_ece_above] * above, _table(['class', 'recall'], rows)]
 
 # %% ../nbs/36_card.ipynb #c40febef
 def _calibration(notes):

@@ -198,16 +198,29 @@ def set_inputs(
     model.graph.initializer.extend(kept + new)
 
 # %% ../nbs/34_graph.ipynb #d11b8c16
+def _doc_string(
+    notes:dict # As `set_notes` takes them
+)->str:
+    "What somebody who only has the file needs to know"
+    inside, size = (notes.get('resize') or {}).get('inside'), notes.get('input_size')
+    where = {True: 'of any size, resized inside the graph', False: f'resized outside, to [height, width] = {size}'}
+    return (f"Image classifier exported by foprokd. Input images: uint8 (N,H,W,3) RGB, "
+            f"{where.get(inside, 'resized')} by bilinear antialiased interpolation (Pillow BILINEAR). Optional inputs: "
+            'prior (C,) and temperature; they are initializers too, so onnxruntime may warn "Initializer ... appears '
+            'in graph inputs": harmless. Outputs: probabilities and logits (N,C). Class names and policy: JSON under '
+            'the metadata key foprokd. Research only, not a medical device.')
+
 def set_notes(
     model, # `onnx.ModelProto`; changed
     notes:dict # JSON-able
 ):
-    "Put the notes into a graph; `ValueError` for what JSON does not know, NaN included; `ImportError` without onnx"
+    "Put notes and a `doc_string` into a graph; `ValueError` for what JSON lacks, as NaN; `ImportError` without onnx"
     text = json.dumps(notes, allow_nan=False, ensure_ascii=False)
     kept = [o for o in model.metadata_props if o.key != 'foprokd']
     entry = _onnx().StringStringEntryProto(key='foprokd', value=text)
     del model.metadata_props[:]
     model.metadata_props.extend(kept + [entry])
+    model.doc_string = _doc_string(notes)
 
 def read_notes(
     model # `onnx.ModelProto`

@@ -153,7 +153,9 @@ def _as_rgb(
     if im.width * im.height > max_pixels:
         raise ValueError(f'{im.width} x {im.height} pixels are more than {max_pixels/1e6:g} megapixels')
     if how == 'upright': return to_rgb(im, white)
-    if im.mode[0] in 'IF': raise ValueError(f'values of mode {im.mode} would be cut to 8 bits: save it with 8 bits')
+    if im.mode[0] in 'IF':
+        more = ', or have the student exported from loaders of `image_dls`, which read 16 bits' * (im.mode[0] == 'I')
+        raise ValueError(f'values of mode {im.mode} would be cut to 8 bits: save it with 8 bits{more}')
     if 'transparency' in im.info: # it would only make Pillow warn
         im = im.copy()
         del im.info['transparency']
@@ -167,6 +169,13 @@ def _several(
     try: return im.format != 'MPO' and bool(getattr(im, 'is_animated', False))
     except Exception: return False # a later picture that is broken
 
+def _turned(
+    im:Image.Image # Decoded; Pillow has turned a TIFF by then
+)->bool:
+    "Whether EXIF asks for a turn or a mirror image"
+    try: return im.getexif().get(0x0112) in range(2, 9)
+    except Exception: return False # EXIF that is broken
+
 def _read(
     im, # Path, bytes or PIL image
     notes:dict, # Of the student
@@ -178,7 +187,10 @@ def _read(
     with _strict_pillow(), _opened(im) as pic:
         rgb = _as_rgb(pic, notes['open'], notes['white'], max_pixels)
         if fitted: rgb = fit_image(rgb, notes['input_size'], fit['method'], fit['pad_mode'], max_pixels)
-        return np.asarray(rgb), 'several pictures: the first was used' if _several(pic) else ''
+        ignored = 'has an EXIF orientation, which this student\'s training ignored' * (
+            notes['open'] == 'plain' and _turned(pic))
+        several = 'several pictures: the first was used' * _several(pic)
+        return np.asarray(rgb), '; '.join(filter(None, [several, ignored]))
 
 def _reason(
     e:Exception # From `_read`
@@ -702,14 +714,19 @@ def _spare(
 
 # %% ../nbs/17_predict.ipynb #7f9817c5
 _EPILOG = f"""
-columns of the CSV; JSON lines hold the same under the same names:
+example: foprokd_predict student.onnx scans --csv out.csv --level .9
+
+columns of the CSV:
   file, class, probability (of that class), p_CLASS (one for each class),
-  set (with --level), note (such as: several pictures, the first was used),
-  error (why a file could not be read; it has no class then)
+  set (with --level; classes separated by ;), note (such as: several pictures,
+  the first was used), error (why a file could not be read; no class then)
+JSON lines hold probabilities ({{class: p}}) in place of p_CLASS, set as a list.
 An output file that exists is replaced when all rows are in the new one.
 
 A set (--level) holds the true class in that share of images, if they are like
-those it was measured on; for students that hold thresholds for that level.
+those it was measured on; for students that hold thresholds for that level:
+--about shows the levels. A set may be empty: no class reaches the level.
+The values of --prior are divided by their sum.
 
 formats: {' '.join(IMAGE_SUFFIXES[:9])}
          {' '.join(IMAGE_SUFFIXES[9:])}
@@ -737,7 +754,7 @@ def _parser():
     add('--level', type=float, help='add conformal sets of this coverage, a share as .9')
     add('--max-megapixels', type=float, default=100, metavar='M',
         help='larger images are refused, in megapixels (default: %(default)s)')
-    add('--quiet', action='store_true', help='no bar, no remark on sets and no closing line')
+    add('--quiet', action='store_true', help='no bar, no remark on prior or sets, no closing line')
     add('--about', action='store_true', help='print what the student says of itself, as JSON, and leave')
     add('--version', action='version', version=f"foprokd {sys.modules['foprokd'].__version__}")
     return p
@@ -804,6 +821,13 @@ def _named_student(
         hint = ' The first argument is the student.' if a.student.lower().endswith(IMAGE_SUFFIXES) else ''
         raise ValueError(f'{e}{hint}') from None
 
+def _prior_line(
+    student # `OnnxStudent` with a prior
+)->str:
+    "The prevalences in use, at most six"
+    said = [f'{c[:40]!r} {p:.3g}' for c, p in zip(student.classes, student._feed['prior'])]
+    return f"prior, divided by its sum: {', '.join(said[:6] + ['...'] * (len(said) > 6))}."
+
 def _images(
     names:list[str] # Files and folders
 )->tuple[list[str], str]: # Files; what was passed over, '' if nothing
@@ -851,6 +875,7 @@ def _predict_files(
         with _output('-') as f: f.write(json.dumps(_about(student), ensure_ascii=False, indent=1) + '\n'), f.flush()
         return 0
     files, passed = _images(a.images)
+    if prior is not None and not a.quiet: _say(_prior_line(student))
     for out in (a.csv, a.json): _spare(out, files)
     if prior is not None and student._guessed() and not a.quiet: _say(_GUESSED)
     if a.level is not None and student._moved() and not a.quiet: _say(_MOVED)
