@@ -202,7 +202,7 @@ def test_predictions_are_whole_and_in_order(ran, n):
         torch.testing.assert_close(o['probs'], o['plain'])
         tail = [float((o['probs'].argmax(1) == o['targs'])[o['targs'] == k].float().mean()) for k in (6, 7) if (o['targs'] == k).any()]
         assert o['recall'] == pytest.approx(np.mean(tail))  # GroupRecall of all ranks' images
-        assert o['wrapped'] == ['Student', 'Explorer', 'TfmdDL']
+        assert o['wrapped'] == ['Student', 'PromptExplorer', 'TfmdDL']
 
 
 ACCELERATE = ('-m', 'accelerate.commands.launch', '--multi_gpu', '--num_machines', '1', '--mixed_precision', 'no', '--dynamo_backend', 'no', '--num_processes')
