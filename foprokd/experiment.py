@@ -6,7 +6,7 @@
 __all__ = ['learner_from_config', 'plot_class_recall', 'run_folder', 'checkpoint_folder', 'run_experiment']
 
 # %% ../nbs/46_experiment.ipynb #ee138a01
-import hashlib, json, os, time
+import copy, hashlib, json, os, time
 from contextlib import ExitStack
 from dataclasses import asdict
 from datetime import datetime, timezone
@@ -31,7 +31,7 @@ from .longtail import class_counts
 from .losses import (ClassBalancedLoss, FocalLoss, LDAMLoss, NormedLinear, log_prior)
 from .metrics import evaluate
 from .pixels import PixelSpace
-from .prompt import RandomPrompt
+from .prompt import RandomPrompt, SpectralPrompt
 from .ranks import n_ranks, on_main, share_ranks, main_first
 from .record import ValidateEvery
 from .rebalance import BalancedMixUp, DRWCallback
@@ -334,6 +334,14 @@ def _measure(
                          data_hash=describe_data(df)['data_hash'])
 
 # %% ../nbs/46_experiment.ipynb #eb6fb055
+def _save_prompt(
+    prompt:SpectralPrompt, # Trained
+    file:Path # A `.safetensors` path
+)->None:
+    "By its own `save`; the bare weights of a prompt that has none"
+    if hasattr(prompt, 'save'): return prompt.save(file)
+    save_file({k: v.detach().cpu().contiguous().clone() for k, v in prompt.state_dict().items()}, file)
+
 def _save(
     learn:FoProLearner, # Trained
     cfg:RunConfig, # Settings
@@ -343,25 +351,63 @@ def _save(
 )->None:
     "The files behind a row"
     _save_student(learn, cfg, row['seed'], folder/'student.safetensors')
-    if learn.explorer is not None: learn.prompt.save(folder/'prompt.safetensors')
+    if learn.explorer is not None: _save_prompt(learn.prompt, folder/'prompt.safetensors')
     np.savez_compressed(folder/'test_predictions.npz', **preds)
     (folder/'history.json').write_text(json.dumps(learn.phase_history))
     _save_figures(learn, row, folder)
 
+# %% ../nbs/46_experiment.ipynb #ef9218e8
+def _facts(
+    net:torch.nn.Module # Prompt
+)->list: # (part, name, value) of plain values and tensors, parts included
+    "What tells two prompts of a class apart"
+    found, idle, plain = [], vars(torch.nn.Module()), (bool, int, float, str, tuple, list, dict, type(None))
+    for part, m in net.named_modules():
+        own = {k: v for k, v in vars(m).items() if k not in idle} | m._parameters | m._buffers
+        for k, v in sorted(own.items()):
+            if isinstance(v, torch.nn.Module): v = _facts(v)
+            elif isinstance(v, torch.Tensor): v = str(v.dtype), tuple(v.shape), v.detach().cpu().flatten().tolist()
+            elif not isinstance(v, plain): v = type(v).__name__
+            found.append((part, k, v))
+    return found
+
+def _with_prompt(
+    cfg:RunConfig, # Settings
+    prompt:SpectralPrompt|None # A prompt of one's own; None: that of the settings
+)->RunConfig: # Says the class, its numbers and a digest of its start, so that hash, folder and label know it
+    "The settings of a run with this prompt; `TypeError` or `ValueError` if it cannot have it"
+    if prompt is None: return cfg
+    kind = type(prompt).__name__
+    if not isinstance(prompt, SpectralPrompt): raise TypeError(f"prompt= must be a SpectralPrompt, got a {kind}.")
+    if cfg.method not in PROMPTS:
+        raise ValueError(f"method={cfg.method!r} has no prompt, so it cannot have a {kind}: use {', '.join(PROMPTS)}.")
+    if cfg.prompt or cfg.prompt_kwargs:
+        raise ValueError(f"The settings describe a prompt ({cfg.prompt or cfg.prompt_kwargs}), and prompt= gives a "
+                         f"{kind}: leave one out.")
+    if cfg.method != 'ekd' and not list(prompt.parameters()):
+        raise ValueError(f"method={cfg.method!r} trains its prompt, and a {kind} has no parameters: use ekd.")
+    numbers = [f'{k}={v}' for k, v in vars(prompt).items() if k != 'training' and type(v) in (bool, int, float)]
+    start, res = hashlib.sha256(repr(_facts(prompt)).encode()).hexdigest()[:8], copy.copy(cfg)
+    res.prompt, res.prompt_kwargs, res.name = kind, ' '.join([*numbers, f'start=#{start}']), cfg.name or kind
+    return res
+
 # %% ../nbs/46_experiment.ipynb #4c9d7d52
 def run_folder(
     cfg:RunConfig, # Settings
-    seed:int # Seed
-)->Path: # `out/<method>_<hash>_seed<k>`: two settings never share one
-    "Where the files of a run go"
+    seed:int, # Seed
+    prompt:SpectralPrompt|None=None # As `run_experiment` was given it
+)->Path: # `out/<method>_<hash>_seed<k>`: two settings, or two prompts, never share one
+    "Where the files of a run go; `TypeError` or `ValueError` for a prompt that it cannot have"
+    cfg = _with_prompt(cfg, prompt)
     return Path(cfg.out)/f'{cfg.method}_{settings_hash(cfg)[:6]}_seed{seed}'
 
 def checkpoint_folder(
     cfg:RunConfig, # Settings
-    seed:int # Seed
+    seed:int, # Seed
+    prompt:SpectralPrompt|None=None # As `run_experiment` was given it
 )->Path: # Below `run_folder`; whoever writes the row removes it
     "Where the checkpoints of a run go"
-    return run_folder(cfg, seed)/'checkpoints'
+    return run_folder(cfg, seed, prompt)/'checkpoints'
 
 def _loggers(
     cfg:RunConfig, # Settings
@@ -407,17 +453,20 @@ def run_experiment(
     cfg:RunConfig, # Settings
     seed:int=0, # Of initialisation, batches and augmentation
     df:pd.DataFrame|None=None, # Split table; None: `load_data(cfg)`
-    bar:bool=True # Progress bars and the table of epochs
+    bar:bool=True, # Progress bars and the table of epochs
+    prompt:SpectralPrompt|None=None # Of one's own, for ekd, fopro, fopro_akd; a copy is trained, for each seed the same
 )->dict: # The row: method, seed, metrics, predictions, data, settings, phases, provenance; JSON-able
-    """Train and evaluate once, or go on; files go to `run_folder(cfg, seed)`, the row is returned, not written
+    """Train and evaluate once, or go on; files go to `run_folder`, the row is returned, not written
 
-    A `ValueError` for a log whose package is not installed."""
+    `ValueError` for a log whose package is not installed; `TypeError` or `ValueError` for a prompt it cannot use."""
+    given, cfg = cfg, _with_prompt(cfg, prompt)
     start, made, df = time.perf_counter(), provenance(), main_first(lambda: load_data(cfg)) if df is None else df
     folder = run_folder(cfg, seed)
     folder.mkdir(parents=True, exist_ok=True)
     loggers = []
     on_main(lambda: loggers.extend(_loggers(cfg, folder))) # in one process only
-    learn = main_first(lambda: learner_from_config(cfg, df, seed))
+    learn = main_first(lambda: learner_from_config(given, df, seed))
+    if prompt is not None: learn.prompt = copy.deepcopy(prompt)
     _train(learn, cfg, bar, loggers, checkpoint_folder(cfg, seed))
     trained = time.perf_counter()
     said = _predict(learn, test_dl(learn.dls, df)), _predict(learn, learn.dls.valid)

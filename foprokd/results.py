@@ -7,7 +7,7 @@ __all__ = ['ResultRows', 'newest_rows', 'load_results', 'row_value', 'option_wor
            'label_runs']
 
 # %% ../nbs/14_results.ipynb #6b3ff65f
-import re, shlex
+import re, shlex, warnings
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,12 +27,16 @@ class ResultRows(list):
 def newest_rows(
     rows # Rows, older before newer
 )->ResultRows: # One row per settings, seed and fold
-    "The last row of each run; a failure counts only while there is no success"
-    good, bad = {}, {}
+    "The last row of each run, with a warning if it had another name; a failure counts only while there is no success"
+    good, bad, names = {}, {}, []
     for r in [*rows, *getattr(rows, 'failed', ())]:
         if r.get('fold') == 'pooled': continue
         key = r.get('settings_hash') or id(r), r.get('seed'), r.get('fold')
+        both = [str(o.get('name') or o.get('method')) for o in (good.get(key, r), r)]
+        if not r.get('failed') and both[0] != both[1]: names += both
         (bad if r.get('failed') else good)[key] = r
+    if names: warnings.warn(f"Rows of equal settings, seed and fold have the names {', '.join(dict.fromkeys(names))}, "
+                            "and only the last row counts: give what differs a setting of its own.")
     return ResultRows(good.values(), [r for k, r in bad.items() if k not in good])
 
 def _sound(
