@@ -220,7 +220,7 @@ def set_notes(
     entry = _onnx().StringStringEntryProto(key='foprokd', value=text)
     del model.metadata_props[:]
     model.metadata_props.extend(kept + [entry])
-    model.doc_string = _doc_string(notes)
+    model.doc_string = _doc_string(notes) if isinstance(notes, dict) else ''
 
 def read_notes(
     model # `onnx.ModelProto`
