@@ -484,7 +484,7 @@ def check_listed(
     "The saved list of public names has each of them, and no other"
     outs = [o for c in nbs[page]['cells'] for o in c.get('outputs', [])] if page in nbs else []
     text = '\n'.join(map(_output_text, outs))
-    there = set(re.findall(r'\[`([\w.]+)`\]\((\w+)\.ipynb', text))
+    there = set(re.findall(r'\[(?:`|<code>)([\w.]+)(?:`|</code>)\]\((\w+)\.ipynb', text))
     want = {(n, s) for s, nb in nbs.items() for n, _ in public_names(nb)}
     return [f'{page}: `{n}` of {s} is {"not listed" if (n, s) in want else "listed, but gone"}: run the page again'
             for n, s in sorted(want ^ there)]

@@ -67,7 +67,7 @@ def test_readme_code_runs(root, tmp_path):
     res = python(PICTURES + code + "\nprint('said')\n" + clinic, tmp_path)
     assert res.returncode == 0, res.stderr[-3000:]
     assert res.stdout.split('said')[0].strip().splitlines()[-1].startswith("('"), res.stdout[-500:]
-    assert {'student.onnx', 'student.int8.onnx', 'README.md'} <= {f.name for f in tmp_path.iterdir()}
+    assert {'student.onnx', 'student.int8.onnx', 'card.md'} <= {f.name for f in tmp_path.iterdir()}
 
 
 def test_readme_atlas_runs(root, tmp_path):

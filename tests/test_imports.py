@@ -12,7 +12,7 @@ HEAVY = ('seaborn', 'onnx', 'onnxscript', 'onnxruntime', 'ipywidgets', 'imagehas
 
 def modules(code, cwd):
     "Names of the modules that a fresh process has imported after `code`"
-    res = python(PRINT.format(code), cwd)
+    res = python(PRINT.format(code), cwd, fresh=True)
     assert res.returncode == 0, res.stderr[-3000:]
     return set(json.loads(res.stdout.splitlines()[-1]))
 
