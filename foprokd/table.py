@@ -301,7 +301,8 @@ def compare_runs(
 )->pd.DataFrame: # label, metric, mean, sd, n_runs, n_folds, lo, hi, diff(_sd, _lo, _hi), n_diff, best, interval
     "Tidy comparison of labels over seeds, caption facts in `attrs`; `ValueError` for what cannot be compared"
     _check_arguments(option_words(metrics), interval, n_boot, level)
-    rows, (runs, notes) = newest_rows(rows), label_runs(rows, by)
+    rows = newest_rows(rows)
+    runs, notes = label_runs(rows, by)
     _check_baseline(runs, baseline)
     keys, weights = option_words(metrics) or list(_METRICS), _resamples(runs, interval, n_boot, seed)
     scores = {k: _label_scores(o, weights, keys) for k, o in runs.items()}

@@ -2,6 +2,7 @@
 import os
 import subprocess
 import sys
+from configparser import ConfigParser
 from functools import lru_cache
 from pathlib import Path
 
@@ -53,6 +54,14 @@ def pytest_configure(config): config.addinivalue_line('markers', 'browser: needs
 def root():
     "Folder of the repository"
     return ROOT
+
+
+@pytest.fixture(scope='session')
+def settings(root):
+    "settings.ini"
+    cfg = ConfigParser(delimiters=['='])
+    cfg.read(root/'settings.ini')
+    return cfg['DEFAULT']
 
 
 def command(name, module, cwd, fresh=False):

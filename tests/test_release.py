@@ -3,20 +3,11 @@ import re
 import shutil
 import subprocess
 import sys
-from configparser import ConfigParser
 
 import pytest
 import yaml
 
 FILES = ['settings.ini', 'release.py', 'CITATION.cff', 'CHANGELOG.md', 'foprokd/__init__.py']
-
-
-@pytest.fixture(scope='module')
-def settings(root):
-    "settings.ini"
-    cfg = ConfigParser(delimiters=['='])
-    cfg.read(root/'settings.ini')
-    return cfg['DEFAULT']
 
 
 @pytest.fixture(scope='module')

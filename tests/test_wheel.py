@@ -7,7 +7,6 @@ import sys
 import sysconfig
 import tarfile
 import zipfile
-from configparser import ConfigParser
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -41,14 +40,6 @@ def wheel(dist):
 def sdist(dist):
     [path] = dist.glob('*.tar.gz')
     return path
-
-
-@pytest.fixture(scope='module')
-def settings(root):
-    "settings.ini"
-    cfg = ConfigParser(delimiters=['='])
-    cfg.read(root/'settings.ini')
-    return cfg['DEFAULT']
 
 
 @pytest.fixture(scope='module')
