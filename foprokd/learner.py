@@ -99,7 +99,8 @@ def fopro_learner(
     if not hasattr(dls, 'train'): raise TypeError(f"Got a {type(dls).__name__} where fastai DataLoaders are needed.")
     if not len(dls.train): raise ValueError("The training DataLoader has no batch: fewer images than `bs`?")
     if prompt is not None and not isinstance(prompt, SpectralPrompt):
-        raise TypeError(f"Got {prompt!r} where a prompt is needed: give an instance of a SpectralPrompt.")
+        what = f'a {type(prompt).__name__}' if isinstance(prompt, nn.Module) else repr(prompt)[:80]
+        raise TypeError(f"Got {what} where a prompt is needed: give an instance of a SpectralPrompt.")
     counts = class_counts(dls) if kwargs.get('counts') is None else kwargs['counts']
     kwargs['counts'] = counts = check_counts(counts, getattr(dls, 'vocab', None))
     if teacher is not None and not isinstance(teacher, FrozenTeacher):
