@@ -1,4 +1,4 @@
-"Everything said here comes from settings.ini, so that the version and the requirements have one home."
+"Everything said here comes from settings.ini, so that the version and the requirements have one home; the addresses of the project stand in pyproject.toml."
 import sys
 from configparser import ConfigParser
 from pathlib import Path
@@ -16,7 +16,6 @@ cfg = cfg['DEFAULT']
 
 statuses = ['1 - Planning', '2 - Pre-Alpha', '3 - Alpha', '4 - Beta', '5 - Production/Stable', '6 - Mature', '7 - Inactive']
 lib, git, version = cfg['lib_name'], cfg['git_url'].rstrip('/'), cfg['version']
-site = cfg['doc_host'] + cfg['doc_baseurl']
 
 
 def long_description():
@@ -44,12 +43,6 @@ setup(
     author=cfg['author'],
     # PyPI refuses an address of the reserved domain that stands in settings.ini until there is one.
     author_email=None if cfg['author_email'].endswith('.invalid') else cfg['author_email'],
-    project_urls={
-        'Documentation': site,
-        'Source': git,
-        'Issues': f'{git}/issues',
-        'Changelog': f'{git}/blob/{cfg["branch"]}/CHANGELOG.md',
-    },
     license_expression='Apache-2.0',
     license_files=['LICENSE'],
     keywords=cfg['keywords'].split(),
