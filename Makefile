@@ -13,7 +13,7 @@ DEV := .venv-dev
 DEMO_OUT ?= runs/demo
 DEMO_FLAGS ?= --data demo --method fopro --student test_resnet --explore 4 --distill 15 --lr 3e-3 --seeds 0
 N_WORKERS ?= 2
-SOURCES := $(wildcard foprokd/*.py foprokd/weights/* foprokd/app/*) settings.ini setup.py release.py pyproject.toml
+SOURCES := $(shell find foprokd -name '*.py' -o -name '*.safetensors' -o -name '*.ipynb') settings.ini setup.py release.py pyproject.toml
 
 .PHONY: help demo test dev export docs clean
 
@@ -30,19 +30,19 @@ test: $(DEV)/.installed ## install for development, then run every notebook and 
 		export FOPROKD_DATA="$$(cd "$$FOPROKD_DATA" && pwd)"; flags=data; \
 		echo "FOPROKD_DATA is a folder: cells flagged 'data' run too"; \
 	else echo "FOPROKD_DATA is not a folder: cells flagged 'data' are left out"; fi; \
-	$(DEV)/bin/nbdev_test --n_workers $(N_WORKERS) --timing --flags "$$flags"; \
+	$(DEV)/bin/nbdev-test --n-workers $(N_WORKERS) --timing --flags "$$flags"; \
 	$(DEV)/bin/python -m pytest tests
 
 dev: $(DEV)/.installed ## the development environment alone
 
 export: $(DEV)/.installed ## notebooks -> modules and README.md, then clean the notebooks
-	$(DEV)/bin/nbdev_export
-	$(DEV)/bin/python -c "from foprokd.checks import write_readme; write_readme('.')"
-	$(DEV)/bin/nbdev_clean
+	$(DEV)/bin/nbdev-export
+	$(DEV)/bin/python tools/checks.py readme
+	$(DEV)/bin/nbdev-clean
 
 docs: $(DEV)/.installed ## the site in _docs/ (needs Quarto)
 	touch README.md  # nbdev_docs would rewrite a README older than index.ipynb with Quarto's own rendering
-	$(DEV)/bin/nbdev_docs
+	$(DEV)/bin/nbdev-docs
 
 clean: ## remove the environments and what builds leave behind
 	rm -rf $(DEMO) $(DEV) build dist _proc _docs *.egg-info nbs/nbdev.yml

@@ -29,7 +29,7 @@ class BuildWithStubs(build_py):
     def run(self):
         super().run()
         if self.editable_mode: return
-        for p in sorted((Path(self.build_lib)/lib).glob('*.py')):
+        for p in sorted((Path(self.build_lib)/lib).rglob('*.py')):
             text = stub(p.read_text(encoding='utf-8'))
             if text: p.with_suffix('.pyi').write_text(text, encoding='utf-8')
 

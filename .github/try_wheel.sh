@@ -36,7 +36,7 @@ test -s confusion.png
 from pathlib import Path
 from PIL import Image
 from foprokd.learner import fopro_learner
-from foprokd.synth import demo_dls, synth_images
+from foprokd.data.synth import demo_dls, synth_images
 learn = fopro_learner(demo_dls(n_max=40, ratio=10, size=32, bs=16), 'test_resnet')
 with learn.no_bar(), learn.no_logging(): learn.fit_fopro(explore=1, distill=1)
 learn.export_student('student.onnx', calibration=True)

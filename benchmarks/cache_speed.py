@@ -31,9 +31,9 @@ import PIL
 import torch
 from PIL import Image
 
-from foprokd.data import image_dls
-from foprokd.images import open_rgb
-from foprokd.resized import ResizedImages
+from foprokd.data.loaders import image_dls
+from foprokd.data.images import open_rgb
+from foprokd.data.resized import ResizedImages
 
 WIDTH, HEIGHT = 600, 450
 

@@ -413,7 +413,7 @@ class Foprokd(Package):
     documented = 'features'
     def dls(self):
         from fastai.vision.all import Normalize
-        from foprokd.synth import demo_dls
+        from foprokd.data.synth import demo_dls
         half = Normalize.from_stats([.5]*3, [.5]*3, cuda=False)
         return demo_dls(size=SIDE, bs=16, n_max=24, ratio=4, n_valid=2, n_test=1, batch_tfms=[half])
 
@@ -455,9 +455,9 @@ class Foprokd(Package):
         return learn, load_learner(folder/'s.pkl'), 'as it stands'
 
     def export(self, student, folder):
-        from foprokd.export import check_parity
-        from foprokd.policy import image_sources
-        from foprokd.predict import OnnxStudent
+        from foprokd.deploy.export import check_parity
+        from foprokd.deploy.policy import image_sources
+        from foprokd.deploy.predict import OnnxStudent
         learn = self.fit(student, self.teacher())
         file, dl = learn.export_student(folder/'s.onnx'), learn.dls.valid
         probs = learn.get_preds(dl=dl, reorder=False)[0].numpy()
@@ -469,8 +469,8 @@ class Foprokd(Package):
     def longtail(self):
         import torch
         from foprokd.losses import LDAMLoss, balanced_softmax_loss
-        from foprokd.longtail import class_groups
-        from foprokd.metrics import evaluate
+        from foprokd.data.longtail import class_groups
+        from foprokd.measure.metrics import evaluate
         x, y = torch.randn(32, CLASSES), images()[1]
         n = torch.tensor(COUNTS)
         want = torch.nn.functional.cross_entropy(x + (n / n.sum()).log(), y)
@@ -480,7 +480,7 @@ class Foprokd(Package):
         return 'all'
 
     def losses(self):
-        from foprokd.settings import METHODS
+        from foprokd.study.settings import METHODS
         return [m for m in METHODS if m in ('kd', 'fitnet', 'at', 'ekd', 'fopro', 'fopro_akd')], 'methods'
 
 
@@ -654,7 +654,7 @@ def probe_frequency(pk):
         if found is None: raise AssertionError(named(pk.name, FREQUENCY))
         return found
     from foprokd.prompt import FourierPromptGenerator
-    from foprokd.sensitivity import sensitivity_map
+    from foprokd.frequency.sensitivity import sensitivity_map
     from foprokd.teacher import FrozenTeacher
     x, prompt = images()[0][:4] * .5 + .5, FourierPromptGenerator()
     for p in prompt.parameters(): p.data.add_(.1)
@@ -736,7 +736,7 @@ def wrong_inputs(pk):
     yield 'images of a size the teacher cannot take', (str(SIDE), '48'), tiny
     def other_classes():
         if pk.name != 'foprokd': return pk.fit(net(STUDENT), pk.teacher(CNN, 10))
-        from foprokd.rivals import SoftTargetCallback
+        from foprokd.study.rivals import SoftTargetCallback
         learn = pk.learner(net(STUDENT), None)
         learn.fit(1, cbs=SoftTargetCallback(net(CNN, 10)))
     yield 'a teacher with logits of other classes', ('class',), other_classes
@@ -1022,7 +1022,7 @@ def main():
     if args.probe:
         name, _, row = args.probe.partition(':')
         for m in ('torch', 'timm', 'fastai.vision.all', name): importlib.import_module(m)
-        if name == 'foprokd': importlib.import_module('foprokd.export'), Foprokd().dls() # which writes the set once
+        if name == 'foprokd': importlib.import_module('foprokd.deploy.export'), Foprokd().dls() # which writes the set once
         with redirect_stdout(sys.stderr):
             cells = probed(name, [row] if row else ROWS)
             for r, c in cells.items(): print(f"{name:13}{r:11}{c['verdict']:8}{c['evidence']}", flush=True)

@@ -21,10 +21,10 @@ from cache_speed import make_originals, table
 from fastai.callback.core import Callback
 from fastai.vision.core import TensorImage, Transform
 
-from foprokd.data import image_dls, lesion_transforms
+from foprokd.data.loaders import image_dls, lesion_transforms
 from foprokd.learner import fopro_learner
 from foprokd.prompt import IdentityPrompt
-from foprokd.settings import parse_kwargs
+from foprokd.study.settings import parse_kwargs
 
 
 class First(Transform):

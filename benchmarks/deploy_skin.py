@@ -24,13 +24,13 @@ import numpy as np
 import pandas as pd
 from fastai.torch_core import set_seed
 
-from foprokd.data import image_dls, read_labels, test_dl
+from foprokd.data.loaders import image_dls, read_labels, test_dl
 from foprokd.learner import fopro_learner
-from foprokd.policy import image_sources
-from foprokd.predict import OnnxStudent
-from foprokd.quantize import format_report
-from foprokd.rows import append_row, provenance
-from foprokd.splits import split_data
+from foprokd.deploy.policy import image_sources
+from foprokd.deploy.predict import OnnxStudent
+from foprokd.deploy.quantize import format_report
+from foprokd.measure.rows import append_row, provenance
+from foprokd.data.splits import split_data
 
 DATA = Path(os.environ['FOPROKD_DATA'])
 KINDS = dict(cnn='resnet10t', mobile='mobilenetv3_small_050', vit='test_vit')

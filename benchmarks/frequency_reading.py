@@ -1,6 +1,6 @@
 """What the two ImageNet MobileNets of FOPROKD_DATA prefer, on natural and on skin images, and what trained prompts amplify.
 
-Written is a JSONL file of aggregates, one row each, that nbs/52_preferences.ipynb reads:
+Written is a JSONL file of aggregates, one row each, that nbs/studies/01_preferences.ipynb reads:
 
     made         commit, machine and versions of all the others, and the command
     ring         mean sensitivity (1 - cos) by radius, per model and image set
@@ -29,17 +29,17 @@ import numpy as np
 import pandas as pd
 import torch
 
-from foprokd.atlas import frequency_atlas, open_model
-from foprokd.bands import prompt_response
-from foprokd.class_spectra import class_spectra
-from foprokd.experiment import run_folder
-from foprokd.frequency import rank_correlation, read_prompt
-from foprokd.grid import read_grid
-from foprokd.images import open_rgb
+from foprokd.frequency.atlas import frequency_atlas, open_model
+from foprokd.frequency.bands import prompt_response
+from foprokd.frequency.class_spectra import class_spectra
+from foprokd.study.experiment import run_folder
+from foprokd.frequency.reading import rank_correlation, read_prompt
+from foprokd.study.grid import read_grid
+from foprokd.data.images import open_rgb
 from foprokd.prompt import FourierPromptGenerator
-from foprokd.rows import provenance
-from foprokd.sensitivity import sensitivity_map
-from foprokd.sources import load_data
+from foprokd.measure.rows import provenance
+from foprokd.frequency.sensitivity import sensitivity_map
+from foprokd.study.config import load_data
 from foprokd.spectrum import to_spectrum
 
 DATA = Path(os.environ['FOPROKD_DATA'])

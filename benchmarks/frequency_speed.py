@@ -14,11 +14,11 @@ import numpy as np
 import torch
 
 from foprokd.prompt import FourierPromptGenerator
-from foprokd.sensitivity import sensitivity_map, unique_frequencies
-from foprokd.settings import parse_kwargs
-from foprokd.synth import synth_images
+from foprokd.frequency.sensitivity import sensitivity_map, unique_frequencies
+from foprokd.study.settings import parse_kwargs
+from foprokd.data.synth import synth_images
 from foprokd.teacher import FrozenTeacher
-from foprokd.widgets import FrequencyExplorer, ExplorerScene
+from foprokd.frequency.explorer import FrequencyExplorer, ExplorerScene
 
 
 def seconds(f):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from foprokd.sources import DataConfig, load_data
+from foprokd.study.config import DataConfig, load_data
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument('data', help='folder with labels.csv')

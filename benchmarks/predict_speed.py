@@ -40,7 +40,7 @@ json.dump(dict(start=ready - start, seconds=end - ready, mib=peak, probs=probs.t
 OURS = '''
 import time; start = time.time()
 import json, resource, sys
-from foprokd.predict import OnnxStudent, find_images
+from foprokd.deploy.predict import OnnxStudent, find_images
 student = OnnxStudent(sys.argv[1], threads=int(sys.argv[4]))
 ready = time.time()
 rows = list(student.predict(find_images([sys.argv[2]])))
@@ -55,7 +55,7 @@ from pathlib import Path
 from PIL import Image
 from fastai.vision.all import ImageDataLoaders, Normalize, Resize, imagenet_stats
 from foprokd.learner import fopro_learner
-from foprokd.synth import demo_classes, synth_images
+from foprokd.data.synth import demo_classes, synth_images
 out, arch, size, n = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 def write(n, place, seed):
     labels = [i % len(demo_classes) for i in range(n)]

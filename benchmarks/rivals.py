@@ -58,15 +58,15 @@ from fastai.callback.fp16 import MixedPrecision
 from fastai.torch_core import params
 from torch import nn
 
-from foprokd import experiment, settings
-from foprokd.experiment import run_folder, learner_from_config
-from foprokd.grid import _failure, parse_seeds, read_grid, pending_runs
+from foprokd.study import experiment, settings
+from foprokd.study.experiment import run_folder, learner_from_config
+from foprokd.study.grid import _failure, parse_seeds, read_grid, pending_runs
 from foprokd.pixels import PixelSpace
-from foprokd.record import LossPartsCallback
-from foprokd.rivals import SoftTargetCallback, probe_learner
-from foprokd.rows import append_row, provenance
-from foprokd.settings import METHODS, RunConfig, parse_kwargs, settings_hash
-from foprokd.sources import data_summary, describe_data, load_data
+from foprokd.train.loss_parts import LossPartsCallback
+from foprokd.study.rivals import SoftTargetCallback, probe_learner
+from foprokd.measure.rows import append_row, provenance
+from foprokd.study.settings import METHODS, RunConfig, parse_kwargs, settings_hash
+from foprokd.study.config import data_summary, describe_data, load_data
 from foprokd.teacher import FrozenTeacher
 
 RIVALS = dict(timm_feature="timm's FeatureDistillationTask", timm_logit="timm's LogitDistillationTask",
@@ -217,7 +217,7 @@ def train_fasterai(learn, cfg, teacher, judge, cbs):
 
 
 def run_rival(cfg, seed, df, bar=False):
-    "Train and measure once, as `foprokd.experiment.run_experiment` does it for our methods; the row is returned"
+    "Train and measure once, as `foprokd.study.experiment.run_experiment` does it for our methods; the row is returned"
     start, k, folder = time.perf_counter(), parse_kwargs(cfg.method_kwargs), run_folder(cfg, seed)
     folder.mkdir(parents=True, exist_ok=True)
     teacher = experiment._teacher(cfg, df)

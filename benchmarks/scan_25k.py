@@ -22,8 +22,8 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from foprokd.leakage import leakage_report, leakage_summary
-from foprokd.scan import scan_images, usable_rows, verify_images
+from foprokd.data.leakage import leakage_report, leakage_summary
+from foprokd.data.scan import scan_images, usable_rows, verify_images
 
 GRAIN = np.random.default_rng(0).normal(0, 7, (1024, 1024)).astype(np.int16)
 PLANTED = 50 # of each kind of copy, and of each kind of damage

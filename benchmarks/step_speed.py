@@ -45,13 +45,13 @@ from fastai.losses import CrossEntropyLossFlat
 from foprokd.adversarial import AdversarialCallback
 from foprokd.distill import DistillCallback
 from foprokd.explore import explore_learner
-from foprokd.guards import FiniteGuard, PhaseWatch
+from foprokd.train.guards import FiniteGuard, PhaseWatch
 from foprokd.losses import BalancedSoftmaxLoss
 from foprokd.pixels import PixelSpace
 from foprokd.prompt import FourierPromptGenerator
-from foprokd.settings import parse_kwargs
+from foprokd.study.settings import parse_kwargs
 from foprokd.student import Student
-from foprokd.synth import demo_dls
+from foprokd.data.synth import demo_dls
 from foprokd.teacher import FrozenTeacher
 
 VARIANTS = ('student', 'teacher', 'prompt', 'ekd', 'fopro', 'akd', 'explore', 'explore_anew', 'explore_small', 'plain', 'timm',

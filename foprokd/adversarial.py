@@ -14,7 +14,7 @@ from fastcore.foundation import docs
 from .distill import DistillCallback
 from .losses import akd_loss
 from .pixels import PixelSpace
-from .ranks import average_over_ranks
+from .train.ranks import average_over_ranks
 from .teacher import FrozenTeacher
 
 # %% ../nbs/34_adversarial.ipynb #17a36192

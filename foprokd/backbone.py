@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn.modules import module as registration
 from safetensors import safe_open
 from timm.models import load_state_dict
-from .mobilenet import mobilenetv1_025, mobilenetv1_050 # timm knows these names from here on
+from .study.mobilenet import mobilenetv1_025, mobilenetv1_050 # timm knows these names from here on
 
 # %% ../nbs/08_backbone.ipynb #7add26a6
 def _refuse_bomb(

@@ -18,8 +18,8 @@ from fastai.torch_core import get_model
 from .losses import cosine_distance, soft_target_loss
 from .pixels import PixelSpace
 from .prompt import IdentityPrompt
-from .ranks import broadcast_module
-from .record import LossPartsCallback
+from .train.ranks import broadcast_module
+from .train.loss_parts import LossPartsCallback
 from .student import Student
 from .teacher import FrozenTeacher
 

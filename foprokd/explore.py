@@ -15,12 +15,12 @@ from fastcore.foundation import L, docs
 from fastai.callback.core import Callback, CancelValidException
 from fastai.learner import Learner
 from fastai.torch_core import get_model
-from .longtail import class_counts, check_counts
+from .data.longtail import class_counts, check_counts
 from .losses import BalancedSoftmaxLoss, mode_seeking
 from .pixels import PixelSpace
 from .prompt import FourierPromptGenerator
-from .ranks import GlobalBatchNorm1d, broadcast_module
-from .record import LossPartsCallback
+from .train.ranks import GlobalBatchNorm1d, broadcast_module
+from .train.loss_parts import LossPartsCallback
 from .teacher import FrozenTeacher
 
 # %% ../nbs/30_explore.ipynb #73a37bbf

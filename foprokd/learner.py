@@ -28,18 +28,18 @@ from fastai.metrics import BalancedAccuracy, accuracy
 from fastai.torch_core import get_model, num_distrib, rank_distrib
 from .adversarial import AdversarialCallback
 from .backbone import check_weights_file
-from .checkpoint import CheckpointFolder
+from .train.checkpoint import CheckpointFolder
 from .distill import DistillCallback
 from .explore import ExploreCallback, explore_learner
-from .guards import FiniteGuard, PhaseWatch
-from .longtail import check_counts, class_counts
+from .train.guards import FiniteGuard, PhaseWatch
+from .data.longtail import check_counts, class_counts
 from .losses import BalancedSoftmaxLoss
 from .pixels import PixelSpace
 from .prompt import FourierPromptGenerator, IdentityPrompt, SpectralPrompt
-from .ranks import broadcast_module, on_main, share_ranks
-from .resume import (CheckpointCallback, Preempted, ResumableLearner, _plain, catch_sigterm, run_rng_state,
+from .train.ranks import broadcast_module, on_main, share_ranks
+from .train.resume import (CheckpointCallback, Preempted, ResumableLearner, _plain, catch_sigterm, run_rng_state,
                             set_run_rng_state, gather_objects)
-from .schedule import fopro_schedule, run_phases
+from .phases import fopro_schedule, run_phases
 from .student import Student
 from .teacher import FrozenTeacher
 
@@ -397,7 +397,7 @@ def export_student(self:FoProLearner,
     **kwargs # For `.onnx`: `test`, `prior`, `calibration`, `inside`, `tolerance` of `export_onnx`
 )->Path: # What was written; unlike `export`, not below `learn.path`
     "The deployed student alone; `ValueError` for another suffix, or a file that answers otherwise than the learner"
-    from foprokd.export import export_onnx, export_safetensors, export_timm
+    from foprokd.deploy.export import export_onnx, export_safetensors, export_timm
     file, writers = Path(file), {'.onnx': export_onnx, '.safetensors': export_safetensors, '': export_timm}
     if file.suffix not in writers:
         raise ValueError(f"export_student writes .onnx, .safetensors or a folder, got {file.name!r}.")
@@ -413,26 +413,26 @@ def quantize_student(self:FoProLearner,
     **kwargs # `n`, `test`, `seed`, ... of `quantize_learner`
 )->Path: # The file; what 8 bits cost is in its notes
     "The exported student in 8 bits, its losses per group measured; `ValueError` for another file"
-    from foprokd.deploy import quantize_learner
+    from foprokd.deploy.report import quantize_learner
     if rank_distrib(): return Path(source).with_suffix('.int8.onnx') if file is None else Path(file) # one writer
     return quantize_learner(self, source, file, **kwargs)
 
 @patch
 def deploy_report(self:FoProLearner,
     *files:str|Path, # ONNX files, e.g. the student and its 8-bit version
-    **kwargs # `test`, `rounds`, `seed` of `foprokd.deploy.deploy_report`
+    **kwargs # `test`, `rounds`, `seed` of `foprokd.deploy.report.deploy_report`
 ): # `pandas.DataFrame`, a row per model
     "Size, speed and accuracy of teacher, student and files, measured in turns; `ValueError` without a file"
-    from foprokd.deploy import deploy_report
+    from foprokd.deploy.report import deploy_report
     return None if rank_distrib() else deploy_report(self, *files, **kwargs) # one that measures
 
 @patch
 def model_card(self:FoProLearner,
     file:str|Path, # ONNX file
-    **kwargs # `name`, `data`, `teacher`, `licence` of `foprokd.deploy.card_from_learner`
+    **kwargs # `name`, `data`, `teacher`, `licence` of `foprokd.deploy.report.card_from_learner`
 ): # `huggingface_hub.ModelCard`; `card.save('README.md')` writes it
     "A model card of an exported file; what is not known is said to be not recorded; `ValueError` for another file"
-    from foprokd.deploy import card_from_learner
+    from foprokd.deploy.report import card_from_learner
     return card_from_learner(self, file, **kwargs)
 
 @patch
@@ -441,7 +441,7 @@ def show_decisions(self:FoProLearner,
     **kwargs # Passed to `show_decision`: `target`, `method`, ...
 )->plt.Figure: # A row of panels per image
     "Where the student looks (`saliency`); `ValueError` for no image, `ImportError` without captum"
-    from foprokd.saliency import show_decision
+    from foprokd.deploy.saliency import show_decision
     if not (images > 0 if isinstance(images, int) else len(images)):
         raise ValueError(f"Give a number of validation images, or files, not {images!r}.")
     files = isinstance(images, (list, tuple))
@@ -458,7 +458,7 @@ def to_distributed(self:FoProLearner,
 )->FoProLearner: # self
     "fastai's `to_distributed` for all phases; nothing to do in a single process; `ImportError` without accelerate"
     if num_distrib() <= 1: return self
-    from foprokd.distributed import PhaseTrainer
+    from foprokd.train.distributed import PhaseTrainer
     trainer = PhaseTrainer(sync_bn, **kwargs)
     self.add_cb(trainer)
     if rank_distrib(): self.remove_cb(ProgressCallback)
@@ -475,5 +475,5 @@ def distrib_ctx(self:FoProLearner,
 ): # Context that gives the Learner
     "fastai's `distrib_ctx` for all phases; nothing in a single process; `ImportError` without accelerate"
     if num_distrib() <= 1: yield self; return
-    import foprokd.distributed # gives fastai's Learner its own
+    import foprokd.train.distributed # gives fastai's Learner its own
     with Learner.distrib_ctx(self, sync_bn, in_notebook, **kwargs): yield self

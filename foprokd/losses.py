@@ -14,7 +14,7 @@ __all__ = ['log_prior', 'balanced_softmax_loss', 'logit_adjusted_loss', 'focal_l
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from .ranks import mean_over_ranks
+from .train.ranks import mean_over_ranks
 
 # %% ../nbs/15_losses.ipynb #df25b0df
 def _as_counts(counts, classes=None):

@@ -20,7 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 from fastcore.basics import patch
 from .backbone import create_backbone, model_from_notes, pool_features, read_checkpoint
-from .ranks import pool_moments
+from .train.ranks import pool_moments
 
 # %% ../nbs/10_teacher.ipynb #a964df0b
 def gaussian_kl(

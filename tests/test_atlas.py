@@ -10,8 +10,8 @@ from conftest import ROOT, environment
 CODE = '''
 import sys, time
 import torch
-from foprokd import atlas
-from foprokd.atlas import frequency_atlas
+from foprokd.frequency.reading import atlas
+from foprokd.frequency.atlas import frequency_atlas
 if len(sys.argv) > 2: # the place to be killed: inside the measurement of the third model
     measure, calls = atlas.sensitivity_map, []
     def slow(*args, **kwargs):

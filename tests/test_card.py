@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from conftest import python
-from foprokd.card import model_card
+from foprokd.deploy.card import model_card
 
 GUARD = '''import json, socket, sys
 seen, connect, lookup = set(), socket.socket.connect, socket.getaddrinfo
@@ -21,7 +21,7 @@ def named(host, *a, **k):
     if host not in ('127.0.0.1', b'127.0.0.1'): raise OSError(f'not this machine: {host}')
     return lookup(host, *a, **k)
 socket.socket.connect, socket.getaddrinfo = guarded, named
-from foprokd.card import push_student
+from foprokd.deploy.card import push_student
 try: res = push_student(sys_folder, 'me/student', endpoint=sys_endpoint, token='hf_test', private=True)
 except Exception as e: res = [type(e).__name__, str(e)]
 print('RESULT' + json.dumps(dict(res=res, seen=sorted(map(str, seen)))))

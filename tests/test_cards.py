@@ -9,12 +9,12 @@ import pytest
 from safetensors.numpy import load_file
 
 from conftest import ROOT
-from foprokd.datasets import DATASETS
-from foprokd.isic import ISIC_CLASSES, ISIC_COUNTS, isic_lt_counts
-from foprokd.kvasir import HYPER_KVASIR_COUNTS, HYPER_KVASIR_NAMES, hyper_kvasir
-from foprokd.longtail import class_groups
-from foprokd.medmnist import MEDMNIST
-from foprokd.synth import demo_frame
+from foprokd.data.datasets import DATASETS
+from foprokd.data.isic import ISIC_CLASSES, ISIC_COUNTS, isic_lt_counts
+from foprokd.data.kvasir import HYPER_KVASIR_COUNTS, HYPER_KVASIR_NAMES, hyper_kvasir
+from foprokd.data.longtail import class_groups
+from foprokd.data.medmnist import MEDMNIST
+from foprokd.data.synth import demo_frame
 
 CARDS = ROOT/'data_cards'
 TEACHER = ROOT/'foprokd/weights/embedded_teacher.safetensors'
@@ -177,5 +177,5 @@ def test_the_parser_reads_markdown():
 
 def test_medmnist_is_an_extra():
     "The module imports without the package `medmnist`"
-    source = Path(importlib.util.find_spec('foprokd.medmnist').origin).read_text(encoding='utf-8')
+    source = Path(importlib.util.find_spec('foprokd.data.medmnist').origin).read_text(encoding='utf-8')
     assert not re.search(r'^(import|from) medmnist', source, re.M)

@@ -7,15 +7,15 @@ import pytest
 import torch
 from fastai.vision.all import Learner
 
-from foprokd.data import image_dls, read_labels
-from foprokd.export import export_onnx
+from foprokd.data.loaders import image_dls, read_labels
+from foprokd.deploy.export import export_onnx
 from foprokd.losses import BalancedSoftmaxLoss
-from foprokd.longtail import class_counts
-from foprokd.policy import image_sources
-from foprokd.predict import OnnxStudent
-from foprokd.splits import split_data
+from foprokd.data.longtail import class_counts
+from foprokd.deploy.policy import image_sources
+from foprokd.deploy.predict import OnnxStudent
+from foprokd.data.splits import split_data
 from foprokd.student import Student
-from foprokd.synth import demo_set
+from foprokd.data.synth import demo_set
 
 DATA = os.environ.get('FOPROKD_DATA')
 
@@ -58,7 +58,7 @@ def test_parity(arch, size, table, tmp_path):
 
 def test_a_broken_export_is_refused(table, tmp_path, monkeypatch):
     "One weight is off: no file, but one put aside, and a second export is none the wiser"
-    import foprokd.export as export
+    import foprokd.deploy.export as export
     from onnx import numpy_helper
     learn, sound = learner('test_resnet', 64, table), export.student_graph
 
@@ -80,7 +80,7 @@ def test_a_broken_export_is_refused(table, tmp_path, monkeypatch):
 
 def test_a_batch_size_built_in_is_refused(table, tmp_path, monkeypatch):
     "Even where all else is right"
-    import foprokd.export as export
+    import foprokd.deploy.export as export
     learn, sound = learner('test_resnet', 64, table), export.student_graph
 
     def fixed(*args):

@@ -8,15 +8,15 @@ from safetensors.torch import load_file
 from conftest import command, python
 
 IMAGES = '''
-from foprokd.synth import demo_set
+from foprokd.data.synth import demo_set
 demo_set('images', n_max=40, ratio=4, n_valid=3, n_test=6, size=32)
 '''
 BEFORE = '''
 import random
 import numpy as np
 import torch
-from foprokd.grid import run_grid
-from foprokd.settings import RunConfig
+from foprokd.study.grid import run_grid
+from foprokd.study.settings import RunConfig
 
 if __name__ == '__main__':
     kwargs = dict(data='images', student='test_resnet', size=32, bs=16, explore=1, distill=1)
@@ -33,7 +33,7 @@ def runs(tmp_path_factory):
     cwd = tmp_path_factory.mktemp('seed')
     made = python(IMAGES, cwd)
     assert made.returncode == 0, made.stderr[-2000:]
-    run = command('foprokd_run', 'grid', cwd, fresh=True) # what a fork would share is drawn anew
+    run = command('foprokd_run', 'study.grid', cwd, fresh=True) # what a fork would share is drawn anew
     flags = '--data images --method fopro_akd --student test_resnet --size 32 --bs 16 --explore 1 --distill 1 --adversarial 1 --quiet --seeds 0'.split()
     ended = [run(*flags, '--out', 'alone'), run(*flags, '--out', 'workers', '--workers', 2), python(BEFORE, cwd, fresh=True, FOPROKD_CACHE=str(cwd/'facts'))]
     for res in ended: assert res.returncode == 0, res.stderr[-2000:]

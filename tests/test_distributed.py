@@ -22,11 +22,11 @@ from fastai.vision.all import (Callback, CrossEntropyLossFlat, DataLoader, DataL
 from foprokd.adversarial import AdversarialCallback
 from foprokd.explore import SkipValidation, explore_learner
 from foprokd.learner import FoProLearner, fopro_learner
-from foprokd.metrics import GroupRecall
+from foprokd.measure.metrics import GroupRecall
 from foprokd.prompt import FourierPromptGenerator
-from foprokd.ranks import process_group, share_ranks
+from foprokd.train.ranks import process_group, share_ranks
 from foprokd.student import Student
-from foprokd.synth import demo_dls
+from foprokd.data.synth import demo_dls
 from foprokd.teacher import FrozenTeacher
 
 out, rank, n = sys.argv[1], int(os.environ.get('RANK', 0)), int(os.environ.get('WORLD_SIZE', 1))
@@ -210,7 +210,7 @@ ACCELERATE = ('-m', 'accelerate.commands.launch', '--multi_gpu', '--num_machines
 
 def run_command(tmp_path, *args):
     "`foprokd_run` in two processes of accelerate (which takes `--multi_gpu` to mean many processes, on CPUs as well)"
-    (tmp_path/'launch.py').write_text(LAUNCHER.format('grid', 'foprokd_run', 'foprokd_run'), encoding='utf-8')
+    (tmp_path/'launch.py').write_text(LAUNCHER.format('study.grid', 'foprokd_run', 'foprokd_run'), encoding='utf-8')
     return launch(2, ['launch.py', *args], tmp_path, ACCELERATE)
 
 
@@ -243,8 +243,8 @@ RESUMED = """
 import os, signal, sys, torch
 from fastai.vision.all import Callback, set_seed
 from foprokd.learner import fopro_learner
-from foprokd.ranks import process_group
-from foprokd.synth import demo_dls
+from foprokd.train.ranks import process_group
+from foprokd.data.synth import demo_dls
 out, ask, seed, rank = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(os.environ['RANK'])
 
 

@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 from PIL import Image
 from fastai.vision.all import ImageDataLoaders, Resize
-from foprokd.synth import synth_images
+from foprokd.data.synth import synth_images
 from foprokd.learner import fopro_learner
 
 labels = [i % 3 for i in range(48)]

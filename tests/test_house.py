@@ -51,7 +51,7 @@ PICTURES = '''
 import matplotlib; matplotlib.use('Agg')
 import pathlib
 from PIL import Image
-from foprokd.synth import synth_images
+from foprokd.data.synth import synth_images
 for i, im in enumerate(synth_images([i % 3 for i in range(120)], size=32, seed=0)):
     folder = pathlib.Path('pictures')/'abc'[i % 3]
     folder.mkdir(parents=True, exist_ok=True)

@@ -39,9 +39,9 @@ def test_the_learner_imports_nothing_that_fastai_and_timm_do_not(fastai, tmp_pat
 
 
 def test_prediction_in_a_clinic_imports_neither_torch_nor_fastai(tmp_path):
-    assert not tops(modules('from foprokd.predict import OnnxStudent', tmp_path)) & {'torch', 'fastai', 'fastcore', 'pandas', 'matplotlib', 'scipy', 'sklearn'}
+    assert not tops(modules('from foprokd.deploy.predict import OnnxStudent', tmp_path)) & {'torch', 'fastai', 'fastcore', 'pandas', 'matplotlib', 'scipy', 'sklearn'}
 
 
 def test_parts_import_no_heavy_package(fastai, tmp_path):
-    got = modules('import foprokd.losses, foprokd.prompt, foprokd.teacher, foprokd.student, foprokd.metrics, foprokd.longtail', tmp_path)
+    got = modules('import foprokd.losses, foprokd.prompt, foprokd.teacher, foprokd.student, foprokd.measure.metrics, foprokd.data.longtail', tmp_path)
     assert tops(got - fastai) == {'foprokd'}

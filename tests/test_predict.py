@@ -49,7 +49,7 @@ def student_bytes(notes=NOTES, external=False):
 
 def start(cwd, *args, **kwargs):
     "The command, started"
-    (Path(cwd)/'launch.py').write_text(LAUNCHER.format('predict', 'foprokd_predict', 'foprokd_predict'))
+    (Path(cwd)/'launch.py').write_text(LAUNCHER.format('deploy.predict', 'foprokd_predict', 'foprokd_predict'))
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')]))
     def listen(): signal.signal(signal.SIGINT, signal.SIG_DFL) # which a shell's background job ignores, and hands on
     kwargs = {**dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, preexec_fn=listen), **kwargs}
@@ -167,7 +167,7 @@ def test_zero_images_and_what_is_not_overwritten(here):
 
 MEASURED = r'''
 import json, os, re, resource, sys, time
-from foprokd.predict import foprokd_predict
+from foprokd.deploy.predict import foprokd_predict
 begin = time.time()
 try: foprokd_predict(sys.argv[1:] or json.load(open("args.json")))
 except SystemExit as e: code = e.code
@@ -244,7 +244,7 @@ def test_disk_is_full(here):
     for i in range(40): picture(i).save(here/'pics'/f'{i}.png')
     (here/'out.csv').write_text('old')
     limit = 'import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n'  # writing more fails, as on a full disk
-    call = 'from foprokd.predict import foprokd_predict\nfoprokd_predict(["student.onnx", "pics", "--csv", "out.csv", "--json", "small.jsonl"])\n'
+    call = 'from foprokd.deploy.predict import foprokd_predict\nfoprokd_predict(["student.onnx", "pics", "--csv", "out.csv", "--json", "small.jsonl"])\n'
     res = python(limit + call, here, fresh=True, PYTHONDONTWRITEBYTECODE='1')
     assert (res.returncode, res.stderr) in [(2, f"foprokd_predict: '{o}' cannot be written: File too large.\n") for o in ('out.csv', 'small.jsonl')]
     assert (here/'out.csv').read_text() == 'old' and not list(here.glob('*.tmp')) and not (here/'small.jsonl').exists()
@@ -257,7 +257,7 @@ def test_onnxruntime_leaves_nothing_behind(here):
     picture(0).save(here/'a.png')
     (here/'temp').mkdir()
     code = ('import os\nos.environ.pop("ORT_DISABLE_TELEMETRY", None)\nif "SAID" in os.environ: os.environ["ORT_DISABLE_TELEMETRY"] = os.environ["SAID"]\n'
-            'from foprokd.predict import OnnxStudent\nassert not [o["error"] for o in OnnxStudent("student.onnx").predict(["a.png"]) if o["error"]]\nprint(os.environ["ORT_DISABLE_TELEMETRY"])\n')
+            'from foprokd.deploy.predict import OnnxStudent\nassert not [o["error"] for o in OnnxStudent("student.onnx").predict(["a.png"]) if o["error"]]\nprint(os.environ["ORT_DISABLE_TELEMETRY"])\n')
     res = python(code, here, fresh=True, TMPDIR=str(here/'temp'))
     assert (res.returncode, res.stdout) == (0, '1\n'), res.stderr
     assert not list((here/'temp').iterdir())
@@ -271,9 +271,9 @@ FOREIGN = ('import sys\nforeign = sorted({o.split(".")[0] for o in sys.modules} 
 
 def test_imports_nothing_of_training_and_starts_fast(here):
     picture(0).save(here/'a.png')
-    res = python('import foprokd.predict, foprokd.rgb\n' + FOREIGN + 'assert "onnxruntime" not in sys.modules\n', here, fresh=True)
+    res = python('import foprokd.deploy.predict, foprokd.data.rgb\n' + FOREIGN + 'assert "onnxruntime" not in sys.modules\n', here, fresh=True)
     assert res.returncode == 0, res.stderr
-    res = python('import sys\nfrom foprokd.predict import foprokd_predict\ntry: foprokd_predict(["student.onnx", "a.png"])\nexcept SystemExit as e: assert e.code == 0\n' + FOREIGN, here, fresh=True)
+    res = python('import sys\nfrom foprokd.deploy.predict import foprokd_predict\ntry: foprokd_predict(["student.onnx", "a.png"])\nexcept SystemExit as e: assert e.code == 0\n' + FOREIGN, here, fresh=True)
     assert res.returncode == 0, res.stderr
     took = {}
     for what in (['--help'], ['student.onnx', 'a.png']):
@@ -289,7 +289,7 @@ def test_imports_nothing_of_training_and_starts_fast(here):
 
 def test_without_onnxruntime_one_sentence(here):
     picture(0).save(here/'a.png')
-    res = python('import sys\nsys.modules["onnxruntime"] = None\nfrom foprokd.predict import foprokd_predict\nfoprokd_predict(["student.onnx", "a.png"])\n', here, fresh=True)
+    res = python('import sys\nsys.modules["onnxruntime"] = None\nfrom foprokd.deploy.predict import foprokd_predict\nfoprokd_predict(["student.onnx", "a.png"])\n', here, fresh=True)
     assert res.returncode == 2 and 'pip install onnxruntime' in res.stderr and res.stderr.count('\n') == 1
 
 

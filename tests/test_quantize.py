@@ -9,8 +9,8 @@ def test_quantising_is_quiet(tmp_path):
     code = '''
         import os, tempfile, numpy as np, timm
         from pathlib import Path
-        from foprokd.graph import save_graph, set_notes, student_graph
-        from foprokd.quantize import quantization_report, quantize_student
+        from foprokd.deploy.graph import save_graph, set_notes, student_graph
+        from foprokd.deploy.quantize import quantization_report, quantize_student
         tempfile.tempdir = os.environ['TMPDIR'] = str(Path('tmp').resolve()); os.mkdir('tmp')
         policy = dict(method='squish', pad_mode='zeros', input_size=[32, 32], model_size=[32, 32], resample=None, mean=[.5] * 3, std=[.2] * 3)
         model = student_graph(timm.create_model('test_resnet', num_classes=3), policy, [1, 1, 1])

@@ -12,15 +12,15 @@ import pytest
 from conftest import ROOT, environment
 from PIL import Image
 
-from foprokd.images import open_rgb
-from foprokd.resized import ResizedImages
+from foprokd.data.images import open_rgb
+from foprokd.data.resized import ResizedImages
 
 SIZE, KINDS = 96, 8
 # No `__main__` guard, on purpose: a build has to work from the plainest of scripts.
 BUILD = '''
 import json, sys
 from pathlib import Path
-from foprokd.resized import ResizedImages
+from foprokd.data.resized import ResizedImages
 files, cache, go = sorted(map(str, Path(sys.argv[1]).glob('*.jpg'))), sys.argv[2], Path(sys.argv[3])
 copies = ResizedImages(cache, %d)
 go.with_name(go.name + sys.argv[4]).touch()

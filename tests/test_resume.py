@@ -32,7 +32,7 @@ def learner(seed):
     from fastai.torch_core import set_seed
 
     from foprokd.learner import fopro_learner
-    from foprokd.synth import demo_dls
+    from foprokd.data.synth import demo_dls
     set_seed(seed, reproducible=True)
     return fopro_learner(demo_dls(size=32, bs=16, n_max=24, ratio=4, n_valid=2, n_test=1), 'test_resnet', distill_kwargs=dict(soft=.5))
 
@@ -75,7 +75,7 @@ def wait_for(file, pid):
 
 def where(folder):
     "Phase, epoch and batch of the newest checkpoint"
-    from foprokd.checkpoint import CheckpointFolder
+    from foprokd.train.checkpoint import CheckpointFolder
     state = CheckpointFolder(folder/'kept').latest()
     if state is None: return NOTHING
     names = 'explore', 'distill', 'adversarial', 'end'

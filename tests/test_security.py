@@ -19,15 +19,15 @@ import torch
 from safetensors.torch import save_file
 
 from conftest import python
-from foprokd.atlas import frequency_atlas
+from foprokd.frequency.atlas import frequency_atlas
 from foprokd.backbone import check_weights_file, create_backbone, read_checkpoint
-from foprokd.data import read_labels
-from foprokd.grid import read_grid
+from foprokd.data.loaders import read_labels
+from foprokd.study.grid import read_grid
 from foprokd.prompt import FourierPromptGenerator
-from foprokd.results import label_runs, load_results
-from foprokd.rows import append_row, pack_ints
-from foprokd.scan import scan_images
-from foprokd.sensitivity import SensitivityMap
+from foprokd.measure.results import label_runs, load_results
+from foprokd.measure.rows import append_row, pack_ints
+from foprokd.data.scan import scan_images
+from foprokd.frequency.sensitivity import SensitivityMap
 from foprokd.student import Student, load_student
 from foprokd.teacher import FrozenTeacher
 
@@ -493,7 +493,7 @@ def test_a_foreign_atlas_is_named(tmp_path, which, make):
 def test_a_command_says_it_in_one_line(tmp_path):
     "A hostile teacher on the command line: exit code 2, one line, no code run"
     pickle_in_zip(tmp_path/'evil.pth')
-    code = ('import sys; from foprokd.grid import foprokd_run; '
+    code = ('import sys; from foprokd.study.grid import foprokd_run; '
             'sys.argv = ["foprokd_run", "--data", "demo", "--teacher", "resnet18", "--teacher-ckpt", "evil.pth", "--student", "test_resnet", "--out", "out"]; foprokd_run()')
     res = python(code, tmp_path)
     assert res.returncode == 2 and 'evil.pth' in res.stderr.splitlines()[-1] and 'Traceback' not in res.stderr, res.stderr[-2000:]

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from foprokd.isic import ISIC_CLASSES
-from foprokd.kvasir import HYPER_KVASIR_NAMES
+from foprokd.data.isic import ISIC_CLASSES
+from foprokd.data.kvasir import HYPER_KVASIR_NAMES
 
 QUICK = ['--method', 'bsm', '--student', 'test_resnet', '--size', '32', '--bs', '8', '--distill', '1', '--quiet', '--seeds', '0']
 
@@ -139,8 +139,8 @@ def test_damaged_files_are_refused_or_dropped(foprokd_run, damaged, tmp_path):
 
 
 def test_every_damaged_file_is_in_one_report(damaged):
-    from foprokd.data import read_labels
-    from foprokd.scan import verify_images
+    from foprokd.data.loaders import read_labels
+    from foprokd.data.scan import verify_images
     report = verify_images(read_labels(damaged, bad=None))
     assert {f.rsplit('/', 1)[1]: p for f, p in zip(report.image, report.problem)} == ODD
 

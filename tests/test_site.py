@@ -20,7 +20,7 @@ import yaml
 from PIL import Image
 
 from conftest import ROOT
-from foprokd.checks import cell_flags, cell_source, is_exported, read_notebooks
+from checks import cell_flags, cell_source, is_exported, read_notebooks
 
 CFG = ConfigParser(delimiters=['='])
 CFG.read(ROOT/'settings.ini', encoding='utf-8')
@@ -375,7 +375,7 @@ def test_every_abbreviation_is_in_the_glossary():
     heads = re.findall(r'^#{2,3} (.+)$', prose.get('65_glossary', ''), re.M)
     assert heads, 'there is no glossary with a heading for each term'
     have = {w for h in heads for w in re.findall(r'\w+', h)}
-    assert sorted(need - have) == [], 'not in nbs/65_glossary.ipynb'
+    assert sorted(need - have) == [], 'not in nbs/reference/02_glossary.ipynb'
     assert [h for h, n in Counter(heads).items() if n > 1] == []
     assert {'EKD', 'DC'} <= need, 'the abbreviations were not found'
 

@@ -43,7 +43,7 @@ def slope(values):
 def make_learner(path):
     "A small learner of the whole method"
     from foprokd.learner import fopro_learner
-    from foprokd.synth import demo_dls
+    from foprokd.data.synth import demo_dls
     dls = demo_dls(path, size=32, bs=BATCH, n_max=N_MAX, ratio=3, n_valid=2, n_test=2)
     return fopro_learner(dls, STUDENT, 'embedded')
 

@@ -7,17 +7,17 @@ import torch
 from fastai.vision.all import DataLoaders
 from torch import Tensor, nn
 
-from foprokd.atlas import Atlas, frequency_atlas
+from foprokd.frequency.atlas import Atlas, frequency_atlas
 from foprokd.distill import DistillCallback
 from foprokd.explore import ExploreCallback
 from foprokd.learner import FoProLearner, fopro_learner
 from foprokd.losses import balanced_softmax_loss, ekd_loss
-from foprokd.metrics import evaluate
+from foprokd.measure.metrics import evaluate
 from foprokd.pixels import PixelSpace
-from foprokd.predict import OnnxStudent
+from foprokd.deploy.predict import OnnxStudent
 from foprokd.prompt import FourierPromptGenerator, IdentityPrompt, SpectralPrompt
-from foprokd.schedule import fopro_schedule
-from foprokd.sensitivity import SensitivityMap
+from foprokd.phases import fopro_schedule
+from foprokd.frequency.sensitivity import SensitivityMap
 from foprokd.student import Student
 from foprokd.teacher import FrozenTeacher
 

@@ -52,8 +52,8 @@ def serve(address):
     import fastai.vision.all  # noqa: F401
     import timm  # noqa: F401
 
-    import foprokd.grid  # noqa: F401
-    import foprokd.overview  # noqa: F401
+    import foprokd.study.grid  # noqa: F401
+    import foprokd.data.overview  # noqa: F401
     with socket.socket(socket.AF_UNIX) as s:
         s.bind(address)
         s.listen()
