@@ -44,7 +44,6 @@ setup(
     # PyPI refuses an address of the reserved domain that stands in settings.ini until there is one.
     author_email=None if cfg['author_email'].endswith('.invalid') else cfg['author_email'],
     license_expression='Apache-2.0',
-    license_files=['LICENSE'],
     keywords=cfg['keywords'].split(),
     classifiers=[
         f"Development Status :: {statuses[int(cfg['status']) - 1]}",
