@@ -6,7 +6,7 @@ Docs: https://foprokd.github.io/foprokd/backbone.html.md"""
 
 # %% auto #0
 __all__ = ['check_weights_file', 'read_checkpoint', 'load_weights', 'notes_may_decide', 'model_from_notes', 'pool_features',
-           'create_backbone', 'feature_dim']
+           'create_backbone', 'eval_mode', 'feature_dim']
 
 # %% ../nbs/08_backbone.ipynb #9f6709a8
 import copy, difflib, json, math, pickle, sys, zipfile
@@ -299,6 +299,19 @@ def create_backbone(
     if sd is not None: load_weights(net, sd, Path(ckpt).name)
     return net, meta
 
+# %% ../nbs/08_backbone.ipynb #ev000002
+@contextmanager
+def eval_mode(
+    *nets:nn.Module # Any mixture of modes
+): # Context manager
+    "All modules of `nets` in eval mode, and afterwards each in the mode it was in (ours)"
+    was = [(m, m.training) for net in nets for m in net.modules()]
+    try:
+        for net in nets: net.eval()
+        yield
+    finally:
+        for m, training in was: m.training = training
+
 # %% ../nbs/08_backbone.ipynb #cebafc79
 @torch.no_grad()
 def feature_dim(
@@ -307,6 +320,5 @@ def feature_dim(
     name:str='model' # What to call the model in an error
 )->int: # d
     "Length of the feature vector, found by one forward in eval mode; the model's mode is put back"
-    mode, p = model.training, next(model.parameters(), torch.empty(0))
-    try: return pool_features(model.eval()(torch.zeros(2, 3, size, size, device=p.device)), name).shape[1]
-    finally: model.train(mode)
+    p = next(model.parameters(), torch.empty(0))
+    with eval_mode(model): return pool_features(model(torch.zeros(2, 3, size, size, device=p.device)), name).shape[1]

@@ -25,7 +25,7 @@ from safetensors.torch import save_file
 from ..backbone import notes_may_decide
 from ..measure.calibration import calibrate, conformal_sets, conformal_thresholds, coverage
 from .graph import ONNX_OPSET, _onnx, save_graph, set_inputs, set_notes, student_graph
-from ..data.longtail import _labels_of, check_counts, class_counts, class_groups
+from ..data.longtail import loader_labels, check_counts, class_counts, class_groups
 from ..losses import LogitAdjustedLoss
 from ..measure.metrics import evaluate
 from .policy import image_sources, read_policy
@@ -65,7 +65,7 @@ def _logit_prior(
     name = getattr(loss, '__name__', type(loss).__name__)
     weights = getattr(learn.dls.train, 'wgts', None)
     if weights is not None: # a loader that draws by weight
-        y = _labels_of(learn.dls)[0]
+        y = loader_labels(learn.dls)[0]
         drawn = np.bincount(y, np.asarray(weights, np.float64), len(counts))
     if isinstance(loss, LogitAdjustedLoss):
         shares, why = drawn * np.exp(-loss.offset.double().cpu().numpy()), 'the loss adjusts logits'
@@ -291,7 +291,7 @@ def _targets(
     if len(getattr(getattr(dl, 'dataset', None), 'tls', ())) < 2:
         raise ValueError(f"Got a {type(dl).__name__} without labels: make the loader with dls.test_dl(..., "
                          "with_labels=True).")
-    return np.asarray(_labels_of(dl)[0])
+    return np.asarray(loader_labels(dl)[0])
 
 def _check_apart(
     dls, # `DataLoaders`

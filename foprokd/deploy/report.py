@@ -18,7 +18,7 @@ from .card import model_card
 from ..distill import DistillCallback
 from .graph import save_graph, set_inputs, set_notes
 from .latency import count_macs, deploy_table, time_interleaved
-from ..data.longtail import _labels_of
+from ..data.longtail import loader_labels
 from ..measure.metrics import evaluate
 from .policy import image_sources, read_policy
 from .predict import OnnxStudent
@@ -47,7 +47,7 @@ def quantize_learner(
     float_student, dls = OnnxStudent(source), _own(learn)
     _check_apart(dls, test)
     file = _place(Path(source).with_suffix('.int8.onnx') if file is None else file)
-    y, part = np.asarray(_labels_of(dls)[0]), file.with_name(f'.{file.stem}.part.onnx')
+    y, part = np.asarray(loader_labels(dls)[0]), file.with_name(f'.{file.stem}.part.onnx')
     chosen = balanced_sample(y, n, seed)
     try:
         ranges = _fitted(float_student, image_sources(dls.train, chosen))

@@ -17,7 +17,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from ..study.commands import as_command
-from ..data.overview import _count_axis, display_name
+from ..data.overview import count_axis, display_name
 from .results import filter_rows, label_runs, load_results
 from .table import compare_runs, rows_for_grid_file
 
@@ -90,7 +90,7 @@ def plot_recall_counts(
         ax.annotate(display_name(c, 16), (max(n, .5), 1.03), ha='left', rotation=40, fontsize=7, annotation_clip=False)
     ax.set(xscale='log', ylim=(-.03, 1.02), xlabel='training images of the class (number)',
            ylabel='recall on test (share), mean and range over seeds')
-    _count_axis(ax.xaxis)
+    count_axis(ax.xaxis)
     _legend(fig, ax)
     return fig
 

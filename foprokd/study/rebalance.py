@@ -18,7 +18,7 @@ from fastai.data.load import DataLoader
 from fastai.torch_core import no_random, rank_distrib, to_device
 from ..data.loaders import SampledDL
 from ..distill import DistillCallback
-from ..data.longtail import _labels_of, check_counts, class_counts, sampling_weights
+from ..data.longtail import loader_labels, check_counts, class_counts, sampling_weights
 from ..losses import drw_weights
 
 # %% ../../nbs/study/06_rebalance.ipynb #12a0f1c8
@@ -88,7 +88,7 @@ def _balanced_loader(
     dl:DataLoader # Training loader of images with one class each
 )->SampledDL: # The same images and transforms, each class drawn equally often
     "A class-balanced twin of a training loader; `ValueError` names a class without an image"
-    y, names = _labels_of(dl)
+    y, names = loader_labels(dl)
     counts = check_counts(class_counts(y, None if names is None else len(names)), names)
     return dl.new(cls=SampledDL, wgts=sampling_weights(counts, y, 'class'), shuffle=True, drop_last=True,
                   bs=min(dl.bs, len(y)))
