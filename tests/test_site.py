@@ -20,7 +20,7 @@ import yaml
 from PIL import Image
 
 from conftest import ROOT
-from checks import cell_flags, cell_source, is_exported, read_notebooks
+from checks import cell_source, read_notebooks
 
 CFG = ConfigParser(delimiters=['='])
 CFG.read(ROOT/'settings.ini', encoding='utf-8')
@@ -290,7 +290,7 @@ def entries(o):
 def test_the_navigation_names_every_page_and_nothing_else(pages, site):
     web = yaml.safe_load((site/'_quarto.yml').read_text(encoding='utf-8'))['website']
     side, bar = list(entries(web['sidebar'])), list(entries(web['navbar']))
-    assert [o for o in side + bar if (p := pages.problem('index.ipynb', o))] == []
+    assert [o for o in side + bar if pages.problem('index.ipynb', o)] == []
     assert sorted(side) == sorted(pages.pages), 'a page is not in the sidebar, or twice'
     groups = [o['section'] for o in web['sidebar']['contents'] if isinstance(o, dict)]
     assert set(groups) == {'Method', 'Training', 'Study', 'Tutorials', 'Reference', 'Data cards'}
