@@ -11,37 +11,52 @@ PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13 python3.10; 
 DEMO := .venv-demo
 DEV := .venv-dev
 DEMO_OUT ?= runs/demo
+# nbdev 3 spells its commands with dashes; the names with underscores of nbdev 2, which guides and scripts use, are links to them.
+NAMES := export test clean docs
 DEMO_FLAGS ?= --data demo --method fopro --student test_resnet --explore 4 --distill 15 --lr 3e-3 --seeds 0
 N_WORKERS ?= 2
-SOURCES := $(shell find foprokd -name '*.py' -o -name '*.safetensors' -o -name '*.ipynb') settings.ini setup.py release.py pyproject.toml
+SOURCES := $(shell find foprokd -type f -not -name '*.pyc') settings.ini setup.py release.py pyproject.toml
 
-.PHONY: help demo test dev export docs clean
+.PHONY: help demo test test-all lint dev names export docs clean
 
 help: ## what can be made
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
 
 demo: $(DEMO)/.installed ## install for use, then explore, distil and evaluate the embedded demo set
 	$(DEMO)/bin/foprokd_run $(DEMO_FLAGS) --out $(DEMO_OUT)
 	@echo "Results, figures, student and prompt are in $(DEMO_OUT)/"
 
-test: $(DEV)/.installed ## install for development, then run every notebook and tests/
+test: MARKED := not long
+test: run-tests ## install for development, then run every notebook and tests/
+test-all: MARKED :=
+test-all: run-tests ## the same, with the tests that take minutes (marked long)
+
+.PHONY: run-tests
+run-tests: $(DEV)/.installed
 	@export OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 HF_HUB_OFFLINE=1; flags=; \
 	if [ -n "$${FOPROKD_DATA:-}" ] && [ -d "$${FOPROKD_DATA:-}" ]; then \
 		export FOPROKD_DATA="$$(cd "$$FOPROKD_DATA" && pwd)"; flags=data; \
 		echo "FOPROKD_DATA is a folder: cells flagged 'data' run too"; \
 	else echo "FOPROKD_DATA is not a folder: cells flagged 'data' are left out"; fi; \
 	$(DEV)/bin/nbdev-test --n-workers $(N_WORKERS) --timing --flags "$$flags"; \
-	$(DEV)/bin/python -m pytest tests
+	$(DEV)/bin/python -m pytest tests -n $(N_WORKERS) -m "$(MARKED)"
+
+lint: $(DEV)/.installed ## the rules of the house, the layers, the code and the requirements
+	$(DEV)/bin/python tools/lint.py
+	$(DEV)/bin/python tools/checks.py
 
 dev: $(DEV)/.installed ## the development environment alone
 
-export: $(DEV)/.installed ## notebooks -> modules and README.md, then clean the notebooks
+names: ## nbdev_test and its like beside nbdev-test, in an environment that was not made here: make names DEV=...
+	for n in $(NAMES); do ln -sf nbdev-$$n $(DEV)/bin/nbdev_$$n; done
+
+export: $(DEV)/.installed ## notebooks -> modules and README.md (and the version), then clean the notebooks
 	$(DEV)/bin/nbdev-export
 	$(DEV)/bin/python tools/checks.py readme
 	$(DEV)/bin/nbdev-clean
 
 docs: $(DEV)/.installed ## the site in _docs/ (needs Quarto)
-	touch README.md  # nbdev_docs would rewrite a README older than index.ipynb with Quarto's own rendering
+	touch README.md  # nbdev-docs would rewrite a README older than index.ipynb with Quarto's own rendering
 	$(DEV)/bin/nbdev-docs
 
 clean: ## remove the environments and what builds leave behind
@@ -58,4 +73,5 @@ $(DEV)/.installed: settings.ini setup.py release.py pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.10 to 3.13 is needed: make test PYTHON=/path/to/python"; exit 1; }
 	test -x $(DEV)/bin/python || $(PYTHON) -m venv $(DEV)
 	$(DEV)/bin/python -m pip install --quiet -e '.[dev]'
+	$(MAKE) --no-print-directory names
 	touch $@

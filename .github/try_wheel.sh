@@ -17,9 +17,10 @@ from pathlib import Path
 import foprokd
 where, source = Path(foprokd.__file__).resolve(), Path(sys.argv[1])
 assert source/'foprokd' not in where.parents, f'{where} is the source tree, not the installed wheel'
-names = [m.name for m in pkgutil.iter_modules(foprokd.__path__)]
+names = [m.name for m in pkgutil.walk_packages(foprokd.__path__, 'foprokd.') if not m.ispkg]
+assert len(names) > 50 and len({n.split('.')[1] for n in names if n.count('.') > 1}) == 6, names  # the method, and six wings
 for n in names:
-    if n != 'distributed': importlib.import_module(f'foprokd.{n}')  # which needs accelerate, the extra `distributed`
+    if n != 'foprokd.train.distributed': importlib.import_module(n)  # which needs accelerate, the extra `distributed`
 print('Python', sys.version.split()[0], *(f'{n} {version(n)}' for n in ('foprokd', 'torch', 'fastai', 'fastcore', 'timm')), f'{len(names)} modules')
 PY
 

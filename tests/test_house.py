@@ -1,13 +1,15 @@
-"Notebooks, modules, README and site are in step. The rules for each notebook are in nbs/99_checks.ipynb."
+"Notebooks, modules, README and site are in step, and what guards that is shown to bite. The rules for each notebook are in tests/test_checks.py."
 import filecmp
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from checks import _around, check_order, read_notebooks, write_readme
 from conftest import environment, python
 
 BIN = Path(sys.executable).parent
@@ -19,24 +21,114 @@ def env():
     return {k: v for k, v in environment(PATH=f"{BIN}{os.pathsep}{os.environ['PATH']}").items() if k != 'IN_TEST'}
 
 
+@pytest.fixture
+def house(source_copy, tmp_path):
+    "A copy of the repository that a test may spoil; what the site's build left in it stays behind"
+    return Path(shutil.copytree(source_copy, tmp_path/'house', symlinks=True, ignore=shutil.ignore_patterns('_proc', 'make_site.py', 'build', '*.egg-info')))
+
+
 def differing(root, copy, pattern):
     "Files of `copy` that match `pattern` and differ from those of `root`, or are on one side only"
-    names = {p.relative_to(o).as_posix() for o in (root, copy) for p in o.glob(pattern)}
+    names = {p.relative_to(o).as_posix() for o in (root, copy) for p in o.glob(pattern) if '_proc' not in p.parts}
     return sorted(n for n in names if not ((root/n).exists() and (copy/n).exists() and filecmp.cmp(root/n, copy/n, shallow=False)))
 
 
-def test_export_and_clean_change_nothing(root, source_copy, env):
-    for p in (source_copy/'foprokd').glob('*.py'): p.unlink()
-    for command in ('nbdev_export', 'nbdev_clean'):
-        res = subprocess.run([BIN/command], cwd=source_copy, env=env, capture_output=True, text=True, timeout=300)
-        assert res.returncode == 0, res.stderr[-3000:]
-    assert differing(root, source_copy, 'foprokd/*.py') == []
-    assert differing(root, source_copy, 'nbs/*.ipynb') == []
+def out_of_step(root, copy):
+    "Modules and notebooks, in wings too, that differ"
+    return differing(root, copy, 'foprokd/**/*.py') + differing(root, copy, 'nbs/**/*.ipynb')
 
+
+def nbdev(command, folder, env, **kwargs):
+    "Run a command of nbdev; its output"
+    res = subprocess.run([BIN/command], cwd=folder, env=env, capture_output=True, text=True, timeout=300, **kwargs)
+    assert res.returncode == 0, res.stderr[-3000:]
+    return res.stdout
+
+
+def test_export_and_clean_change_nothing(root, house, env):
+    "nbdev writes every module anew, in wings too; then a module, and the outputs of a notebook, are changed, and both is seen"
+    gone = [p for p in (house/'foprokd').rglob('*.py') if p.name != '__init__.py']
+    assert len(gone) > 50 and {'data', 'deploy', 'study'} < {p.parent.name for p in gone}
+    for p in gone: p.unlink()
+    for command in ('nbdev-export', 'nbdev-clean'): nbdev(command, house, env)
+    assert out_of_step(root, house) == []
+    planted = house/'foprokd'/'data'/'longtail.py', house/'nbs'/'data'/'01_longtail.ipynb'
+    for p in planted: p.write_text(p.read_text(encoding='utf-8') + '\n', encoding='utf-8')
+    assert out_of_step(root, house) == [p.relative_to(house).as_posix() for p in planted], 'the comparison is blind'
+    for command in ('nbdev-export', 'nbdev-clean'): nbdev(command, house, env)
+    assert out_of_step(root, house) == [], 'export and clean mend it'
+
+
+# Guards that bite.
+
+def lint(folder, *tools):
+    "tools/lint.py of a copy"
+    return subprocess.run([sys.executable, 'tools/lint.py', *tools], cwd=folder, env=environment(), capture_output=True, text=True, timeout=300)
+
+
+def test_layers_code_and_requirements_are_in_order(root):
+    res = lint(root)
+    assert res.returncode == 0, res.stdout[-6000:] + res.stderr[-2000:]
+
+
+PLANTED = [
+    ('imports', 'foprokd/data/longtail.py', 'from ..measure import metrics', 'foprokd.data.longtail -> foprokd.measure.metrics'),
+    ('imports', 'foprokd/spectrum.py', 'def f():\n    from .prompt import SpectralPrompt\n    return SpectralPrompt', 'foprokd.spectrum -> foprokd.prompt'),
+    ('imports', 'foprokd/deploy/predict.py', 'from ..frequency import bands', 'foprokd.deploy.predict -> foprokd.frequency.bands'),
+    ('imports', 'foprokd/helpers.py', 'x = 1', 'foprokd.helpers'),
+    ('ruff', 'foprokd/data/longtail.py', 'nobody_knows_this', 'F821'),
+    ('ruff', 'foprokd/measure/metrics.py', 'print(1)', 'T201'),
+    ('ruff', 'foprokd/losses.py', 'from torch import *', 'F403'),
+    ('requirements', 'foprokd/data/longtail.py', 'import nobody_has_this', "DEP001 'nobody_has_this'"),
+    ('requirements', 'foprokd/deploy/predict.py', 'import attr', "'attr' imported but it is a transitive dependency")]
+
+
+@pytest.mark.parametrize('tool,file,code,said', PLANTED)
+def test_what_is_planted_is_found(house, tool, file, code, said):
+    with (house/file).open('a', encoding='utf-8') as f: f.write(f'\n{code}\n')
+    res = lint(house, tool)
+    assert res.returncode == 1 and said in res.stdout + res.stderr, (res.stdout + res.stderr)[-3000:]
+
+
+def test_a_page_that_is_not_exported_or_not_read_is_found(house):
+    "What recursion could lose: a page in a wing without its module, a module without its page, and imports against the order of a wing"
+    def problems():
+        nbs = read_notebooks(house/'nbs')
+        return {*check_order(nbs), *_around(house, nbs)}
+    write_readme(house)
+    before = problems()
+    page = house/'nbs'/'data'/'98_new.ipynb'
+    page.write_text((house/'nbs'/'data'/'01_longtail.ipynb').read_text(encoding='utf-8').replace('data.longtail', 'data.new'), encoding='utf-8')
+    (house/'foprokd'/'train'/'left.py').write_text('x = 1\n')
+    spoiled = house/'nbs'/'data'/'00_files.ipynb'
+    spoiled.write_text(spoiled.read_text(encoding='utf-8').replace('"#| export\\n",', '"#| export\\n",\n    "from foprokd.data.leakage import x\\n",', 1), encoding='utf-8')
+    found = problems() - before
+    for said in ('data.new: not exported yet', 'train.left: exported by no notebook', 'README.md: does not link data/98_new', 'data/00_files: imports `data.leakage`, which is not below it'):
+        assert any(said in o for o in found), (said, sorted(found)[:10])
+
+
+def test_a_cell_that_fails_in_a_wing_fails_the_tests(house, env):
+    "`nbdev-test` goes into wings, and the flags of pyproject.toml are read"
+    for name in read_notebooks(house/'nbs'):
+        if name != 'data/00_files': (house/'nbs'/f'{name}.ipynb').unlink()
+    page = house/'nbs'/'data'/'00_files.ipynb'
+    text = page.read_text(encoding='utf-8')
+    cell = '{"cell_type": "code", "execution_count": null, "id": "11111111", "metadata": {}, "outputs": [], "source": "FLAGassert 1 == 2"}'
+
+    def run(flag):
+        end = text.rindex('  {\n   "cell_type": "code"')
+        page.write_text(text[:end] + cell.replace('FLAG', flag) + ',\n' + text[end:], encoding='utf-8')
+        return subprocess.run([BIN/'nbdev-test', '--n-workers', '0'], cwd=house, env={**env, 'PYTHONPATH': str(house)}, capture_output=True, text=True, timeout=300)
+    assert run('').returncode == 1
+    res = run('#| data\\n')
+    assert res.returncode == 0, res.stderr[-2000:]
+
+
+# The site.
 
 def test_site_input_is_made(root, site):
     "All that nbdev does for the site before Quarto; what is on the pages is looked at in test_site.py"
-    for p in (root/'nbs').glob('*.ipynb'): assert (site/p.name).exists(), f'{p.name} is not on the site'
+    for name in read_notebooks(root/'nbs'): assert (site/f'{name}.ipynb').exists(), f'{name} is not on the site'
     assert (site/'_quarto.yml').read_text() == (root/'_quarto.yml').read_text()
 
 

@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from conftest import python
+from conftest import ROOT, python
 
 PRINT = 'import json, sys\n{}\nprint(json.dumps(sorted(sys.modules)))'
 # Packages that some feature needs and no training does.
@@ -30,16 +30,33 @@ def test_the_package_alone_imports_nothing(tmp_path):
     assert modules('import foprokd', tmp_path) - modules('', tmp_path) == {'foprokd'}
 
 
+# What a training run does not need, though it is ours.
+NOT_OF_THE_LEARNER = ('deploy.', 'frequency.', 'study.', 'measure.table', 'measure.figures', 'data.scan', 'data.synth', 'data.leakage')
+OURS = {'.'.join(p.relative_to(ROOT/'foprokd').with_suffix('').parts) for p in (ROOT/'foprokd').rglob('[!_]*.py')}
+
+
+def test_the_names_below_are_modules():
+    "An assertion about a module that is not there holds whatever happens"
+    for name in NOT_OF_THE_LEARNER: assert any(o == name or o.startswith(name) for o in OURS), name
+
+
 def test_the_learner_imports_nothing_that_fastai_and_timm_do_not(fastai, tmp_path):
     got = modules('from foprokd.learner import fopro_learner', tmp_path)
     assert sorted(tops(got - fastai)) == ['foprokd']
     assert not tops(got) & set(HEAVY)
-    ours = {n for n in got if n.startswith('foprokd.')}
-    assert not ours & {f'foprokd.{n}' for n in ('export', 'deploy', 'saliency', 'experiment', 'grid', 'table', 'figures', 'widgets', 'scan', 'synth')}
+    ours = {n.removeprefix('foprokd.') for n in got if n.startswith('foprokd.')}
+    assert {'learner', 'teacher'} <= ours & OURS
+    assert [n for n in ours & OURS if n in NOT_OF_THE_LEARNER or n.startswith(tuple(o for o in NOT_OF_THE_LEARNER if o.endswith('.')))] == []
 
 
 def test_prediction_in_a_clinic_imports_neither_torch_nor_fastai(tmp_path):
-    assert not tops(modules('from foprokd.deploy.predict import OnnxStudent', tmp_path)) & {'torch', 'fastai', 'fastcore', 'pandas', 'matplotlib', 'scipy', 'sklearn'}
+    got = modules('from foprokd.deploy.predict import OnnxStudent', tmp_path)
+    assert not tops(got) & {'torch', 'torchvision', 'timm', 'fastai', 'fastcore', 'pandas', 'matplotlib', 'scipy', 'sklearn'} and 'foprokd.deploy.predict' in got
+
+
+def test_a_table_of_results_needs_neither_torch_nor_fastai(tmp_path):
+    got = modules('import foprokd.measure.table', tmp_path)
+    assert not tops(got) & {'torch', 'fastai', 'timm'} and 'foprokd.measure.table' in got
 
 
 def test_parts_import_no_heavy_package(fastai, tmp_path):

@@ -20,7 +20,7 @@ import yaml
 from PIL import Image
 
 from conftest import ROOT
-from checks import cell_flags, cell_source, is_exported, read_notebooks
+from checks import PAGES, WINGS, cell_source, read_notebooks
 
 CFG = ConfigParser(delimiters=['='])
 CFG.read(ROOT/'settings.ini', encoding='utf-8')
@@ -116,9 +116,9 @@ class Site:
     "All pages of the folder that nbdev made"
     def __init__(self, folder):
         self.folder = folder
-        self.notebooks = {p.name: json.loads(p.read_text(encoding='utf-8')) for p in sorted(folder.glob('*.ipynb'))}
+        self.notebooks = {f'{n}.ipynb': nb for n, nb in read_notebooks(folder).items()}
         self.pages = {n: Page.of_notebook(nb) for n, nb in self.notebooks.items()}
-        for p in folder.rglob('*.md'):
+        for p in (o for o in folder.rglob('*.md') if not any(part[0] in '_.' for part in o.relative_to(folder).parts)):
             self.pages[p.relative_to(folder).as_posix()] = Page([p.read_text(encoding='utf-8')])
         self.html = {self._output(n): n for n in self.pages}
 
@@ -127,7 +127,7 @@ class Site:
         if not name.endswith('.ipynb'): return str(Path(name).with_suffix('.html'))
         front = ''.join(self.notebooks[name]['cells'][0]['source'])
         found = re.search(r'^output-file: (\S+)$', front, re.M)
-        return found[1] if found else f'{Path(name).stem}.html'
+        return (Path(name).parent/(found[1] if found else f'{Path(name).stem}.html')).as_posix()
 
     def problem(self, name, url):
         "What is wrong with a link of page `name`, or None"
@@ -189,10 +189,15 @@ def test_identifiers_are_pandocs_and_githubs():
 def test_a_broken_link_is_found(tmp_path):
     (tmp_path/'a.md').write_text('# A\n\n## Part\n'); (tmp_path/'nb.ipynb').write_text(json.dumps({'cells': [
         {'cell_type': 'raw', 'source': '---\noutput-file: other.html\n---'}, {'cell_type': 'markdown', 'source': '## Here'}]}))
+    (tmp_path/'data').mkdir()
+    (tmp_path/'data'/'01_in.ipynb').write_text(json.dumps({'cells': [
+        {'cell_type': 'raw', 'source': '---\noutput-file: in.html\n---'}, {'cell_type': 'markdown', 'source': '## Deep'}]}))
     site = Site(tmp_path)
-    good = ['a.md', 'a.md#part', 'nb.ipynb#here', '#part', f'{SITE}/other.html#here',
+    assert [site.problem('data/01_in.ipynb', o) for o in ('../a.md#part', '#deep', '01_in.ipynb')] == [None] * 3
+    assert all(site.problem('data/01_in.ipynb', o) for o in ('a.md', '../a.md#other', '../in.html', 'data/01_in.ipynb'))
+    good = ['a.md', 'data/01_in.ipynb#deep', f'{SITE}/data/in.html#deep', 'a.md#part', 'nb.ipynb#here', '#part', f'{SITE}/other.html#here',
             f'{REPO}/blob/main/README.md', f'{REPO}/blob/main/setup.py#L3', 'https://doi.org/10.1109/TMI']
-    bad = ['b.md', 'a.md#other', 'nb.ipynb#part', '#there', f'{SITE}/nb.html', f'{SITE}/other.html#part',
+    bad = ['b.md', 'a.md#other', 'nb.ipynb#part', '#there', f'{SITE}/nb.html', f'{SITE}/in.html', 'data/01_in.ipynb#part', f'{SITE}/other.html#part',
            f'{REPO}/blob/main/NONE.md', 'https://...', 'https:///x', 'htp://a.b', '/a.md', '../setup.py']
     assert [site.problem('a.md', o) for o in good] == [None] * len(good)
     assert all(site.problem('a.md', o) for o in bad), [o for o in bad if not site.problem('a.md', o)]
@@ -277,25 +282,44 @@ def test_no_page_names_a_path_of_a_machine(pages):
 
 # The configuration.
 
-def entries(o):
-    "Every page that the navigation names"
+def entries(o, folder):
+    "Every page that the navigation names; a pattern gives what it matches below `folder`, by name, as Quarto does: without the front page"
+    if isinstance(o, str):
+        if '*' not in o: yield o
+        else: yield from (n for n in sorted(p.relative_to(folder).as_posix() for p in folder.glob(o.lstrip('/'))) if n != 'index.ipynb')
     if isinstance(o, dict):
         if 'href' in o: yield o['href']
-        for k in ('left', 'right', 'tools', 'menu', 'contents'): yield from entries(o.get(k))
-    for i in o if isinstance(o, list) else ():
-        if isinstance(i, str): yield i
-        else: yield from entries(i)
+        for k in ('left', 'right', 'tools', 'menu', 'contents'): yield from entries(o.get(k), folder)
+    for i in o if isinstance(o, list) else (): yield from entries(i, folder)
+
+
+def test_entries_of_the_navigation(tmp_path):
+    for n in ('index.ipynb', '01_b.ipynb', '00_a.ipynb', 'data/01_c.ipynb', 'data/x.md'):
+        (tmp_path/n).parent.mkdir(exist_ok=True)
+        (tmp_path/n).touch()
+    bar = ['index.ipynb', {'section': 'Method', 'contents': '/*.ipynb'}, {'section': 'Data', 'contents': 'data/*.ipynb'}, {'text': 'A', 'menu': [{'text': 'B', 'href': 'b.md'}]}]
+    assert list(entries(bar, tmp_path)) == ['index.ipynb', '00_a.ipynb', '01_b.ipynb', 'data/01_c.ipynb', 'b.md']
 
 
 def test_the_navigation_names_every_page_and_nothing_else(pages, site):
     web = yaml.safe_load((site/'_quarto.yml').read_text(encoding='utf-8'))['website']
-    side, bar = list(entries(web['sidebar'])), list(entries(web['navbar']))
-    assert [o for o in side + bar if (p := pages.problem('index.ipynb', o))] == []
+    side, bar = list(entries(web['sidebar'], site)), list(entries(web['navbar'], site))
+    assert [o for o in side + bar if pages.problem('index.ipynb', o)] == []
     assert sorted(side) == sorted(pages.pages), 'a page is not in the sidebar, or twice'
-    groups = [o['section'] for o in web['sidebar']['contents'] if isinstance(o, dict)]
-    assert set(groups) == {'Method', 'Training', 'Study', 'Tutorials', 'Reference', 'Data cards'}
+    contents = web['sidebar']['contents']
+    assert len(contents) <= 15 and [o for o in contents if isinstance(o, dict)][0]['section'] == 'Method'
+    assert all(list(entries(o, site)) for o in contents), 'Quarto stops at a section without pages'
+    assert {o['contents'].split('/')[0] for o in contents[1:]} == {'', *WINGS, *PAGES, 'data_cards'}
     assert web['search']['location'] == 'navbar' and web['navbar']['search'] is True
     assert [n for n, k in Counter(pages._output(n) for n in pages.pages).items() if k > 1] == [], 'two pages of one name'
+
+
+def test_title_address_and_description_are_those_of_the_settings(site):
+    q = yaml.safe_load((site/'_quarto.yml').read_text(encoding='utf-8'))
+    web = q['website']
+    assert (web['title'], web['description'], web['site-url']) == (CFG['lib_name'], CFG['description'], SITE)
+    assert (web['repo-url'], web['repo-branch']) == (REPO, CFG['branch'])
+    assert q['project']['output-dir'] == '_docs' and 'metadata-files' not in q
 
 
 def test_the_data_cards_are_pages(pages):
@@ -370,9 +394,9 @@ def test_every_abbreviation_is_in_the_glossary():
     "Those that three pages use, and those of a fixed list that any page uses"
     nbs = read_notebooks(ROOT/'nbs')
     prose = {s: '\n\n'.join(cell_source(c) for c in nb['cells'] if c['cell_type'] == 'markdown') for s, nb in nbs.items()}
-    used = Counter(t for s, text in prose.items() if s != '65_glossary' for t in abbreviations(text))
+    used = Counter(t for s, text in prose.items() if s != 'reference/02_glossary' for t in abbreviations(text))
     need = {t for t, n in used.items() if n >= 3 or t in TERMS} - set(NAMES)
-    heads = re.findall(r'^#{2,3} (.+)$', prose.get('65_glossary', ''), re.M)
+    heads = re.findall(r'^#{2,3} (.+)$', prose.get('reference/02_glossary', ''), re.M)
     assert heads, 'there is no glossary with a heading for each term'
     have = {w for h in heads for w in re.findall(r'\w+', h)}
     assert sorted(need - have) == [], 'not in nbs/reference/02_glossary.ipynb'

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from markdown_it import MarkdownIt  # which twine brings
 
+from checks import WINGS
 from conftest import environment
 
 MAX_MB = 5
@@ -64,12 +65,26 @@ def tracked(root, folder):
     return {n for n in names if n and (root/n).exists()}
 
 
+def with_stubs(root, release):
+    "Stubs that the wheel has to hold: one for each module of the package, in wings too, that patches methods into a class"
+    return {p.relative_to(root).with_suffix('.pyi').as_posix() for p in (root/'foprokd').rglob('*.py') if release.stub(p.read_text(encoding='utf-8'))}
+
+
+def test_a_missing_stub_would_be_seen(root, release, tmp_path):
+    "In a copy in which a module of a wing patches something"
+    (tmp_path/'foprokd'/'data').mkdir(parents=True)
+    (tmp_path/'foprokd'/'data'/'longtail.py').write_text('from fastcore.basics import patch\nclass A: pass\n@patch\ndef f(self:A): pass\n')
+    (tmp_path/'foprokd'/'plain.py').write_text('x = 1\n')
+    assert with_stubs(tmp_path, release) == {'foprokd/data/longtail.pyi'}
+
+
 def test_the_wheel_holds_the_package_and_nothing_else(root, wheel, release):
     z = zipfile.ZipFile(wheel)
     names = {n for n in z.namelist() if '.dist-info/' not in n}
-    patched = {p.stem for p in (root/'foprokd').glob('*.py') if release.stub(p.read_text(encoding='utf-8'))}
-    assert {'learner', 'prompt', 'pixels'} < patched
-    assert names == tracked(root, 'foprokd') | {f'foprokd/{o}.pyi' for o in patched}
+    patched = with_stubs(root, release)
+    assert {'foprokd/learner.pyi', 'foprokd/prompt.pyi'} < patched and any(o.count('/') > 1 for o in patched), 'wings have stubs too'
+    assert names == tracked(root, 'foprokd') | patched
+    for wing in WINGS: assert f'foprokd/{wing}/__init__.py' in names and any(o.startswith(f'foprokd/{wing}/') and not o.endswith('__init__.py') for o in names), wing
     assert {'foprokd/py.typed', 'foprokd/app/explorer.ipynb', 'foprokd/weights/embedded_teacher.safetensors'} < names
     for n in names:
         if n.endswith('.safetensors'): assert (root/n).stat().st_size == z.getinfo(n).file_size <= 2 * 2**20
