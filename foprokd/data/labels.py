@@ -51,6 +51,13 @@ def _check_filled(
         fill = 'write train, valid or test' if c == 'split' else 'give each its own, or drop these rows'
         if n: raise ValueError(f"{what} has {n} rows without a value for {c!r}: {fill}.")
 
+def _real_path(
+    file:str # Path, perhaps one that cannot be
+)->str: # Absolute, links followed
+    "Where a path leads"
+    try: return os.path.realpath(file)
+    except ValueError: return file # a null byte in the name: whoever opens it will say so
+
 def check_labels(
     df:pd.DataFrame, # Label table
     *columns:str, # Columns that are needed, of `LABEL_COLUMNS`
@@ -64,7 +71,7 @@ def check_labels(
     _check_filled(df, [*columns, *(['split'] if 'split' in df else [])])
     odd = sorted(set(df.split) - set(SPLIT_PARTS), key=str) if parts and 'split' in df else []
     if odd: raise ValueError(f"The split column holds {odd[0]!r}: use train, valid and test.")
-    twice = df.image[df.image.map(os.path.realpath).duplicated()] if once else []
+    twice = df.image[df.image.map(_real_path).duplicated()] if once else []
     if len(twice):
         raise ValueError(f"{len(twice)} images are listed more than once, the first is "
                          f"{twice.iloc[0]!r}: keep one row per image"
