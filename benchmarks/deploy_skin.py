@@ -24,7 +24,8 @@ import numpy as np
 import pandas as pd
 from fastai.torch_core import set_seed
 
-from foprokd.data.loaders import image_dls, read_labels, test_dl
+from foprokd.data.labels import read_labels
+from foprokd.data.loaders import image_dls, test_dl
 from foprokd.learner import fopro_learner
 from foprokd.deploy.policy import image_sources
 from foprokd.deploy.predict import OnnxStudent

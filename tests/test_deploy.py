@@ -7,7 +7,8 @@ import pytest
 import torch
 from fastai.vision.all import Learner
 
-from foprokd.data.loaders import image_dls, read_labels
+from foprokd.data.labels import read_labels
+from foprokd.data.loaders import image_dls
 from foprokd.deploy.export import export_onnx
 from foprokd.losses import BalancedSoftmaxLoss
 from foprokd.data.longtail import class_counts

@@ -87,7 +87,7 @@ def check(copies, files, wanted):
 def test_killed_build_is_taken_up_again(originals, files, wanted, tmp_path):
     copies, go = ResizedImages(tmp_path/'cache', SIZE), tmp_path/'go'
     go.touch()
-    done = lambda: sorted(Path(copies.folder).glob('??/*.p6'))
+    done = lambda: sorted(Path(copies.folder).glob('??/[!.]*.p6'))
     proc = start(originals, tmp_path/'cache', go, 'killed')
     try: wait(lambda: len(done()) >= 60 or proc.poll() is not None)
     finally: os.killpg(proc.pid, signal.SIGKILL)
@@ -95,7 +95,7 @@ def test_killed_build_is_taken_up_again(originals, files, wanted, tmp_path):
     kept = {p: p.stat().st_mtime_ns for p in done()}
     assert 60 <= len(kept) < len(files)
     assert all(p.stat().st_size == copies.nbytes for p in kept)
-    half = next(iter(kept)).with_name('half.p6.tmp')  # whether the kill left one is a matter of luck
+    half = next(iter(kept)).with_name('.half.tmp.p6')  # whether the kill left one is a matter of luck
     half.write_bytes(b'P6')
     res = copies.build(files, workers=2, stale=-1)
     assert res == dict(made=len(files) - len(kept), found=len(kept), failed=[])

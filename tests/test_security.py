@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from conftest import python
 from foprokd.frequency.atlas import frequency_atlas
 from foprokd.backbone import check_weights_file, create_backbone, read_checkpoint
-from foprokd.data.loaders import read_labels
+from foprokd.data.labels import read_labels
 from foprokd.study.grid import read_grid
 from foprokd.prompt import FourierPromptGenerator
 from foprokd.measure.results import label_runs, load_results

@@ -139,7 +139,7 @@ def test_damaged_files_are_refused_or_dropped(foprokd_run, damaged, tmp_path):
 
 
 def test_every_damaged_file_is_in_one_report(damaged):
-    from foprokd.data.loaders import read_labels
+    from foprokd.data.labels import read_labels
     from foprokd.data.scan import verify_images
     report = verify_images(read_labels(damaged, bad=None))
     assert {f.rsplit('/', 1)[1]: p for f, p in zip(report.image, report.problem)} == ODD

@@ -12,9 +12,6 @@ __all__ = ['loader_labels', 'class_counts', 'check_counts', 'longtail_counts', '
 import numpy as np
 import torch
 from fastcore.foundation import L
-from fastai.data.core import DataLoaders, Datasets, TfmdLists
-from fastai.data.load import DataLoader
-from fastai.data.transforms import Categorize, EncodedMultiCategorize, MultiCategorize
 from torch import Tensor
 from torch.utils.data import ConcatDataset, DataLoader as TorchDataLoader, Subset, TensorDataset
 
@@ -38,6 +35,7 @@ def _as_labels(y, kinds='iub'):
 # %% ../../nbs/data/01_longtail.ipynb #0444acb8
 def _datasets_labels(ds):
     "`(labels, class names or None)` of a fastai `Datasets`, through its target pipeline alone"
+    from fastai.data.transforms import Categorize, EncodedMultiCategorize, MultiCategorize
     n = len(ds.tls) - ds.n_inp
     if n != 1: raise ValueError(f"The dataset has {n} targets per image; class counts need exactly one.")
     tl = ds.tls[ds.n_inp]
@@ -50,6 +48,7 @@ def _datasets_labels(ds):
 # %% ../../nbs/data/01_longtail.ipynb #3cfd885a
 def _dataset_labels(ds):
     "`(labels, class names or None)` of any dataset that knows its labels without decoding"
+    from fastai.data.core import Datasets, TfmdLists
     if isinstance(ds, Datasets): return _datasets_labels(ds)
     if isinstance(ds, Subset):
         y, names = _dataset_labels(ds.dataset)
@@ -67,8 +66,12 @@ def _dataset_labels(ds):
                     "pass the training labels instead.")
 
 # %% ../../nbs/data/01_longtail.ipynb #811584e9
-def loader_labels(data):
-    "`(class indices, class names or None)` of whatever `class_counts` accepts"
+def loader_labels(
+    data, # fastai `DataLoaders` (its training set), a DataLoader, a dataset, or (N,) labels
+) -> tuple: # (N,) class index of each image, an array; and C class names, or None where nothing names them
+    "Labels without opening an image; `ValueError` or `TypeError` without one class per image."
+    from fastai.data.core import DataLoaders, Datasets, TfmdLists
+    from fastai.data.load import DataLoader
     if isinstance(data, DataLoaders): data = data.train
     if isinstance(data, (DataLoader, TorchDataLoader)): data = data.dataset
     if isinstance(data, Datasets) and data.split_idx is None: data = data.train
@@ -93,18 +96,24 @@ def class_counts(
 
 # %% ../../nbs/data/01_longtail.ipynb #b9786d43
 def check_counts(
-    counts, # (C,) training images per class
+    counts, # (C,) training images per class, each > 0; a tensor, array or list
     vocab=None, # C class names
-) -> Tensor: # (C,) int64, the same counts
-    "`counts` as a tensor if every class has an image; a `ValueError` names each class that has none."
-    n = torch.as_tensor(counts if isinstance(counts, Tensor) else list(counts)).long()
+) -> Tensor: # (C,) the same counts on the same device, int64, or float64 if some are no whole numbers
+    "Counts of classes that all have an image; a `ValueError` names each that has none, a `TypeError` what are no counts."
+    try: n = torch.as_tensor(counts if isinstance(counts, Tensor) else list(counts)).detach()
+    except (TypeError, ValueError):
+        raise TypeError(f"Counts must be C numbers, one per class, not {counts!r}.") from None
+    if n.ndim != 1 or len(n) < 1: raise ValueError(f"Counts must have shape (C,), not {tuple(n.shape)}.")
     if vocab is not None and len(vocab) != len(n):
-        raise ValueError(f"There are {len(vocab)} classes but {len(n)} counts.")
-    empty = [str(i) if vocab is None else repr(str(vocab[i])) for i in (n <= 0).nonzero().flatten().tolist()]
+        raise ValueError(f"There are {len(vocab)} class names for {len(n)} counts.")
+    n = n.double()
+    if not (torch.isfinite(n) & (n >= 0)).all():
+        raise ValueError(f"Counts must be finite and >= 0, not {n.tolist()}.")
+    empty = [str(i) if vocab is None else repr(str(vocab[i])) for i in (n == 0).nonzero().flatten().tolist()]
     if empty:
         raise ValueError(f"No training image for class {', '.join(empty)}; "
                          "drop it from the vocab, or split so that every class has one.")
-    return n
+    return n.long() if (n == n.round()).all() else n
 
 # %% ../../nbs/data/01_longtail.ipynb #7fbbbd95
 def _profile(t, ratio, profile, alpha):

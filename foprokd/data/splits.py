@@ -8,10 +8,11 @@ Docs: https://foprokd.github.io/foprokd/data/splits.html.md"""
 __all__ = ['crossing_groups', 'check_split', 'split_data', 'split_folds', 'split_by_fold']
 
 # %% ../../nbs/data/06_splits.ipynb #33b80464
-import os, warnings
+import warnings
 from fractions import Fraction
 import numpy as np, pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+from .labels import check_columns, check_labels
 from .longtail import subsample_longtail
 
 # %% ../../nbs/data/06_splits.ipynb #d6e0c0fe
@@ -28,14 +29,10 @@ def check_split(
     df:pd.DataFrame, # Table with columns image and split, perhaps group
     leaks:str='warn' # What crossing groups do: 'warn', 'refuse' or 'allow'
 )->None:
-    "`ValueError` for an image in two parts, for an unknown part, and, with `leaks='refuse'`, for groups in two parts"
-    if leaks not in ('warn', 'refuse', 'allow'): raise ValueError(f"leaks={leaks!r} is not warn, refuse or allow.")
-    if 'split' not in df: raise ValueError("The table has no column 'split': use split_data first.")
-    odd = sorted(set(df.split) - {'train', 'valid', 'test'}, key=str)
-    if odd: raise ValueError(f"The split column holds {odd[0]!r}: use train, valid and test.")
-    twice = df.image[df.image.map(os.path.realpath).duplicated()] # one file by two names is one image
-    if len(twice): raise ValueError(f"{len(twice)} images are listed more than once, the first is {twice.iloc[0]!r}: "
-                                    "keep one row per image, in one part.")
+    "`ValueError` for an image in two parts, an unknown part, and, with `leaks='refuse'`, a group in two parts"
+    if leaks not in ('warn', 'refuse', 'allow'):
+        raise ValueError(f"leaks={leaks!r} is not warn, refuse or allow.")
+    check_labels(df, 'image', 'split', parts=True, once=True)
     crossing = [] if leaks == 'allow' else crossing_groups(df)
     if not crossing: return
     text = f"{len(crossing)} groups are in two parts, the first is {crossing[0]!r}."
@@ -86,7 +83,8 @@ def split_data(
     A `ValueError` for shares that cannot be, or too few groups."""
     for n, f in (('valid', valid), ('test', test)):
         if not 0 < f <= .5: raise ValueError(f"{n}={f} is no share of the images: give a number above 0 and up to 0.5.")
-    if group_col and group_col not in df: raise ValueError(f"The table has no column {group_col!r} to keep together.")
+    check_labels(df, 'image', 'label')
+    if group_col: check_columns(df, group_col)
     df, given = df.reset_index(drop=True), 'split' in df
     if group_col: df['group'] = df[group_col]
     if not given: df['split'] = 'train'
@@ -120,7 +118,8 @@ def split_folds(
     group_col:str|None=None # Column with what must stay together; None: `group` if the table has it
 )->pd.DataFrame: # `df` with a column fold, 0 to n_folds-1
     "Folds stratified by label, no group divided; `ValueError` for fewer than two folds or too few groups of a class"
-    if group_col and group_col not in df: raise ValueError(f"The table has no column {group_col!r} to keep together.")
+    check_labels(df, 'image', 'label')
+    if group_col: check_columns(df, group_col)
     if n_folds < 2: raise ValueError(f"n_folds={n_folds} leaves nothing to train on: give at least 2.")
     df = df.reset_index(drop=True)
     if group_col: df['group'] = df[group_col]
@@ -142,7 +141,7 @@ def split_by_fold(
     n_max:int|None=None # Training images of the largest class after the cut; None: what it has
 )->pd.DataFrame: # `df` with a column split: test is the fold, train and valid are the rest
     "One fold to report, validation cut from the others (ours); `ValueError` for a fold that the table lacks"
-    if 'fold' not in df: raise ValueError("The table has no column 'fold': use split_folds first.")
+    check_labels(df, 'fold')
     known = sorted(set(df.fold))
     if fold not in known: raise ValueError(f"There is no fold {fold!r}; the table has {', '.join(map(str, known))}.")
     df = df.assign(split=np.where(df.fold == fold, 'test', 'train'))

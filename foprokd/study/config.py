@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 import pandas as pd
 from .commands import as_command, take_fields
-from ..data.loaders import read_labels
+from ..data.labels import read_labels
 from ..data.datasets import DATASETS, read_dataset
 from ..data.leakage import leakage_report, leakage_summary
 from ..data.longtail import ClassGroups, class_groups, imbalance_ratio

@@ -17,7 +17,8 @@ from matplotlib import style
 from matplotlib.figure import Figure
 from ..frequency.class_spectra import class_spectra, plot_class_spectra
 from ..data.leakage import leakage_report, leakage_summary, plot_leakage
-from ..data.overview import check_table, count_table, columns_to_show, plot_class_counts, plot_sizes, show_samples
+from ..data.labels import check_labels
+from ..data.overview import count_table, columns_to_show, plot_class_counts, plot_sizes, show_samples
 from ..data.scan import scan_images
 
 # %% ../../nbs/study/12_data_page.ipynb #d4ff379d
@@ -212,7 +213,7 @@ def data_page(
     workers:int|None=None, # Processes of the scan and threads for the spectra; 0: none; None: one per CPU, at most 8
 )->Path: # `file`
     "What is in the data, on one self-contained page (ours); `ValueError` for a table that cannot be counted"
-    check_table(df, 'image', 'label')
+    check_labels(df, 'image', 'label')
     table = count_table(df)
     scan = scan_images(df.image, cache=cache, workers=workers) if verify or leakage else None
     fine = df if scan is None else df[scan.problem.isin(_READABLE).to_numpy()]
