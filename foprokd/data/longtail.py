@@ -95,16 +95,23 @@ def class_counts(
 def check_counts(
     counts, # (C,) training images per class
     vocab=None, # C class names
-) -> Tensor: # (C,) int64, the same counts
+) -> Tensor: # (C,) int64, the same counts; float64 if they are no whole numbers
     "`counts` as a tensor if every class has an image; a `ValueError` names each class that has none."
-    n = torch.as_tensor(counts if isinstance(counts, Tensor) else list(counts)).long()
+    try: n = torch.as_tensor(counts if isinstance(counts, Tensor) else list(counts)).detach()
+    except (TypeError, ValueError):
+        raise TypeError(f"Counts must be C numbers, one per class, not {counts!r}.") from None
+    if n.ndim != 1 or len(n) < 1:
+        raise ValueError(f"Counts must have shape (C,), not {tuple(n.shape)}.")
     if vocab is not None and len(vocab) != len(n):
         raise ValueError(f"There are {len(vocab)} classes but {len(n)} counts.")
-    empty = [str(i) if vocab is None else repr(str(vocab[i])) for i in (n <= 0).nonzero().flatten().tolist()]
-    if empty:
-        raise ValueError(f"No training image for class {', '.join(empty)}; "
+    if not (torch.isfinite(n) & (n >= 0)).all():
+        raise ValueError(f"Counts must be finite and >= 0, not {n.tolist()}.")
+    empty = (n == 0).nonzero().flatten().tolist()
+    names = [str(i) if vocab is None else repr(str(vocab[i])) for i in empty]
+    if names:
+        raise ValueError(f"No training image for class {', '.join(names)}; "
                          "drop it from the vocab, or split so that every class has one.")
-    return n
+    return n.long() if n.equal(n.long().to(n.dtype)) else n.double()
 
 # %% ../../nbs/data/01_longtail.ipynb #7fbbbd95
 def _profile(t, ratio, profile, alpha):

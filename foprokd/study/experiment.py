@@ -30,7 +30,8 @@ from ..explore import explore_learner
 from .features import TeacherFeatures
 from ..learner import FoProLearner, fopro_learner
 from ..data.longtail import class_counts
-from ..losses import (ClassBalancedLoss, FocalLoss, LDAMLoss, NormedLinear, log_prior)
+from ..losses import log_prior
+from .baseline_losses import ClassBalancedLoss, FocalLoss, LDAMLoss, NormedLinear
 from ..measure.metrics import evaluate
 from ..pixels import PixelSpace
 from ..prompt import RandomPrompt, SpectralPrompt
