@@ -468,7 +468,8 @@ class Foprokd(Package):
 
     def longtail(self):
         import torch
-        from foprokd.losses import LDAMLoss, balanced_softmax_loss
+        from foprokd.losses import balanced_softmax_loss
+        from foprokd.study.baseline_losses import LDAMLoss
         from foprokd.data.longtail import class_groups
         from foprokd.measure.metrics import evaluate
         x, y = torch.randn(32, CLASSES), images()[1]

@@ -31,7 +31,8 @@ from foprokd.study.experiment import run_folder, learner_from_config
 from foprokd.study.grid import read_grid
 from foprokd.losses import cosine_distance
 from foprokd.pixels import PixelSpace
-from foprokd.prompt import FourierPromptGenerator, HighPassPrompt, IdentityPrompt, LowPassPrompt, RandomPrompt
+from foprokd.frequency.controls import HighPassPrompt, LowPassPrompt, RandomPrompt
+from foprokd.prompt import FourierPromptGenerator, IdentityPrompt
 from foprokd.measure.rows import provenance
 from foprokd.study.config import load_data
 

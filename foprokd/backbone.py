@@ -6,7 +6,7 @@ Docs: https://foprokd.github.io/foprokd/backbone.html.md"""
 
 # %% auto #0
 __all__ = ['check_weights_file', 'read_checkpoint', 'load_weights', 'notes_may_decide', 'model_from_notes', 'pool_features',
-           'create_backbone', 'eval_mode', 'feature_dim']
+           'create_backbone', 'eval_mode', 'feature_dim', 'mobilenetv1_050', 'mobilenetv1_025']
 
 # %% ../nbs/08_backbone.ipynb #9f6709a8
 import copy, difflib, json, math, pickle, sys, zipfile
@@ -16,8 +16,8 @@ import timm, torch
 from torch import nn
 from torch.nn.modules import module as registration
 from safetensors import safe_open
-from timm.models import load_state_dict
-from .study.mobilenet import mobilenetv1_025, mobilenetv1_050 # timm knows these names from here on
+from timm.models import load_state_dict, register_model
+from timm.models.efficientnet import _gen_mobilenet_v1
 
 # %% ../nbs/08_backbone.ipynb #7add26a6
 def _refuse_bomb(
@@ -276,10 +276,7 @@ def create_backbone(
     ckpt:str|Path|None=None, # Local checkpoint with the backbone's weights
     **kwargs # Passed to `timm.create_model` (names only)
 )->tuple[nn.Module, dict]: # The backbone without classifier, and the checkpoint's notes
-    """A backbone that returns features (ours); one sentence for anything else, `RuntimeError` for weights out of reach
-
-    A `TypeError` for no model, a `ValueError` for an unknown name, one without feature vector, or a file that does
-    not fit."""
+    "A backbone that returns features (ours); `RuntimeError` if its weights are out of reach"
     if hasattr(model, 'dls') and hasattr(model, 'model'):
         raise TypeError(f"Got a fastai {type(model).__name__} where a network is needed: pass its body, "
                         "for a vision_learner `learn.model[0]`.")
@@ -295,9 +292,9 @@ def create_backbone(
         if hasattr(model, 'reset_classifier'): model.reset_classifier(0)
         net = model
     else: net = _create_timm(model, pretrained and ckpt is None, **kwargs)
-    sd, meta = read_checkpoint(ckpt) if ckpt is not None else (None, {})
-    if sd is not None: load_weights(net, sd, Path(ckpt).name)
-    return net, meta
+    if ckpt is None: return net, {}
+    sd, meta = read_checkpoint(ckpt)
+    return load_weights(net, sd, Path(ckpt).name), meta
 
 # %% ../nbs/08_backbone.ipynb #ev000002
 @contextmanager
@@ -322,3 +319,29 @@ def feature_dim(
     "Length of the feature vector, found by one forward in eval mode; the model's mode is put back"
     p = next(model.parameters(), torch.empty(0))
     with eval_mode(model): return pool_features(model(torch.zeros(2, 3, size, size, device=p.device)), name).shape[1]
+
+# %% ../nbs/08_backbone.ipynb #180806c7
+def _mobilenetv1(name, width, pretrained=False, **kwargs):
+    "MobileNet-v1 of any width"
+    if pretrained: raise ValueError(f"There are no weights of {name} on the hub: give a local checkpoint.")
+    kwargs = {k: v for k, v in kwargs.items() if not k.startswith('pretrained_') and k != 'cache_dir'}
+    cfg = dict(architecture=name, input_size=(3, 224, 224), mean=(.5,) * 3, std=(.5,) * 3,
+               classifier='classifier', first_conv='conv_stem')
+    return _gen_mobilenet_v1(name, width, pretrained_cfg=cfg, **kwargs)
+
+# %% ../nbs/08_backbone.ipynb #6773f76d
+@register_model
+def mobilenetv1_050(
+    pretrained:bool=False, # Refused: the hub has no weights
+    **kwargs # As timm passes them
+)->nn.Module: # (B,3,H,W) -> (B,1000) logits, or (B,512) features with `num_classes=0`
+    "MobileNet-v1 at half the width (Howard et al. 2017)"
+    return _mobilenetv1('mobilenetv1_050', .5, pretrained, **kwargs)
+
+@register_model
+def mobilenetv1_025(
+    pretrained:bool=False, # Refused: the hub has no weights
+    **kwargs # As timm passes them
+)->nn.Module: # (B,3,H,W) -> (B,1000) logits, or (B,256) features with `num_classes=0`
+    "MobileNet-v1 at a quarter of the width (Howard et al. 2017)"
+    return _mobilenetv1('mobilenetv1_025', .25, pretrained, **kwargs)

@@ -9,17 +9,16 @@ __all__ = ['EMBEDDED_TEACHER', 'gaussian_kl', 'FrozenTeacher']
 
 # %% ../nbs/10_teacher.ipynb #09d330ee
 import copy, json
-from contextlib import contextmanager, nullcontext
-from functools import partial
+from contextlib import nullcontext
 from importlib.resources import files
 from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils.checkpoint import checkpoint
 from fastcore.basics import patch
 from .backbone import create_backbone, model_from_notes, pool_features, read_checkpoint
+from .train.moments import (RecomputedBlock, batch_moments, channel_moments, inner_blocks,
+                                   layers_with_memory, watch_moments)
 from .train.ranks import pool_moments
 
 # %% ../nbs/10_teacher.ipynb #a964df0b
@@ -60,60 +59,9 @@ def _build(
     own = dict(mean=cfg.get('mean', 0.), std=cfg.get('std', 1.), input_size=(cfg.get('input_size') or (None,))[-1])
     return net, {**own, **meta}, model if isinstance(model, str) else type(model).__name__
 
-# %% ../nbs/10_teacher.ipynb #b521e394
-@contextmanager
-def _watched(
-    layers:list, # BatchNorm layers
-    seen:list # Gets layer, (d,) mean, (d,) variance and values per channel for each layer and forward pass
-):
-    "For the time of the context, note the moments of what enters each layer"
-    def watch(m, inp): seen.append((m, *_moments(inp[0]), inp[0].numel() // inp[0].shape[1]))
-    hooks = [m.register_forward_pre_hook(watch) for m in layers]
-    try: yield seen
-    finally:
-        for h in hooks: h.remove()
-
-def _remembering(
-    net:nn.Module # Network or part of one
-)->list: # Its BatchNorm layers that have running statistics
-    "The layers whose input can be compared with that of the training images"
-    return [m for m in net.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
-
-def _blocks(
-    net:nn.Module # Network
-)->list[nn.Module]: # None lies in another
-    "The composite members of `nn.Sequential` and `nn.ModuleList`; of nested ones the inner, if there are at least two"
-    found = []
-    for c in net.children():
-        inner, block = _blocks(c), isinstance(net, (nn.Sequential, nn.ModuleList)) and any(True for _ in c.children())
-        found += [c] if block and len(inner) < 2 else inner
-    return found
-
-# %% ../nbs/10_teacher.ipynb #7799f134
-class _Recomputed:
-    "The forward of a block that keeps nothing but its input for the backward pass, and the moments it saw"
-    def __init__(self, block:nn.Module): self.block, self.layers, self.seen = block, _remembering(block), None
-
-    def run(self, watch, *args, **kwargs):
-        "Output, and what was noted of each watched layer"
-        with _watched(self.layers if watch else [], []) as seen:
-            return type(self.block).forward(self.block, *args, **kwargs), seen
-
-    def __call__(self, x, *args, **kwargs):
-        run = partial(self.run, self.seen is not None)
-        if torch.is_grad_enabled() and isinstance(x, torch.Tensor) and x.requires_grad:
-            version = x._version
-            out, seen = checkpoint(run, x, *args, use_reentrant=False, preserve_rng_state=False, **kwargs)
-            if x._version != version:
-                raise ValueError(f"A {type(self.block).__name__} overwrites its input, which must be kept to compute "
-                                 "it anew: use grad_checkpointing=False.")
-        else: out, seen = run(x, *args, **kwargs)
-        if self.seen is not None: self.seen += seen
-        return out
-
 # %% ../nbs/10_teacher.ipynb #684bc700
 class FrozenTeacher(nn.Module):
-    "A pre-trained network that maps pixels to pooled features and never changes; `ValueError` for one that cannot"
+    "A pre-trained network that maps pixels to pooled features and never changes"
     def __init__(self,
         model:str|nn.Module|Path='embedded', # timm name, 'embedded', self-describing checkpoint, or module
         ckpt:str|Path|None=None, # Local safetensors or plain state dict (MoCo-v2 is recognised); None: from the hub
@@ -131,11 +79,11 @@ class FrozenTeacher(nn.Module):
             self.register_buffer(n, v.reshape(1, -1, 1, 1).expand(1, 3, 1, 1).clone())
         self.size = cfg['input_size'] if size is None else None if size == 'image' else int(size)
         self.reference, self.dtype = None, dtype
-        self.prior_layers = _remembering(self.model)
-        if grad_checkpointing and not _blocks(self.model):
+        self.prior_layers = layers_with_memory(self.model)
+        if grad_checkpointing and not inner_blocks(self.model):
             raise ValueError(f"{self.name} has no blocks whose activations could be computed anew: use "
                              "grad_checkpointing=False.")
-        for m in _blocks(self.model) if grad_checkpointing else (): m.forward = _Recomputed(m)
+        for m in inner_blocks(self.model) if grad_checkpointing else (): m.forward = RecomputedBlock(m)
         self.requires_grad_(False).eval().to(memory_format=torch.channels_last)
         side = self.size or cfg['input_size'] or 64
         with torch.no_grad():
@@ -185,45 +133,12 @@ class FrozenTeacher(nn.Module):
             raise ValueError(f"The teacher {self.name} cannot take images of {x.shape[-2]}x{x.shape[-1]} pixels ({e}): "
                              "give size=.") from e
 
-# %% ../nbs/10_teacher.ipynb #e669e873
-class _Moments(torch.autograd.Function):
-    "Mean (d,) and biased variance (d,) of (B,d,...) over everything but channels"
-    @staticmethod
-    def forward(ctx, x):
-        if x.device.type == 'cpu' and x.ndim > 2:
-            rows = x.movedim(1, -1).flatten(1, -2)
-            mean = rows.mean(1).mean(0)
-            var = torch.stack([(r - mean).square_().mean(0) for r in rows]).mean(0)
-        else: var, mean = torch.var_mean(x, [i for i in range(x.ndim) if i != 1], correction=0)
-        ctx.save_for_backward(x, mean)
-        return mean, var
-
-    @staticmethod
-    def backward(ctx, d_mean, d_var):
-        x, mean = ctx.saved_tensors
-        n, shape = x.numel() // x.shape[1], (-1, *[1] * (x.ndim - 2))
-        slope = 2 * d_var / n
-        return torch.addcmul((d_mean / n - slope * mean).view(shape), x, slope.view(shape))
-
 # %% ../nbs/10_teacher.ipynb #66dbbd1c
-def _moments(
-    x:torch.Tensor # (B,d) features or (B,d,h,w) maps
-)->tuple[torch.Tensor, torch.Tensor]: # (d,) means and (d,) biased variances, float32
-    "Mean and variance per channel over everything else"
-    return _Moments.apply(x.float())
-
-def _batch_moments(
-    xs:list[torch.Tensor] # (B,d) features or (B,d,h,w) maps, or (mean, variance, values per channel) of them
-)->list[tuple[torch.Tensor, torch.Tensor]]: # (d,) means and (d,) biased variances, for each
-    "Moments of the batch; what is trained on is that of all processes"
-    parts = [(*_moments(x), x.numel() // x.shape[1]) if isinstance(x, torch.Tensor) else x for x in xs]
-    return pool_moments(parts) if parts[0][0].requires_grad else [p[:2] for p in parts]
-
 def _kls(
-    seen:list # Of `_watched`
+    seen:list # Of `watch_moments`
 )->list[torch.Tensor]: # Scalars
     "How far the batch of all processes is from what each layer remembers"
-    now = _batch_moments([o[1:] for o in seen])
+    now = batch_moments([o[1:] for o in seen])
     return [gaussian_kl(*o, m.running_mean, m.running_var, m.eps) for o, (m, *_) in zip(now, seen)]
 
 def _uncompiled():
@@ -235,17 +150,17 @@ def _uncompiled():
 def with_prior(self:FrozenTeacher,
     x:torch.Tensor # (B,3,H,W) pixels
 )->tuple[torch.Tensor, torch.Tensor]: # (B, num_features) features, and the scalar prior R >= 0
-    "Features and how unfamiliar the batch is; `ValueError` without statistics, or if no BatchNorm was seen"
+    "Features and how unfamiliar the batch is; `ValueError` without statistics to compare with"
     if not self.prior_layers:
         if self.reference is None:
             raise ValueError(f"{self.name} has no BatchNorm: call fit_statistics(batches of pixels) first.")
         feats = self(x)
-        return feats, gaussian_kl(*_batch_moments([feats])[0], *(r.to(feats.device) for r in self.reference))
-    seen, parts = [], [f for m in self.modules() if isinstance(f := m.__dict__.get('forward'), _Recomputed)]
+        return feats, gaussian_kl(*batch_moments([feats])[0], *(r.to(feats.device) for r in self.reference))
+    seen, parts = [], [f for m in self.modules() if isinstance(f := m.__dict__.get('forward'), RecomputedBlock)]
     inside = {id(m) for f in parts for m in f.layers} # these are watched by the block that computes them anew
     try:
         for f in parts: f.seen = seen
-        with _watched([m for m in self.prior_layers if id(m) not in inside], seen), _uncompiled(): feats = self(x)
+        with watch_moments([m for m in self.prior_layers if id(m) not in inside], seen), _uncompiled(): feats = self(x)
     finally:
         for f in parts: f.seen = None
     if not seen:
@@ -259,12 +174,10 @@ def with_prior(self:FrozenTeacher,
 def fit_statistics(self:FrozenTeacher,
     batches # Iterable of (B,3,H,W) pixel batches of the un-prompted target data
 )->FrozenTeacher: # self
-    """Estimate the statistics that `with_prior` compares with, over all processes; nothing to do with BatchNorm (ours)
-
-    A `ValueError` for fewer than two images."""
+    "Estimate the statistics that `with_prior` compares with, over all processes; nothing to do with BatchNorm (ours)"
     if self.prior_layers: return self
     feats = torch.cat([self(x).float() for x in batches])
     if len(feats) < 2:
         raise ValueError(f"{len(feats)} images are too few to estimate feature statistics: give at least 2.")
-    [self.reference] = pool_moments([(*_moments(feats), len(feats))])
+    [self.reference] = pool_moments([(*channel_moments(feats), len(feats))])
     return self

@@ -24,7 +24,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 from ..measure.intervals import group_codes, group_weights
-from ..prompt import BandPrompt, IdentityPrompt
+from .controls import BandPrompt
+from ..prompt import IdentityPrompt
 
 # %% ../../nbs/frequency/00_bands.ipynb #7ff7ff5d
 def model_features(

@@ -28,7 +28,8 @@ from torch import Tensor
 from .bands import model_features
 from ..study.commands import as_command
 from ..data.images import open_rgb
-from ..prompt import BandPrompt, FourierPromptGenerator, SpectralPrompt
+from .controls import BandPrompt
+from ..prompt import FourierPromptGenerator, SpectralPrompt
 from ..spectrum import from_spectrum, full_plane, radial_power, to_spectrum
 from ..data.synth import demo_classes, synth_images
 from ..teacher import FrozenTeacher

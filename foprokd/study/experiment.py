@@ -30,10 +30,12 @@ from ..explore import explore_learner
 from .features import TeacherFeatures
 from ..learner import FoProLearner, fopro_learner
 from ..data.longtail import class_counts
-from ..losses import (ClassBalancedLoss, FocalLoss, LDAMLoss, NormedLinear, log_prior)
+from ..losses import log_prior
+from .baseline_losses import ClassBalancedLoss, FocalLoss, LDAMLoss, NormedLinear
 from ..measure.metrics import evaluate
 from ..pixels import PixelSpace
-from ..prompt import RandomPrompt, SpectralPrompt
+from ..frequency.controls import RandomPrompt
+from ..prompt import SpectralPrompt
 from ..train.ranks import n_ranks, on_main, share_ranks, main_first
 from ..train.loss_parts import ValidateEvery
 from .rebalance import BalancedMixUp, DRWCallback

@@ -19,7 +19,7 @@ from fastai.torch_core import no_random, rank_distrib, to_device
 from ..data.loaders import SampledDL
 from ..distill import DistillCallback
 from ..data.longtail import loader_labels, check_counts, class_counts, sampling_weights
-from ..losses import drw_weights
+from .baseline_losses import drw_weights
 
 # %% ../../nbs/study/06_rebalance.ipynb #12a0f1c8
 def _weight_owner(

@@ -12,7 +12,8 @@ __all__ = ['METHODS', 'PROMPTS', 'PRECISIONS', 'METHODS_WITHOUT_TEACHER', 'parse
 import ast, hashlib, json
 from dataclasses import asdict, dataclass
 import torch
-from ..prompt import FourierPromptGenerator, HighPassPrompt, IdentityPrompt, LowPassPrompt, SpectralPrompt
+from ..frequency.controls import HighPassPrompt, LowPassPrompt
+from ..prompt import FourierPromptGenerator, IdentityPrompt, SpectralPrompt
 from .config import DataConfig
 
 # %% ../../nbs/study/02_settings.ipynb #1ce17628
