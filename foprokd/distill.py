@@ -67,6 +67,11 @@ class DistillCallback(LossPartsCallback):
         if soft: self.part_names = (*self.part_names, 'soft')
         self.teacher_prompt = IdentityPrompt() if prompt is None else prompt
 
+    @property
+    def watched(self):
+        "Teacher, prompt and pixels, for `PhaseWatch`; during a fit"
+        return dict(teacher=self.teacher, prompt=self.teacher_prompt, pixels=self.space)
+
     def before_fit(self):
         unwrap_student(self.learn, self.teacher)
         device = next(self.learn.model.parameters()).device

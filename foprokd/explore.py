@@ -50,6 +50,11 @@ class PromptExplorer(nn.Module):
         "The frozen teacher"
         return self._teacher[0]
 
+    @property
+    def watched(self):
+        "Teacher, prompt and pixels, for `PhaseWatch`"
+        return dict(teacher=self.teacher, prompt=self.prompt, pixels=self.pixels)
+
     def reduced(self,
         px:torch.Tensor # (B,3,H,W) pixels
     )->torch.Tensor: # (B,3,h,w) with min(h,w) = `size`, or `px` if it is no larger

@@ -8,82 +8,30 @@ Docs: https://foprokd.github.io/foprokd/learner.html.md"""
 __all__ = ['FoProLearner', 'fopro_learner']
 
 # %% ../nbs/38_learner.ipynb #93d86d95
-import copy, hashlib, json, pickle, time, warnings
-from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import asdict
-from functools import partial
+import copy, pickle, warnings
 from pathlib import Path
 import matplotlib.pyplot as plt
 import torch
 from torch import nn
 from fastcore.basics import patch
-from fastcore.foundation import L
-from fastai.callback.fp16 import MixedPrecision
-from fastai.callback.progress import ProgressCallback
 from fastai.callback.schedule import Learner
 from fastai.data.core import DataLoaders
 from fastai.learner import join_path_file
 from fastai.losses import CrossEntropyLossFlat
 from fastai.metrics import BalancedAccuracy, accuracy
-from fastai.torch_core import get_model, num_distrib, rank_distrib
-from .adversarial import AdversarialCallback
+from fastai.torch_core import rank_distrib
 from .backbone import check_weights_file
-from .train.checkpoint import CheckpointFolder
-from .distill import DistillCallback
-from .explore import ExploreCallback, explore_learner
-from .train.guards import FiniteGuard, PhaseWatch
 from .data.longtail import check_counts, class_counts
-from .losses import BalancedSoftmaxLoss
+from .deploy.methods import DeployMethods
+from .phases import PhasedLearner
 from .pixels import PixelSpace
-from .prompt import FourierPromptGenerator, IdentityPrompt, SpectralPrompt
-from .train.ranks import broadcast_module, on_main, share_ranks
-from .train.resume import (CheckpointCallback, Preempted, ResumableLearner, _plain, catch_sigterm, run_rng_state,
-                            set_run_rng_state, gather_objects)
-from .phases import fopro_schedule, run_phases
+from .prompt import FourierPromptGenerator, SpectralPrompt
 from .student import Student
 from .teacher import FrozenTeacher
 
-# %% ../nbs/38_learner.ipynb #945e7e45
-class FoProLearner(ResumableLearner):
+# %% ../nbs/38_learner.ipynb #62c631eb
+class FoProLearner(DeployMethods, PhasedLearner):
     "A fastai `Learner` of a `Student`, with a frozen teacher, a prompt, and the phases of FoPro-KD"
-    def __init__(self,
-        dls:DataLoaders, # Target data
-        model:Student, # Student with a projector of the teacher's width (without a teacher: any Student)
-        teacher:FrozenTeacher|None=None, # Frozen teacher; None for a baseline
-        prompt:nn.Module|None=None, # Spectral prompt; None is the identity
-        counts=None, # (C,) training counts; None reads them off `dls`
-        lam:float=3., # Weight of the feature term
-        explore_kwargs:dict|None=None, # `w_cls`, `w_prior`, `w_div`, `size` of the exploration
-        distill_kwargs:dict|None=None, # `lam_end`, `prompt_student`, `soft`, ... of the distillation
-        adversarial_kwargs:dict|None=None, # `prompt_lr`, `w_prior`, `w_pen` of the adversarial phase
-        loss_func=None, # None: balanced softmax with `counts`
-        **kwargs # Passed to `Learner`
-    ):
-        counts = check_counts(class_counts(dls) if counts is None else counts, getattr(dls, 'vocab', None))
-        loss_func = BalancedSoftmaxLoss(counts) if loss_func is None else loss_func
-        super().__init__(dls, model, loss_func=loss_func, **kwargs)
-        self.counts, self.teacher, self.feat_weight, self.phase_history = counts, teacher, lam, []
-        self.saver, self.said = None, set() # `CheckpointCallback` of `fit_fopro`; what was warned of
-        self.add_cbs([FiniteGuard(), PhaseWatch(self.said)])
-        self.explore_kwargs, self.adversarial_kwargs = explore_kwargs or {}, adversarial_kwargs or {}
-        if teacher is not None: self.add_cb(DistillCallback(teacher, prompt, lam, **(distill_kwargs or {})))
-        self.prompt = prompt
-
-    @property
-    def student(self)->Student:
-        "The trained `Student`, without distributed wrappers"
-        return get_model(self.model)
-
-    @property
-    def prompt(self):
-        "The prompt of all phases; a new one reaches the teacher at once and starts a new exploration"
-        return self._prompt
-    @prompt.setter
-    def prompt(self, prompt):
-        explored, self._prompt, self.explorer = getattr(self, 'explorer', None), prompt, None
-        for cb in self._grab_cbs(DistillCallback):
-            cb.teacher_prompt = IdentityPrompt() if prompt is None else prompt
-            if explored is not None and cb.probe is explored.model.probe: cb.probe = None
 
 # %% ../nbs/38_learner.ipynb #a8420656
 def fopro_learner(
@@ -113,208 +61,6 @@ def fopro_learner(
         student = Student(student, len(counts), d_teacher, pretrained, **(student_kwargs or {}))
     metrics = [accuracy, BalancedAccuracy()] if metrics is None else metrics
     return FoProLearner(dls, student, teacher, prompt, metrics=metrics, **kwargs)
-
-# %% ../nbs/38_learner.ipynb #3fe44d5d
-def _curves(
-    learn:Learner # A Learner that has just been fitted
-)->dict: # Column names, a row of values per epoch, the smoothed loss per batch, how many batches were left out
-    "What the recorder saw, as plain data"
-    rec = learn.recorder
-    def number(v):
-        try: return float(v)
-        except (TypeError, ValueError, RuntimeError): return float('nan') # no validation images, or no single number
-    names = [n for n in rec.metric_names if n not in ('epoch', 'time')]
-    return dict(columns=names, values=[[number(v) for v in row] for row in rec.values],
-                losses=[float(x) for x in rec.losses], skipped=sum(cb.skipped for cb in learn._grab_cbs(FiniteGuard)))
-
-@patch
-def _explorer(self:FoProLearner):
-    "The Learner of prompt and probe, made when it is first needed"
-    if self.explorer is None:
-        self.explorer = explore_learner(self.dls, self.teacher, self.prompt, counts=self.counts, path=self.path,
-                                        cls=ResumableLearner, **self.explore_kwargs)
-        self.explorer.add_cbs([FiniteGuard(), PhaseWatch(self.said)])
-    return self.explorer
-
-@patch
-def _explore(self:FoProLearner, phase, cbs=None):
-    "Train prompt and probe in their own Learner, on this one's device and at its precision"
-    ex = self._explorer()
-    ex.dls, ex.logger = self.dls, self.logger
-    ex.model.to(next(self.model.parameters()).device)
-    ex.remove_cb(MixedPrecision)
-    ex.add_cbs([MixedPrecision(cb.amp_mode, **cb.kwargs) for cb in self._grab_cbs(MixedPrecision)])
-    with share_ranks(self, ex), nullcontext() if hasattr(self, 'progress') else ex.no_bar():
-        ex.fit_one_cycle(phase.epochs, phase.lr, reset_opt=True, cbs=self.saver)
-    for cb in self._grab_cbs(DistillCallback): cb.probe = ex.model.probe if cb.probe is None else cb.probe
-    return _curves(ex)
-
-@patch
-def _distill(self:FoProLearner, phase, cbs=None):
-    "Train the student with the prompt as it stands"
-    loss_func = self.loss_func
-    try: self.fit_one_cycle(phase.epochs, phase.lr, reset_opt=True, cbs=L(cbs) + L(self.saver))
-    finally: self.loss_func = loss_func # fastai's MixUp leaves its own behind when it is interrupted
-    return _curves(self)
-
-@patch
-def _adversarial(self:FoProLearner, phase, cbs=None):
-    "As `_distill`, with a prompt that moves"
-    adv = AdversarialCallback(self.teacher, self.prompt, self.feat_weight, **self.adversarial_kwargs)
-    with self.removed_cbs(self._grab_cbs(DistillCallback)), self.added_cbs(adv):
-        return self._distill(phase, cbs)
-
-# %% ../nbs/38_learner.ipynb #1337c2ab
-@patch
-def fit_fopro(self:FoProLearner,
-    explore:int=5, # Epochs of exploration
-    distill:int=40, # Epochs of distillation
-    adversarial:int=0, # Epochs of adversarial distillation
-    rounds:int=1, # How often explore and distill alternate
-    lr:float=1e-3, # Peak learning rate of the student
-    explore_lr:float=1e-2, # Peak learning rate of prompt and probe
-    adversarial_lr:float|None=None, # The student's peak rate in the adversarial phase; None: a third of `lr`
-    cbs=None, # Callbacks for the student's phases
-    checkpoint:str|Path|None=None, # Folder for checkpoints, after each epoch and every `minutes`; None writes none
-    resume:bool=False, # Go on from the newest checkpoint in that folder; begin if there is none
-    minutes:float=10. # Between checkpoints inside an epoch
-)->list[dict]: # The phases that ran, with their curves and seconds; also in `phase_history`
-    """Explore, distil, distil adversarially; `ValueError` for a phase without teacher or prompt, a foreign checkpoint
-
-    `Preempted`, with exit code 0, after a SIGTERM that found a checkpoint folder."""
-    phases = fopro_schedule(explore, distill, adversarial, rounds, explore_lr, lr, adversarial_lr)
-    needs = {p.name for p in phases} & {'explore', 'adversarial'}
-    if needs and (self.teacher is None or self.prompt is None or not list(self.prompt.parameters())):
-        lacks = 'a teacher' if self.teacher is None else 'a prompt with parameters'
-        raise ValueError(f"The phase {sorted(needs)[0]!r} needs {lacks}: give one, or set {sorted(needs)[0]}=0.")
-    runners = {n: (lambda p, f=getattr(self, f'_{n}'): f(p, cbs)) for n in ('explore', 'distill', 'adversarial')}
-    if checkpoint is not None: return self._fit_kept(phases, runners, CheckpointFolder(checkpoint), resume, minutes)
-    if resume: raise ValueError("resume=True goes on from a folder: give it as checkpoint=.")
-    return run_phases(phases, runners, self.phase_history)
-
-# %% ../nbs/38_learner.ipynb #k0000002
-def _shapes(
-    net:nn.Module|None # Network
-)->str|None: # Its class and a digest of its shapes
-    "What a state dictionary must fit"
-    if net is None: return None
-    text = repr([(k, tuple(v.shape)) for k, v in net.state_dict().items()])
-    return f'{type(net).__name__} {hashlib.sha256(text.encode()).hexdigest()[:8]}'
-
-def _digest(
-    net:nn.Module # Network
-)->str: # 8 hexadecimal digits
-    "A name for its weights"
-    seen = hashlib.sha256()
-    for v in net.state_dict().values():
-        seen.update(v.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return seen.hexdigest()[:8]
-
-@patch
-def _settings(self:FoProLearner, phases):
-    "What must be the same for a run to be gone on with, as text"
-    def name(f):
-        if isinstance(f, partial): return f'{name(f.func)} {text(f.keywords)}'
-        return getattr(f, '__name__', type(f).__name__)
-    def text(v): return json.dumps(v, default=name, sort_keys=True)
-    cb, loss = next(iter(self._grab_cbs(DistillCallback)), None), self.loss_func
-    numbers = {k: v for k, v in getattr(loss, '__dict__', {}).items() if type(v) in (int, float, str)}
-    teacher = self.teacher and [self.teacher.name, getattr(self.teacher, 'size', None), _digest(self.teacher)]
-    distill = cb and {k: getattr(cb, k) for k in ('lam', 'lam_end', 'prompt_student', 'soft', 'temperature')}
-    train = self.dls.train
-    settings = dict(phases=[asdict(p) for p in phases], student=_shapes(self.student), teacher=teacher,
-                    prompt=[_shapes(self.prompt), getattr(self.prompt, 'settings', None)],
-                    classes=[str(v) for v in getattr(self.dls, 'vocab', [])], counts=self.counts.tolist(),
-                    images=len(train.dataset), bs=getattr(train, 'bs', getattr(train, 'batch_size', None)),
-                    loss=[name(loss), numbers], optimizer=name(self.opt_func), decay=self.wd, momentum=self.moms,
-                    precision=[str(cb.amp_mode) for cb in self._grab_cbs(MixedPrecision)],
-                    explore=self.explore_kwargs, distill=distill, adversarial=self.adversarial_kwargs)
-    return {k: text(v) for k, v in settings.items()}
-
-def _same_settings(
-    state:dict, # Checkpoint
-    settings:dict # Of this run
-)->None:
-    "`ValueError` for a checkpoint of other settings"
-    old = state.get('settings')
-    if not isinstance(old, dict): raise ValueError("The checkpoint is none of fit_fopro.")
-    for k, v in settings.items():
-        if old.get(k) != v: raise ValueError(f"The checkpoint is of a run with other {k}: {old.get(k)}, not {v}.")
-
-# %% ../nbs/38_learner.ipynb #k0000004
-def _parts(
-    teacher:nn.Module|None # Teacher, or several as one
-)->list: # Those with statistics of their own
-    "The single teachers"
-    return [] if teacher is None else list(getattr(teacher, 'teachers', [teacher]))
-
-@patch
-def _snapshot(self:FoProLearner, settings, phase, fit=None, spent=0.):
-    "A checkpoint: the phase with number `phase` is at `fit`, or has not begun"
-    state = lambda m: None if m is None else m.state_dict()
-    draws = run_rng_state(self.dls) if fit is None else None
-    return dict(settings=settings, phase=phase, fit=fit, spent=spent, history=_plain(self.phase_history), draws=draws,
-                student=state(self.student), prompt=state(self.prompt),
-                references=[getattr(t, 'reference', None) for t in _parts(self.teacher)],
-                explorer=state(self.explorer and self.explorer.model))
-
-@patch
-def _restore(self:FoProLearner, state, phases):
-    "Take over a checkpoint"
-    self.student.load_state_dict(state['student'])
-    if state['prompt'] is not None: self.prompt.load_state_dict(state['prompt'])
-    self.prompt = self.prompt # which lets go of an exploration that this process has begun
-    if state['explorer'] is not None:
-        ex = self._explorer()
-        ex.model.load_state_dict(state['explorer'])
-        for cb in ex._grab_cbs(ExploreCallback): cb.seen = self.dls
-        for cb in self._grab_cbs(DistillCallback): cb.probe = ex.model.probe if cb.probe is None else cb.probe
-    for t, kept in zip(_parts(self.teacher), state['references']):
-        if kept is not None: t.reference = kept
-    self.phase_history = state['history']
-    if state['fit'] is None: set_run_rng_state(self.dls, state['draws'])
-    else:
-        running = self._explorer() if phases[state['phase']].name == 'explore' else self
-        running.resume_from = state['fit']
-
-# %% ../nbs/38_learner.ipynb #k0000005
-def _newest(
-    folder:CheckpointFolder, # Open
-    settings:dict, # Of this run
-    resume:bool # Whether to go on
-)->dict|None: # Its newest checkpoint; None for a run that begins
-    "`ValueError` for checkpoints of another run, or if none are expected"
-    if not resume and folder.files():
-        raise ValueError(f"{str(folder.path)!r} holds checkpoints: resume=True goes on from them, another folder "
-                         "begins anew.")
-    return folder.latest(lambda s: _same_settings(s, settings))
-
-@patch
-def _fit_kept(self:FoProLearner, phases, runners, folder, resume, minutes):
-    "Run the phases, from the newest checkpoint on, with checkpoints"
-    settings, write = self._settings(phases), (lambda s: None) if rank_distrib() else folder.save
-    need = 12 * sum(p.numel() for m in (self.student, self.prompt) if m is not None for p in m.parameters()) + 2**20
-    with ExitStack() as stack:
-        asked = stack.enter_context(catch_sigterm())
-        on_main(lambda: stack.enter_context(folder.open(need)) and None)
-        state = on_main(lambda: _newest(folder, settings, resume)) # the same in all processes
-        first, spent = (0, 0.) if state is None else (state['phase'], state['spent'])
-        try:
-            if state is None: write(self._snapshot(settings, 0))
-            else: self._restore(state, phases)
-            for i in range(first, len(phases)):
-                start = time.perf_counter() - spent
-                save = lambda fit: write(self._snapshot(settings, i, fit, time.perf_counter() - start))
-                self.saver = CheckpointCallback(save, minutes, asked)
-                run_phases([phases[i]], runners, self.phase_history)
-                self.phase_history[-1]['seconds'], spent = time.perf_counter() - start, 0.
-        finally:
-            self.saver = self.resume_from = None
-            if self.explorer is not None: self.explorer.resume_from = None
-        try: write(self._snapshot(settings, len(phases)))
-        except OSError as e: warnings.warn(f"The end of the run could not be written down, all else is done ({e}).")
-        if any(gather_objects(bool(asked))): raise Preempted(0)
-    return self.phase_history
 
 # %% ../nbs/38_learner.ipynb #ea11c996
 @patch
@@ -390,90 +136,3 @@ def export(self:FoProLearner,
     loss_func = CrossEntropyLossFlat() if plain_softmax else copy.deepcopy(self.loss_func) # LDAM scales its cosines
     plain = Learner(self.dls, self.student.deploy(), loss_func=loss_func, path=self.path, model_dir=self.model_dir)
     plain.export(fname, **kwargs)
-
-@patch
-def export_student(self:FoProLearner,
-    file:str|Path, # `.onnx` (runs anywhere), `.safetensors` (weights and a note), or a folder, no suffix (timm)
-    **kwargs # For `.onnx`: `test`, `prior`, `calibration`, `inside`, `tolerance` of `export_onnx`
-)->Path: # What was written; unlike `export`, not below `learn.path`
-    "The deployed student alone; `ValueError` for another suffix, or a file that answers otherwise than the learner"
-    from foprokd.deploy.export import export_onnx, export_safetensors, export_timm
-    file, writers = Path(file), {'.onnx': export_onnx, '.safetensors': export_safetensors, '': export_timm}
-    if file.suffix not in writers:
-        raise ValueError(f"export_student writes .onnx, .safetensors or a folder, got {file.name!r}.")
-    if kwargs and file.suffix != '.onnx':
-        raise ValueError(f"{sorted(kwargs)[0]!r} is an option of .onnx files, which {file.name!r} is none of.")
-    return file if rank_distrib() else writers[file.suffix](self, file, **kwargs) # one writer
-
-# %% ../nbs/38_learner.ipynb #79b35f55
-@patch
-def quantize_student(self:FoProLearner,
-    source:str|Path, # ONNX file that `export_student` wrote
-    file:str|Path|None=None, # Where to; None: `student.onnx` -> `student.int8.onnx`
-    **kwargs # `n`, `test`, `seed`, ... of `quantize_learner`
-)->Path: # The file; what 8 bits cost is in its notes
-    "The exported student in 8 bits, its losses per group measured; `ValueError` for another file"
-    from foprokd.deploy.report import quantize_learner
-    if rank_distrib(): return Path(source).with_suffix('.int8.onnx') if file is None else Path(file) # one writer
-    return quantize_learner(self, source, file, **kwargs)
-
-@patch
-def deploy_report(self:FoProLearner,
-    *files:str|Path, # ONNX files, e.g. the student and its 8-bit version
-    **kwargs # `test`, `rounds`, `seed` of `foprokd.deploy.report.deploy_report`
-): # `pandas.DataFrame`, a row per model
-    "Size, speed and accuracy of teacher, student and files, measured in turns; `ValueError` without a file"
-    from foprokd.deploy.report import deploy_report
-    return None if rank_distrib() else deploy_report(self, *files, **kwargs) # one that measures
-
-@patch
-def model_card(self:FoProLearner,
-    file:str|Path, # ONNX file
-    **kwargs # `name`, `data`, `teacher`, `licence` of `foprokd.deploy.report.card_from_learner`
-): # `huggingface_hub.ModelCard`; `card.save('README.md')` writes it
-    "A model card of an exported file; what is not known is said to be not recorded; `ValueError` for another file"
-    from foprokd.deploy.report import card_from_learner
-    return card_from_learner(self, file, **kwargs)
-
-@patch
-def show_decisions(self:FoProLearner,
-    images:int|list=3, # How many validation images, or files
-    **kwargs # Passed to `show_decision`: `target`, `method`, ...
-)->plt.Figure: # A row of panels per image
-    "Where the student looks (`saliency`); `ValueError` for no image, `ImportError` without captum"
-    from foprokd.deploy.saliency import show_decision
-    if not (images > 0 if isinstance(images, int) else len(images)):
-        raise ValueError(f"Give a number of validation images, or files, not {images!r}.")
-    files = isinstance(images, (list, tuple))
-    dl = self.dls.test_dl(list(images), bs=len(images), num_workers=0) if files else self.dls.valid
-    x = dl.one_batch()[0][:len(images) if files else images]
-    space, act = PixelSpace.from_dls(self.dls).to(x.device), getattr(self.loss_func, 'activation', None)
-    return show_decision(self.student, x, space, list(self.dls.vocab), activation=act, **kwargs)
-
-# %% ../nbs/38_learner.ipynb #0117bb93
-@patch
-def to_distributed(self:FoProLearner,
-    sync_bn:bool=True, # The student's BatchNorm over all processes; on GPUs only
-    **kwargs # Passed to accelerate's `Accelerator`
-)->FoProLearner: # self
-    "fastai's `to_distributed` for all phases; nothing to do in a single process; `ImportError` without accelerate"
-    if num_distrib() <= 1: return self
-    from foprokd.train.distributed import PhaseTrainer
-    trainer = PhaseTrainer(sync_bn, **kwargs)
-    self.add_cb(trainer)
-    if rank_distrib(): self.remove_cb(ProgressCallback)
-    self.dls.to(trainer.accelerator.device)
-    broadcast_module(self.model.to(trainer.accelerator.device)) # the same student from the start
-    return self
-
-@patch
-@contextmanager
-def distrib_ctx(self:FoProLearner,
-    sync_bn:bool=True, # The student's BatchNorm over all processes; on GPUs only
-    in_notebook:bool=False, # Started by accelerate's `notebook_launcher`
-    **kwargs # Passed to accelerate's `Accelerator`
-): # Context that gives the Learner
-    "fastai's `distrib_ctx` for all phases; nothing in a single process; `ImportError` without accelerate"
-    if num_distrib() <= 1: yield self; return
-    import foprokd.train.distributed # gives fastai's Learner its own
-    with Learner.distrib_ctx(self, sync_bn, in_notebook, **kwargs): yield self

@@ -178,7 +178,7 @@ def _settings_hash(
     learn:Learner # Trained
 )->str: # 12 hexadecimal digits
     "A name for how a Learner was trained: settings, shapes and phases; a plain Learner forgets its epochs"
-    known = learn._settings([]) if hasattr(type(learn), '_settings') else {}
+    known = learn.run_settings([]) if hasattr(type(learn), 'run_settings') else {}
     phases = [{k: h.get(k) for k in ('name', 'epochs', 'lr', 'round')} for h in getattr(learn, 'phase_history', [])]
     def name(f): return getattr(f, '__name__', type(f).__name__)
     net, pipes = get_model(learn.model), [getattr(learn.dls.train, o, None) for o in ('after_item', 'after_batch')]

@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 from fastcore.basics import patch
+from ..data.files import write_aside
 
 # %% ../../nbs/train/04_checkpoint.ipynb #c0000007
 _HEAD = b'foprokd checkpoint 1 '
@@ -55,7 +56,8 @@ def open(self:CheckpointFolder,
     try:
         self.path.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
-        for f in self.path.glob('*.part'): f.unlink()
+        for name in ('.*.tmp.ckpt', '*.part'): # what a killed writer left, here or in an older version
+            for f in self.path.glob(name): f.unlink()
         need = max(need, need * (self.keep + 1) - sum(f.stat().st_size for f in self.files()))
         _room(self.path, need)
     except Timeout as e:
@@ -77,11 +79,9 @@ def save(self:CheckpointFolder,
     torch.save(state, buffer)
     data, last = buffer.getbuffer(), [int(f.stem) for f in self.files()[-1:]]
     file = self.path/f'{sum(last) + 1:08d}.ckpt'
-    part = file.with_suffix('.part')
-    with part.open('wb') as f:
+    with write_aside(file) as part, part.open('wb') as f:
         f.write(_HEAD + hashlib.sha256(data).hexdigest().encode() + b'\n')
-        f.write(data); f.flush(); os.fsync(f.fileno())
-    os.replace(part, file)
+        f.write(data)
     if os.name == 'posix':
         fd = os.open(self.path, os.O_RDONLY)
         try: os.fsync(fd)

@@ -16,10 +16,6 @@ from fastai.callback.core import CancelBatchException, CancelStepException, Call
 from fastai.callback.fp16 import MixedPrecision
 from fastai.callback.training import GradientAccumulation
 from fastai.torch_core import get_model, num_distrib, rank_distrib
-from ..distill import DistillCallback
-from ..explore import PromptExplorer
-from ..prompt import FourierPromptGenerator
-from ..teacher import FrozenTeacher
 
 # %% ../../nbs/train/07_guards.ipynb #g0000007
 @docs
@@ -129,31 +125,33 @@ class FiniteGuard(Callback):
 # %% ../../nbs/train/07_guards.ipynb #g0000012
 @torch.no_grad()
 def diagnose_prompt(
-    prompt:nn.Module # Any prompt; only a `FourierPromptGenerator` can have these
+    prompt:nn.Module # Any prompt; these need one whose `raw` makes fields before a tanh from (B, `z_dim`) latents
 )->dict[str, str]: # Kind -> sentence
     "Whether a generator sits at its bound, or gives one prompt for all latents (ours)"
-    if not isinstance(prompt, FourierPromptGenerator): return {}
-    z = torch.randn(64, prompt.z_dim, generator=torch.Generator().manual_seed(0))
-    g, res = prompt.raw(z.to(next(prompt.parameters()).device)).tanh(), {}
+    if not hasattr(prompt, 'raw'): return {}
+    z, res = torch.randn(64, prompt.z_dim, generator=torch.Generator().manual_seed(0)), {}
+    g = prompt.raw(z.to(next(prompt.parameters()).device)).tanh()
     size, spread = g.square().mean().sqrt(), g.std(0).square().mean().sqrt()
     bound = (g.abs() > .99).float().mean()
     if bound > .5:
-        res['bound'] = f"{bound:.0%} of the prompt's cells are at its bound: raise strength=, or the prior's w_prior."
+        res['bound'] = (f"{bound:.0%} of the prompt's cells are at its bound: raise strength=, or the prior's "
+                        "w_prior.")
     if size > .01 and spread < .01 * size:
-        res['collapsed'] = ("The prompt generator gives the same prompt for every latent: raise the weight of the "
-                            "diversity term w_div.")
+        res['collapsed'] = ("The prompt generator gives the same prompt for every latent: raise the weight of "
+                            "the diversity term w_div.")
     return res
 
+# %% ../../nbs/train/07_guards.ipynb #09278051
 def diagnose_features(
-    teacher:FrozenTeacher, # Teacher
+    teacher:nn.Module, # Teacher with a `name`, (B,3,H,W) -> (B,d) features
     px:torch.Tensor # (B,3,H,W) pixels of different images, B >= 2
 )->str|None: # A sentence, or None
     "Whether a teacher says the same of all images (ours)"
     feats = teacher(px).detach()
     if not px.std(0).max() > 1e-3 or not feats.isfinite().all(): return None # nothing to tell apart
     if feats.std(0).max() > 1e-5 * feats.abs().max(): return None
-    return (f"The teacher {teacher.name} has the same features for all images of a batch: are its weights loaded, and "
-            "mean and std right?")
+    return (f"The teacher {teacher.name} has the same features for all images of a batch: are its weights "
+            "loaded, and mean and std right?")
 
 # %% ../../nbs/train/07_guards.ipynb #g0000014
 @docs
@@ -175,13 +173,13 @@ class PhaseWatch(Callback):
         if y is not None and not y.is_floating_point() and y.ndim == 1 and len(self.seen):
             self.seen += torch.bincount(y.as_subclass(torch.Tensor), minlength=len(self.seen))[:len(self.seen)]
         if self.looked or len(self.xb[0]) < 2: return
-        self.looked, part = True, self.part()
-        if part is not None: self.say('features', diagnose_features(part[0], part[2](self.xb[0])))
+        self.looked, parts = True, self.parts()
+        if parts: self.say('features', diagnose_features(parts['teacher'], parts['pixels'](self.xb[0])))
 
-    def part(self):
-        model, cb = get_model(self.learn.model), next(iter(self.learn._grab_cbs(DistillCallback)), None)
-        if isinstance(model, PromptExplorer): return model.teacher, model.prompt, model.pixels
-        return None if cb is None else (cb.teacher, cb.teacher_prompt, cb.space)
+    def parts(self):
+        for o in (get_model(self.learn.model), *self.learn.cbs):
+            if hasattr(type(o), 'watched'): return o.watched # on its class: fastai's objects lend each other's names
+        return {}
 
     def after_train(self):
         if num_distrib() > 1: torch.distributed.all_reduce(self.seen)
@@ -191,8 +189,8 @@ class PhaseWatch(Callback):
                                       "incomplete last batch, or not drawn?")
 
     def after_fit(self):
-        part = self.part()
-        for kind, said in (diagnose_prompt(part[1]) if part is not None else {}).items(): self.say(kind, said)
+        parts = self.parts()
+        for kind, said in (diagnose_prompt(parts['prompt']) if parts else {}).items(): self.say(kind, said)
 
     def state_dict(self): return dict(seen=self.seen, said=sorted(self.said))
 
@@ -211,4 +209,5 @@ class PhaseWatch(Callback):
     _docs = dict(before_fit="The first batch will be looked at", before_train="Start counting classes",
                  before_batch="Count classes, look once at the features", after_train="Look for absent classes",
                  after_fit="Look at the prompt", state_dict="Classes seen, kinds said", load_state_dict="Put them back",
-                 part="Teacher, prompt, pixel space; None for a baseline", say="Warn, if this kind was not said yet")
+                 parts="Teacher, prompt and pixels to look at, by name; none for a baseline",
+                 say="Warn, if this kind was not said yet")
