@@ -63,12 +63,14 @@ def format_interval(
     lo:float=np.nan, # Lower end; NaN: no interval
     hi:float=np.nan, # Upper end
     digits:int=3, # Decimals
-    sign:str='' # '+': a sign on every number
+    sign:str='', # '+': a sign on every number but `sd`
+    sd:float=np.nan # Standard deviation, shown where there is no interval
 )->str:
-    "`0.512 [0.480, 0.544]`, `0.512`, or `-` for NaN"
+    "`0.512 [0.480, 0.544]`, `0.512 ± 0.012`, `0.512`, or `-` for NaN"
     if np.isnan(value): return '-'
     text, *ends = (f'{o:{sign}.{digits}f}' for o in (value, lo, hi))
-    return text if np.isnan(lo) else f"{text} [{', '.join(ends)}]"
+    if not np.isnan(lo): return f"{text} [{', '.join(ends)}]"
+    return text if np.isnan(sd) else f'{text} ± {sd:.{digits}f}'
 
 # %% ../../nbs/measure/00_intervals.ipynb #01a7cd9b
 def mean_interval(
