@@ -11,7 +11,6 @@ __all__ = ['ROW_FIELDS', 'append_row', 'read_rows', 'pack_ints', 'unpack_ints', 
 # %% ../../nbs/measure/03_rows.ipynb #516a80ea
 import base64, binascii, hashlib, json, os, platform, subprocess, sys, zlib
 import numpy as np
-import pandas as pd
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from shutil import which
@@ -176,11 +175,10 @@ def pack_predictions(
     preds, # (N,) predicted class
     targs, # (N,) true class
     images:list, # (N,) names of the images
-    group=None # (N,) lesion or patient of each image, if known
+    groups=None # (N,) code of the lesion or patient of each image, from 0, if known
 )->dict: # targs, preds and groups as packed text, test_hash; JSON-able
     "What a row says under `predictions`"
-    codes = None if group is None else pack_ints(pd.factorize(pd.Series(group), use_na_sentinel=False)[0])
-    return dict(targs=pack_ints(targs), preds=pack_ints(preds), groups=codes,
+    return dict(targs=pack_ints(targs), preds=pack_ints(preds), groups=None if groups is None else pack_ints(groups),
                 test_hash=hashlib.sha256('\n'.join(images).encode()).hexdigest()[:12])
 
 def unpack_predictions(
