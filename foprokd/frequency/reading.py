@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from ..backbone import pool_features
 from .bands import band_response
 from .class_spectra import ClassSpectra
-from ..measure.intervals import group_codes, group_weights, mean_interval
+from ..measure.intervals import group_codes, group_weights, mean_interval, percentile_interval
 from ..pixels import PixelSpace
 from ..prompt import SpectralPrompt
 from .sensitivity import SensitivityMap, radial_mean, unique_frequencies
@@ -107,7 +107,7 @@ def rank_correlation(
         w = np.concatenate([np.ones((1, len(m))), group_weights(g, draws, n_boot)])
         return ((w / w.sum(1, keepdims=True)) @ m.reshape(len(m), -1).astype(float)).reshape(-1, *m.shape[1:])
     rho = (_ranks(means(a, groups[0]), size) * _ranks(means(b, groups[1]), size)).sum(1)
-    lower, upper = np.quantile(rho[1:], [.025, .975]) if n_boot else (np.nan, np.nan)
+    lower, upper = percentile_interval(rho[1:]) if n_boot else (np.nan, np.nan)
     return dict(rho=float(rho[0]), lower=float(lower), upper=float(upper))
 
 # %% ../../nbs/frequency/04_reading.ipynb #db7e5731
@@ -151,7 +151,7 @@ def plot(self:PromptReading,
     r = self.radial()
     axs[2].axhline(0, c='.4', lw=.8)
     axs[2].plot(r.freq, r['mean'], c='#00496b')
-    ends = np.quantile(radial_mean(self.log_gain, self.width)[1], [.025, .975], axis=0)
+    ends = percentile_interval(radial_mean(self.log_gain, self.width)[1])
     axs[2].fill_between(r.freq, *ends, color='#00496b', alpha=.2, lw=0)
     n = min(self.size)
     axs[2].set(xlabel='radial frequency [cycles/pixel]', ylabel='log gain', xlim=(0, .5**.5))
@@ -263,7 +263,7 @@ def drift(self:FrequencyRecorder,
     t, rows = profile(self.reference), []
     for e, a in self.answers.items():
         d = abs(profile(a) - t).sum(1) / 2
-        lower, upper = np.quantile(d[1:], [.025, .975]) if n_boot else (np.nan, np.nan)
+        lower, upper = percentile_interval(d[1:]) if n_boot else (np.nan, np.nan)
         rows.append(dict(epoch=e, distance=d[0], lower=lower, upper=upper))
     return pd.DataFrame(rows)
 

@@ -23,7 +23,7 @@ from scipy.interpolate import RegularGridInterpolator
 from scipy.ndimage import convolve1d, maximum_filter
 from torch import Tensor, nn
 from .bands import feature_shift, model_features
-from ..measure.intervals import group_codes, group_weights, mean_interval
+from ..measure.intervals import group_codes, group_weights, mean_interval, percentile_interval
 from ..spectrum import amplitude_phase, full_plane, half_weights, orientation, radial_frequency, spectrum_axes
 
 # %% ../../nbs/frequency/02_sensitivity.ipynb #f0a4638b
@@ -246,7 +246,7 @@ def centroid(self:SensitivityMap,
     radius = radial_frequency(self.size).numpy()
     w = np.concatenate([np.ones((1, len(share))), group_weights(self.groups, np.random.default_rng(seed), n_boot)])
     value = (w @ (share * radius).sum((1, 2))) / (w @ share.sum((1, 2)))
-    lower, upper = np.quantile(value[1:], [.025, .975]) if n_boot else (np.nan, np.nan)
+    lower, upper = percentile_interval(value[1:]) if n_boot else (np.nan, np.nan)
     return dict(value=float(value[0]), lower=float(lower), upper=float(upper))
 
 # %% ../../nbs/frequency/02_sensitivity.ipynb #91d2395d

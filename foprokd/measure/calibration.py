@@ -17,19 +17,19 @@ from scipy.special import log_softmax, softmax
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from sklearn.utils.class_weight import compute_sample_weight
 from .intervals import group_codes, mean_interval
-from .metrics import _arrays, _numpy, calibration_error, weighted_scores
+from .scores import as_array, calibration_error, check_probs, weighted_scores
 
 # %% ../../nbs/measure/02_calibration.ipynb #05e9dcf6
 _LOG_T = math.log(1 / 20), math.log(20)  # Where the temperature is searched
 
 def _checked(logits, targs):
     "`(N,C)` float64 logits and `(N,)` int64 targets of two classes or more; `ValueError` in one sentence otherwise"
-    z = _numpy(logits)
+    z = as_array(logits)
     if z.ndim != 2 or z.shape[1] < 2: raise ValueError(f"Need (N,C) logits of two or more classes, got {z.shape}.")
     z = z.astype(np.float64)
     if len(z) and (z >= 0).all() and np.allclose(z.sum(1), 1, atol=1e-3):
         raise ValueError("These are probabilities (every row sums to 1): give the raw logits.")
-    y = _arrays(softmax(np.where(np.isfinite(z), z, np.nan), axis=1), targs)[1]
+    y = check_probs(softmax(np.where(np.isfinite(z), z, np.nan), axis=1), targs)[1]
     if len(np.unique(y)) < 2: raise ValueError(f"All {len(y)} images are of class {y[0]}: two are needed.")
     return z, y
 
@@ -39,7 +39,7 @@ def _image_weights(weights, y):
     if isinstance(weights, str):
         if weights != 'balanced': raise ValueError(f"Weights are None, 'balanced' or one per image, not {weights!r}.")
         return compute_sample_weight('balanced', y)
-    w = _numpy(weights).astype(np.float64)
+    w = as_array(weights).astype(np.float64)
     if w.shape != y.shape or not np.isfinite(w).all() or (w < 0).any() or not w.sum():
         raise ValueError(f"The weights must be {len(y)} finite numbers >= 0, not all 0.")
     return w / w.mean()
@@ -86,7 +86,7 @@ def _cross_fit(z, y, weights, lesions, folds, seed):
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', UserWarning)  # scikit-learn names classes with fewer images than folds
         for fit, rest in split.split(z, y, codes):
-            w = weights if weights is None or isinstance(weights, str) else _numpy(weights)[fit]
+            w = weights if weights is None or isinstance(weights, str) else as_array(weights)[fit]
             t[rest] = _fit(z[fit], y[fit], _image_weights(w, y[fit]))[0]
     return t
 
@@ -141,7 +141,7 @@ def conformal_thresholds(
     seed:int=0, # Of that choice
 )->dict: # level as text -> `overall`, `by_class` [C] in [0,1], `n`, `too_few` classes of threshold 1; JSON-able
     "Split conformal thresholds on 1 - p_y, plus 1e-6 for float32 (ours); `ValueError` for NaN, logits, odd levels"
-    p, y = _arrays(probs, targs)
+    p, y = check_probs(probs, targs)
     bad = [o for o in levels if not 0 < o < 1]
     if bad: raise ValueError(f"A level lies between 0 and 1, not at {bad[0]!r}.")
     if lesions is not None:
@@ -164,7 +164,7 @@ def conformal_sets(
     by_class:bool=True, # A threshold per class, or one for all
 )->np.ndarray: # (N,C) bool, which classes are in each set
     "Prediction sets {c: 1 - p_c <= q}; `ValueError` for a level without threshold or another number of classes"
-    p, key = _numpy(probs), f'{level:g}'
+    p, key = as_array(probs), f'{level:g}'
     if key not in thresholds: raise ValueError(f"There is no level {key}, only {', '.join(thresholds)}.")
     q = thresholds[key]['by_class' if by_class else 'overall']
     if p.ndim != 2 or np.ndim(q) and len(q) != p.shape[1]:
@@ -196,7 +196,7 @@ def coverage(
     seed:int=0, # Of the resampling
 )->dict: # `coverage`, `set_size`, `empty`, `per_class_*` [C], `*_head`...; `*_ci` = [lo,hi]; None if undefined
     "How often sets hold the truth, and their size; `ValueError` unless sets are (N,C) bool and fit the targets"
-    s, y = _numpy(sets), _numpy(targs)
+    s, y = as_array(sets), as_array(targs)
     if s.dtype != bool or s.ndim != 2 or y.shape != (len(s),) or not len(s):
         raise ValueError(f"Need sets (N,C) bool and as many targets (N,), got {s.dtype} {s.shape} and {y.shape}.")
     if y.dtype.kind not in 'iu' or y.min() < 0 or y.max() >= s.shape[1]:

@@ -14,7 +14,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 import numpy as np
-from .rows import read_rows, unpack_ints
+from .rows import check_row, read_rows, row_name, unpack_predictions
 
 # %% ../../nbs/measure/04_results.ipynb #a9e5407c
 class ResultRows(list):
@@ -34,25 +34,12 @@ def newest_rows(
     for r in [*rows, *getattr(rows, 'failed', ())]:
         if r.get('fold') == 'pooled': continue
         key = r.get('settings_hash') or id(r), r.get('seed'), r.get('fold')
-        both = [str(o.get('name') or o.get('method')) for o in (good.get(key, r), r)]
+        both = [str(row_name(o)) for o in (good.get(key, r), r)]
         if not r.get('failed') and both[0] != both[1]: names += both
         (bad if r.get('failed') else good)[key] = r
     if names: warnings.warn(f"Rows of equal settings, seed and fold have the names {', '.join(dict.fromkeys(names))}, "
                             "and only the last row counts: give what differs a setting of its own.")
     return ResultRows(good.values(), [r for k, r in bad.items() if k not in good])
-
-def _sound(
-    row:dict, # From a file
-    file:Path # The file
-)->dict: # The same
-    "`ValueError` for a row in which a setting or a number stands where none can be"
-    kinds = dict(settings=dict, settings_hash=str, seed=int, fold=(int, str), name=str, method=str, predictions=dict)
-    odd = [k for k, t in kinds.items() if row.get(k) is not None and not isinstance(row[k], t)]
-    preds = row.get('predictions') or {}
-    if not odd and preds and not all(isinstance(preds.get(k), str) for k in ('targs', 'preds', 'test_hash')):
-        odd = ['predictions']
-    if odd: raise ValueError(f"A row of {str(file)!r} has {odd[0]}={repr(row[odd[0]])[:40]}, which no run wrote.")
-    return row
 
 def load_results(
     files:str|Path|list # Path(s) of JSONL files, or of folders that hold a `results.jsonl`
@@ -60,7 +47,8 @@ def load_results(
     "Rows of one or more files; `ValueError` for a missing file and if no run has finished"
     paths = [Path(f) for f in ([files] if isinstance(files, (str, Path)) else files)]
     if not paths: raise ValueError("Name at least one file of results, got none.")
-    rows = newest_rows([_sound(r, p) for p in paths for r in read_rows(p/'results.jsonl' if p.is_dir() else p)])
+    found = [(r, p) for p in paths for r in read_rows(p/'results.jsonl' if p.is_dir() else p)]
+    rows = newest_rows([check_row(r, f"A row of {str(p)!r}") for r, p in found])
     if not rows:
         also = f", only {len(rows.failed)} that failed" if rows.failed else ''
         raise ValueError(f"There is no finished run in {', '.join(map(str, paths))}{also}.")
@@ -72,7 +60,7 @@ def row_value(
     key:str # name, or a key of the settings or of the row
 ): # The value, of whatever type
     "What a row says under `key`; None if it says nothing"
-    if key == 'name': return row.get('name') or row.get('method')
+    if key == 'name': return row_name(row)
     own, settings = row.get(key), row.get('settings') or {}
     if key in ('method', 'seed', 'fold'): return own
     return settings.get(key, None if isinstance(own, (dict, list)) else own)
@@ -157,6 +145,22 @@ class LabelRun:
     z:np.ndarray=None # (N,) predicted class
     cluster:np.ndarray=None # (N,) code of the lesion, 0..K-1
 
+    @property
+    def classes(self)->list: # [C]
+        "Names of the classes"
+        return self.rows[0]['classes']
+
+    @property
+    def train_counts(self)->np.ndarray: # (C,)
+        "Training images per class, the mean over folds"
+        return np.mean([r['class_counts']['train'] for r in self.rows], 0)
+
+    @property
+    def bins(self)->list|None: # Of each fold, as `confidence_bins` gives them
+        "Reliability bins; None if a row has none"
+        bins = [r.get('reliability') for r in self.rows]
+        return bins if all(bins) else None
+
 def _pool(
     label:str, # Label
     seed:int, # Seed
@@ -164,16 +168,12 @@ def _pool(
 )->LabelRun:
     "Predictions of the folds as one; images that two folds test stay in one cluster"
     rows = sorted(rows, key=lambda r: str(r.get('fold')))
-    parts = [r.get('predictions') for r in rows]
+    parts = [unpack_predictions(r) for r in rows]
     if not all(parts): return LabelRun(label, seed, rows)
-    ys, zs = ([unpack_ints(p[k]) for p in parts] for k in ('targs', 'preds'))
-    gs = [unpack_ints(p['groups']) if p.get('groups') else np.arange(len(y)) for p, y in zip(parts, ys)]
-    if any(not len(y) == len(z) == len(g) or not len(y) for y, z, g in zip(ys, zs, gs)):
-        raise ValueError(f"The predictions of {label!r}, seed {seed}, do not fit their images.")
-    tests = [p['test_hash'] for p in parts]
+    ys, zs, gs, tests = zip(*parts)
     codes = np.concatenate([g + (tests.index(t) << 32) for g, t in zip(gs, tests)])
     return LabelRun(label, seed, rows, '+'.join(tests), np.concatenate(ys), np.concatenate(zs),
-                np.unique(codes, return_inverse=True)[1])
+                    np.unique(codes, return_inverse=True)[1])
 
 def label_runs(
     rows, # Rows; those of failed runs and older ones of the same run are passed over
