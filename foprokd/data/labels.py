@@ -1,4 +1,4 @@
-"""What a label table is, the one check of it, and how a folder, a CSV file or a data frame becomes one in which every image opens.
+"""What a label table is, the one check of it, and how files become one.
 
 Docs: https://foprokd.github.io/foprokd/data/labels.html.md"""
 
@@ -48,7 +48,8 @@ def _check_filled(
     "One sentence for a column in which some rows have no value"
     for c in columns:
         n = int(df[c].isna().sum())
-        fill = 'write train, valid or test' if c == 'split' else 'give each its own, or drop these rows'
+        fill = 'give each its own, or drop these rows'
+        if c == 'split': fill = 'write train, valid or test'
         if n: raise ValueError(f"{what} has {n} rows without a value for {c!r}: {fill}.")
 
 def _real_path(
@@ -120,19 +121,20 @@ def _read_tree(
     "The images below class folders"
     files = {str(f): f.relative_to(folder).parts for f in sorted(get_image_files(folder))}
     if not files:
-        raise ValueError(f"{str(folder)!r} holds neither labels.csv nor an image in a class folder.")
+        raise ValueError(f"{str(folder)!r} holds neither labels.csv nor an image in a class "
+                         "folder.")
     _warn_others(folder)
     names = [d.name for d in sorted(folder.iterdir()) if d.is_dir()]
     parts = {n: _SYNONYMS[n.lower()] for n in names if n.lower() in _SYNONYMS}
     beside = sorted({p[0] for p in files.values()} - set(parts)) if parts else []
     if beside:
-        raise ValueError(f"{beside[0]!r} lies beside the part {next(iter(parts))!r}, so it is unclear "
-                         "what is a class: move it into a part, or write a labels.csv.")
+        raise ValueError(f"{beside[0]!r} lies beside the part {next(iter(parts))!r}, so it is "
+                         "unclear what is a class: move it into a part, or write a labels.csv.")
     rows = [(f, p[1:], parts[p[0]]) if parts else (f, p, None) for f, p in files.items()]
     loose = [f for f, p, _ in rows if len(p) < 2]
     if loose:
-        raise ValueError(f"{Path(loose[0]).name!r} lies in no class folder: sort the images into one "
-                         "folder per class, or write a labels.csv.")
+        raise ValueError(f"{Path(loose[0]).name!r} lies in no class folder: sort the images into "
+                         "one folder per class, or write a labels.csv.")
     df = pd.DataFrame([(f, p[0], s) for f, p, s in rows], columns=['image', 'label', 'split'])
     return df if parts else df.drop(columns='split')
 
@@ -144,8 +146,8 @@ def _warn_others(
     other = [f for f in get_files(folder) if f.suffix.lower() not in image_extensions
              and f.parent != folder and f.name not in ('Thumbs.db', 'desktop.ini')]
     if other:
-        warnings.warn(f"{len(other)} files in class folders have no image extension and are left out, "
-                      f"the first is {min(map(str, other))!r}.")
+        warnings.warn(f"{len(other)} files in class folders have no image extension and are left "
+                      f"out, the first is {min(map(str, other))!r}.")
 
 def _warn_modes(
     modes:pd.Series # Pillow's mode of each image
@@ -163,7 +165,8 @@ def _read_path(
 )->pd.DataFrame: # As `_from_frame`
     "The table of a folder or a CSV file"
     if path.is_dir() and (path/'labels.csv').is_file(): path = path/'labels.csv'
-    if path.is_file(): return _read_csv(path, columns, Path(root or path.parent).expanduser().resolve())
+    if path.is_file():
+        return _read_csv(path, columns, Path(root or path.parent).expanduser().resolve())
     if not path.is_dir(): raise ValueError(f"No folder at {str(path)!r}, and no file.")
     if 'group' in columns:
         raise ValueError(f"Class folders have no column {columns['group']!r}: "
@@ -181,7 +184,7 @@ def read_labels(
     workers:int|None=None, # Processes for that look; None: one per core, 0: this one
     bar:bool=False # Show a progress bar while looking
 )->pd.DataFrame: # Label table: image and label, and where known group and split
-    "The label table of a set of images; `ValueError` for what is missing, inconsistent or unreadable"
+    "The label table of a set; `ValueError` for what is missing, inconsistent or unreadable"
     columns = dict(image=image_col, label=label_col) | (dict(group=group_col) if group_col else {})
     if isinstance(source, pd.DataFrame):
         df = _from_frame(source, columns, Path(root or '.').expanduser().resolve(), 'The frame')
@@ -189,7 +192,8 @@ def read_labels(
     if 'split' in df: df['split'] = [_SYNONYMS.get(s.lower(), s) for s in df.split]
     check_labels(df, 'image', 'label', parts=True, once=True)
     if df.label.nunique() < 2:
-        raise ValueError(f"All {len(df)} images have the label {df.label.iloc[0]!r}: nothing to classify.")
+        raise ValueError(f"All {len(df)} images have the label {df.label.iloc[0]!r}: "
+                         "nothing to classify.")
     if bad is None: return df
     scan = scan_images(df.image, workers=workers, bar=bar)
     df = usable_rows(df, bad, scan=scan)
