@@ -18,7 +18,8 @@ from foprokd.frequency.sensitivity import sensitivity_map, unique_frequencies
 from foprokd.study.settings import parse_kwargs
 from foprokd.data.synth import synth_images
 from foprokd.teacher import FrozenTeacher
-from foprokd.frequency.explorer import FrequencyExplorer, ExplorerScene
+from foprokd.frequency.explorer import ExplorerScene
+from foprokd.frequency.explorer_view import FrequencyExplorer
 
 
 def seconds(f):

@@ -24,7 +24,7 @@ def projector(
     d_teacher:int, # Teacher feature width dT
     layers:int=2 # Linear layers; all but the last are followed by BatchNorm and ReLU
 )->nn.Sequential: # (B,dS) -> (B,dT)
-    "The head that maps student features to the teacher's space (public EKD code: `p_free`); `ValueError` for no layer"
+    "The head that maps student features to the teacher's space (public EKD code: `p_free`)"
     if layers < 1: raise ValueError(f"A projector needs at least one layer, got {layers}.")
     hidden = [m for _ in range(layers - 1) for m in (nn.Linear(d_student, d_student), nn.BatchNorm1d(d_student),
                                                      nn.ReLU(inplace=True))]
@@ -32,9 +32,7 @@ def projector(
 
 # %% ../nbs/12_student.ipynb #17f549f1
 class Student(nn.Module):
-    """A backbone with classifier, projector and auxiliary classifier (heads of the authors' public EKD code)
-
-    A `ValueError` for fewer than two classes and for float16 without a scaled loss."""
+    "A backbone with classifier, projector and auxiliary classifier (heads of the authors' public EKD code)"
     def __init__(self,
         arch:str|nn.Module, # timm name, or a module returning features (its timm classifier is removed in place)
         n_out:int, # Number of classes C
@@ -68,7 +66,7 @@ class Student(nn.Module):
         x:torch.Tensor, # (B,3,H,W) normalised images
         heads:bool|str=False # Also return projection and auxiliary logits, or the `'maps'` of the stages
     )->torch.Tensor|tuple: # (B,C) logits, or (logits, (B,dT) projection, (B,C) auxiliary logits), or (logits, *maps)
-        "Logits, and more on demand; `ValueError` if heads or maps are asked of a student that has none"
+        "Logits, and more on demand"
         if heads == 'maps' and not hasattr(self.backbone, 'forward_intermediates'):
             raise ValueError(f"{type(self.backbone).__name__} gives no maps of its stages: use a timm backbone.")
         if heads is True and self.projector is None:

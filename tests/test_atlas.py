@@ -10,7 +10,7 @@ from conftest import ROOT, environment
 CODE = '''
 import sys, time
 import torch
-from foprokd.frequency.reading import atlas
+from foprokd.frequency import atlas
 from foprokd.frequency.atlas import frequency_atlas
 if len(sys.argv) > 2: # the place to be killed: inside the measurement of the third model
     measure, calls = atlas.sensitivity_map, []

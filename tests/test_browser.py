@@ -113,7 +113,7 @@ def check_explorer(page, name, tmp_path):
 def test_the_page_that_voila_serves(browser, tmp_path):
     port, cwd = free_port(), tmp_path/'served'
     cwd.mkdir()
-    code = 'from foprokd.frequency.explorer import foprokd_explore; foprokd_explore()'
+    code = 'from foprokd.study.commands import foprokd_explore; foprokd_explore()'
     server = serve(['-c', code, '--port', str(port), '--size', '64'], cwd, port)
     try:
         listening = subprocess.run(['ss', '-ltn'], capture_output=True, text=True).stdout if shutil.which('ss') else ''
@@ -137,7 +137,7 @@ def test_the_page_that_voila_serves(browser, tmp_path):
 def test_a_notebook_in_jupyterlab(browser, tmp_path):
     port, cwd = free_port(), tmp_path/'lab'
     cwd.mkdir()
-    cell = dict(cell_type='code', id='a', metadata={}, execution_count=None, outputs=[], source='from foprokd.frequency.explorer import explorer_page\nexplorer_page(size=64)')
+    cell = dict(cell_type='code', id='a', metadata={}, execution_count=None, outputs=[], source='from foprokd.frequency.explorer_view import explorer_page\nexplorer_page(size=64)')
     nb = dict(cells=[cell], metadata=dict(kernelspec=dict(display_name='python3', language='python', name='python3')), nbformat=4, nbformat_minor=5)
     (cwd/'explorer.ipynb').write_text(json.dumps(nb))
     argv = ['-m', 'jupyterlab', '--no-browser', '--ip=127.0.0.1', f'--port={port}', '--IdentityProvider.token=', '--ServerApp.port_retries=0', '--allow-root']

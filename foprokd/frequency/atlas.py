@@ -8,7 +8,7 @@ Docs: https://foprokd.github.io/foprokd/frequency/atlas.html.md"""
 __all__ = ['open_model', 'model_fingerprint', 'Atlas', 'frequency_atlas']
 
 # %% ../../nbs/frequency/05_atlas.ipynb #f450cc98
-import hashlib, json, os, re
+import hashlib, json, re
 from dataclasses import dataclass
 from pathlib import Path
 import matplotlib.pyplot as plt
@@ -18,6 +18,7 @@ import torch
 from fastcore.basics import patch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
+from ..data.files import write_aside
 from .bands import OCTAVES, band_response
 from .reading import rank_correlation
 from .sensitivity import SensitivityMap, sensitivity_map
@@ -94,9 +95,7 @@ def _measure_model(spec, name, x, files, size, map_kwargs, band_kwargs):
     m = sensitivity_map(model, x, **map_kwargs)
     m.name = name
     for file, write in zip(files[::-1], (lambda p: frame.to_csv(p, index=False), m.save)):
-        tmp = file.with_name(f'.{file.name}.{os.getpid()}')
-        write(tmp)
-        os.replace(tmp, file)
+        with write_aside(file) as part: write(part)
 
 # %% ../../nbs/frequency/05_atlas.ipynb #c2d9097b
 def frequency_atlas(

@@ -21,7 +21,7 @@ from fastai.learner import Recorder
 from fastai.torch_core import get_model
 from scipy.stats import rankdata
 from torch import Tensor, nn
-from ..backbone import pool_features
+from ..backbone import eval_mode, pool_features
 from .bands import band_response
 from .class_spectra import ClassSpectra
 from ..measure.intervals import group_codes, group_weights, mean_interval, percentile_interval
@@ -232,12 +232,9 @@ class FrequencyRecorder(Callback):
     def _record(self):
         "Ask the student, in eval mode, and put it back as it was"
         space, model = PixelSpace.from_dls(self.dls).to(self.images.device), get_model(self.learn.model)
-        modes = {m: m.training for m in model.modules()}
-        try:
-            f = self.features_of(model.eval())
+        with eval_mode(model):
+            f = self.features_of(model)
             self.answers[self.seen] = self._ask(lambda x: f(space.normalize(x)))
-        finally:
-            for m, mode in modes.items(): m.training = mode
 
 # %% ../../nbs/frequency/04_reading.ipynb #1fd99cb1
 @patch
