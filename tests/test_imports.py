@@ -35,7 +35,8 @@ def test_the_learner_imports_nothing_that_fastai_and_timm_do_not(fastai, tmp_pat
     assert sorted(tops(got - fastai)) == ['foprokd']
     assert not tops(got) & set(HEAVY)
     ours = {n for n in got if n.startswith('foprokd.')}
-    assert not ours & {f'foprokd.{n}' for n in ('export', 'deploy', 'saliency', 'experiment', 'grid', 'table', 'figures', 'widgets', 'scan', 'synth')}
+    assert not ours & {f'foprokd.{n}' for n in ('deploy.export', 'deploy.report', 'deploy.saliency', 'study.experiment', 'study.grid', 'measure.table', 'measure.figures',
+                                            'frequency.explorer', 'data.scan', 'data.synth')}
 
 
 def test_prediction_in_a_clinic_imports_neither_torch_nor_fastai(tmp_path):
