@@ -39,7 +39,7 @@ run-tests: $(DEV)/.installed
 		echo "FOPROKD_DATA is a folder: cells flagged 'data' run too"; \
 	else echo "FOPROKD_DATA is not a folder: cells flagged 'data' are left out"; fi; \
 	$(DEV)/bin/nbdev-test --n-workers $(N_WORKERS) --timing --flags "$$flags"; \
-	$(DEV)/bin/python -m pytest tests -n $(N_WORKERS) -m "$(MARKED)"
+	$(DEV)/bin/python -m pytest tests -n $(N_WORKERS) --dist loadfile --no-loadscope-reorder -m "$(MARKED)"
 
 lint: $(DEV)/.installed ## the rules of the house, the layers, the code and the requirements
 	$(DEV)/bin/python tools/lint.py

@@ -124,14 +124,6 @@ def test_a_cell_that_fails_in_a_wing_fails_the_tests(house, env):
     assert res.returncode == 0, res.stderr[-2000:]
 
 
-# The site.
-
-def test_site_input_is_made(root, site):
-    "All that nbdev does for the site before Quarto; what is on the pages is looked at in test_site.py"
-    for name in read_notebooks(root/'nbs'): assert (site/f'{name}.ipynb').exists(), f'{name} is not on the site'
-    assert (site/'_quarto.yml').read_text() == (root/'_quarto.yml').read_text()
-
-
 def test_quarto_configuration_is_a_relative_link(root):
     assert os.readlink(root/'nbs'/'_quarto.yml') == '../_quarto.yml'
 
