@@ -11,7 +11,7 @@ PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13 python3.10; 
 DEMO := .venv-demo
 DEV := .venv-dev
 DEMO_OUT ?= runs/demo
-# nbdev 3 spells its commands with dashes; the names with underscores of nbdev 2, which guides and scripts use, are links to them.
+# nbdev 3 spells its commands and options with dashes; those of nbdev 2, which guides and scripts use, work too.
 NAMES := export test clean docs
 DEMO_FLAGS ?= --data demo --method fopro --student test_resnet --explore 4 --distill 15 --lr 3e-3 --seeds 0
 N_WORKERS ?= 2
@@ -39,7 +39,7 @@ run-tests: $(DEV)/.installed
 		echo "FOPROKD_DATA is a folder: cells flagged 'data' run too"; \
 	else echo "FOPROKD_DATA is not a folder: cells flagged 'data' are left out"; fi; \
 	$(DEV)/bin/nbdev-test --n-workers $(N_WORKERS) --timing --flags "$$flags"; \
-	$(DEV)/bin/python -m pytest tests -n $(N_WORKERS) -m "$(MARKED)"
+	$(DEV)/bin/python -m pytest tests -n $(N_WORKERS) --dist loadfile --no-loadscope-reorder -m "$(MARKED)"
 
 lint: $(DEV)/.installed ## the rules of the house, the layers, the code and the requirements
 	$(DEV)/bin/python tools/lint.py
@@ -48,7 +48,7 @@ lint: $(DEV)/.installed ## the rules of the house, the layers, the code and the 
 dev: $(DEV)/.installed ## the development environment alone
 
 names: ## nbdev_test and its like beside nbdev-test, in an environment that was not made here: make names DEV=...
-	for n in $(NAMES); do ln -sf nbdev-$$n $(DEV)/bin/nbdev_$$n; done
+	for n in $(NAMES); do install -m 755 tools/nbdev_names.sh $(DEV)/bin/nbdev_$$n; done
 
 export: $(DEV)/.installed ## notebooks -> modules and README.md (and the version), then clean the notebooks
 	$(DEV)/bin/nbdev-export

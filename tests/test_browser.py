@@ -134,6 +134,7 @@ def test_the_page_that_voila_serves(browser, tmp_path):
     finally: server.terminate(); server.wait(30)
 
 
+@pytest.mark.long
 def test_a_notebook_in_jupyterlab(browser, tmp_path):
     port, cwd = free_port(), tmp_path/'lab'
     cwd.mkdir()

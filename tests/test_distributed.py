@@ -3,7 +3,6 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -148,17 +147,24 @@ def forked(n, args, cwd):
 @pytest.fixture(scope='module')
 def ran(tmp_path_factory):
     "What the processes of runs with 1, 2 (by torchrun) and 4 of them saved"
-    cwd, res = tmp_path_factory.mktemp('ranks'), {}
+    cwd = tmp_path_factory.mktemp('ranks')
     (cwd/'work.py').write_text(WORK, encoding='utf-8')
-    for n in (1, 2, 4):
-        done = (launch if n == 2 else forked)(n, ['work.py', f'out{n}'], cwd)
-        assert done.returncode == 0, done.stderr[-3000:]
-        res[n] = [torch.load(cwd/f'out{n}.{i}', weights_only=False) for i in range(n)]
-    return res
+
+    class Runs(dict):
+        "A run is made when a test asks for it"
+        def __missing__(self, n):
+            done = (launch if n == 2 else forked)(n, ['work.py', f'out{n}'], cwd)
+            assert done.returncode == 0, done.stderr[-3000:]
+            self[n] = [torch.load(cwd/f'out{n}.{i}', weights_only=False) for i in range(n)]
+            return self[n]
+    return Runs()
+
+
+FOUR = pytest.param(4, marks=pytest.mark.long)
 
 
 @pytest.mark.parametrize('n, phase', [(2, 'explore'), (2, 'explore+vit'), (2, 'distill'), (2, 'adversarial'), (2, 'adversarial+vit'),
-                                      (4, 'explore'), (4, 'adversarial')])
+                                      *(pytest.param(4, o, marks=pytest.mark.long) for o in ('explore', 'adversarial'))])
 def test_gradients_are_those_of_one_process(ran, n, phase):
     # float32; a student without BatchNorm, a teacher with and one without it; a fixed latent per image
     [one] = ran[1]
@@ -169,7 +175,7 @@ def test_gradients_are_those_of_one_process(ran, n, phase):
             torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5 * float(b.abs().max().clamp(min=1)))
 
 
-@pytest.mark.parametrize('n', [2, 4])
+@pytest.mark.parametrize('n', [2, FOUR])
 @pytest.mark.parametrize('phase', ['explore', 'distill', 'adversarial'])
 def test_same_weights_and_statistics_after_each_phase(ran, n, phase):
     first, *rest = (o['phases'] for o in ran[n])
@@ -186,7 +192,7 @@ def test_each_phase_moves_what_it_should(ran):
     assert moved(*states[:2]) == {'student'} and moved(*states[1:]) == {'student', 'prompt'}
 
 
-@pytest.mark.parametrize('n', [2, 4])
+@pytest.mark.parametrize('n', [2, FOUR])
 def test_ranks_draw_their_own(ran, n):
     first, *rest = (o['phases'] for o in ran[n])
     for other in rest:
@@ -195,7 +201,7 @@ def test_ranks_draw_their_own(ran, n):
         for a, b in zip(first['batches'], other['batches']): assert len(a) == len(b) and not a.equal(b)
 
 
-@pytest.mark.parametrize('n', [2, 4])
+@pytest.mark.parametrize('n', [2, FOUR])
 def test_predictions_are_whole_and_in_order(ran, n):
     for o in (o['phases'] for o in ran[n]):
         assert o['targs'].equal(o['truth']) and len(o['probs']) == 37

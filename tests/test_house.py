@@ -124,12 +124,26 @@ def test_a_cell_that_fails_in_a_wing_fails_the_tests(house, env):
     assert res.returncode == 0, res.stderr[-2000:]
 
 
-# The site.
+# The commands.
 
-def test_site_input_is_made(root, site):
-    "All that nbdev does for the site before Quarto; what is on the pages is looked at in test_site.py"
-    for name in read_notebooks(root/'nbs'): assert (site/f'{name}.ipynb').exists(), f'{name} is not on the site'
-    assert (site/'_quarto.yml').read_text() == (root/'_quarto.yml').read_text()
+NEW = ['export', 'test', 'clean', 'docs']
+
+
+@pytest.mark.parametrize('old,new', [
+    (['--path', 'nbs/a_b.ipynb', '--do_print'], ['nbs/a_b.ipynb', '--do-print']), (['--path=nbs/a.ipynb', '--n_workers=2'], ['nbs/a.ipynb', '--n-workers=2']),
+    (['--n_workers', '2', '--flags', 'data slow'], ['--n-workers', '2', '--flags', 'data slow']), ([], [])])
+def test_commands_of_nbdev_2_are_those_of_nbdev_3(root, tmp_path, old, new):
+    "What `make names` puts into an environment, here one of commands that print what they are asked"
+    (tmp_path/'bin').mkdir()
+    for name in NEW:
+        (tmp_path/'bin'/f'nbdev-{name}').write_text('#!/bin/sh\nbasename "$0"; for a in "$@"; do echo "$a"; done\n')
+        (tmp_path/'bin'/f'nbdev-{name}').chmod(0o755)
+    res = subprocess.run(['make', '--no-print-directory', '-s', 'names', f'DEV={tmp_path}'], cwd=root, capture_output=True, text=True, timeout=60)
+    assert res.returncode == 0, res.stderr
+    for name in NEW:
+        out = subprocess.run([f'nbdev_{name}', *old], env={**os.environ, 'PATH': f"{tmp_path/'bin'}{os.pathsep}{os.environ['PATH']}"}, capture_output=True, text=True, timeout=60)
+        assert out.stdout.splitlines() == [f'nbdev-{name}', *new], out.stderr
+        assert (BIN/f'nbdev-{name}').exists(), 'nbdev has this command'
 
 
 def test_quarto_configuration_is_a_relative_link(root):

@@ -1,33 +1,27 @@
 "What an import brings along, counted in modules: seconds depend on the machine. `benchmarks/import_speed.py` measures those."
 import json
 
-import pytest
-
 from conftest import ROOT, python
 
-PRINT = 'import json, sys\n{}\nprint(json.dumps(sorted(sys.modules)))'
+PRINT = 'import json, sys\nseen = []\n{}\nprint(json.dumps(seen))'
+SEE = 'seen.append(sorted(sys.modules))'
 # Packages that some feature needs and no training does.
 HEAVY = ('seaborn', 'onnx', 'onnxscript', 'onnxruntime', 'ipywidgets', 'imagehash', 'captum', 'accelerate', 'wandb', 'tensorboard', 'voila', 'medmnist', 'nbdev')
 
 
-def modules(code, cwd):
-    "Names of the modules that a fresh process has imported after `code`"
-    res = python(PRINT.format(code), cwd, fresh=True)
+def modules(cwd, *codes):
+    "Names of the modules that a fresh process has imported after each of `codes`"
+    res = python(PRINT.format('\n'.join(f'{o}\n{SEE}' for o in codes)), cwd, fresh=True)
     assert res.returncode == 0, res.stderr[-3000:]
-    return set(json.loads(res.stdout.splitlines()[-1]))
-
-
-@pytest.fixture(scope='module')
-def fastai(tmp_path_factory):
-    "What fastai and timm import"
-    return modules('import fastai.vision.all, timm', tmp_path_factory.mktemp('fastai'))
+    return [set(o) for o in json.loads(res.stdout.splitlines()[-1])]
 
 
 def tops(names): return {n.split('.')[0] for n in names}
 
 
 def test_the_package_alone_imports_nothing(tmp_path):
-    assert modules('import foprokd', tmp_path) - modules('', tmp_path) == {'foprokd'}
+    before, after = modules(tmp_path, '', 'import foprokd')
+    assert after - before == {'foprokd'}
 
 
 # What a training run does not need, though it is ours.
@@ -40,9 +34,10 @@ def test_the_names_below_are_modules():
     for name in NOT_OF_THE_LEARNER: assert any(o == name or o.startswith(name) for o in OURS), name
 
 
-def test_the_learner_imports_nothing_that_fastai_and_timm_do_not(fastai, tmp_path):
-    got = modules('from foprokd.learner import fopro_learner', tmp_path)
-    assert sorted(tops(got - fastai)) == ['foprokd']
+def test_parts_and_learner_import_nothing_that_fastai_and_timm_do_not(tmp_path):
+    parts = 'import foprokd.losses, foprokd.prompt, foprokd.teacher, foprokd.student, foprokd.measure.metrics, foprokd.data.longtail'
+    fastai, some, got = modules(tmp_path, 'import fastai.vision.all, timm', parts, 'from foprokd.learner import fopro_learner')
+    assert tops(some - fastai) == tops(got - some) == {'foprokd'}
     assert not tops(got) & set(HEAVY)
     ours = {n.removeprefix('foprokd.') for n in got if n.startswith('foprokd.')}
     assert {'learner', 'teacher'} <= ours & OURS
@@ -50,15 +45,10 @@ def test_the_learner_imports_nothing_that_fastai_and_timm_do_not(fastai, tmp_pat
 
 
 def test_prediction_in_a_clinic_imports_neither_torch_nor_fastai(tmp_path):
-    got = modules('from foprokd.deploy.predict import OnnxStudent', tmp_path)
+    [got] = modules(tmp_path, 'from foprokd.deploy.predict import OnnxStudent')
     assert not tops(got) & {'torch', 'torchvision', 'timm', 'fastai', 'fastcore', 'pandas', 'matplotlib', 'scipy', 'sklearn'} and 'foprokd.deploy.predict' in got
 
 
 def test_a_table_of_results_needs_neither_torch_nor_fastai(tmp_path):
-    got = modules('import foprokd.measure.table', tmp_path)
+    [got] = modules(tmp_path, 'import foprokd.measure.table')
     assert not tops(got) & {'torch', 'fastai', 'timm'} and 'foprokd.measure.table' in got
-
-
-def test_parts_import_no_heavy_package(fastai, tmp_path):
-    got = modules('import foprokd.losses, foprokd.prompt, foprokd.teacher, foprokd.student, foprokd.measure.metrics, foprokd.data.longtail', tmp_path)
-    assert tops(got - fastai) == {'foprokd'}

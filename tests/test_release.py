@@ -21,7 +21,7 @@ def runs(job): return '\n'.join(s.get('run', '') for s in job['steps'])
 
 
 def test_workflows_read_only_unless_they_publish(flows):
-    assert set(flows) == {'test', 'docs', 'release'}
+    assert set(flows) == {'test', 'docs', 'release', 'nightly'}
     for name, flow in flows.items():
         assert flow['permissions'] == {'contents': 'read'}, name
         for key, job in flow['jobs'].items():
@@ -34,6 +34,8 @@ def test_workflows_read_only_unless_they_publish(flows):
 def test_what_workflows_run_is_there(root, flows):
     text = '\n'.join(runs(j) for f in flows.values() for j in f['jobs'].values())
     for word in re.findall(r'(?:bash|python) ([\w./]+\.(?:sh|py)|\.ci/run)', text): assert (root/word).is_file(), word
+    assert 'make test-all' in runs(flows['nightly']['jobs']['all']) and set(flows['nightly']['on']) == {'schedule', 'workflow_dispatch'}
+    for target in re.findall(r'(?m)^ *make ([a-z-]+)', text): assert re.search(rf'(?m)^{target}:', (root/'Makefile').read_text(encoding='utf-8')), target
     assert 'bash .ci/run' in text and 'bash .github/try_wheel.sh' in text and 'make docs' in text
     script = (root/'.github'/'try_wheel.sh').read_text(encoding='utf-8')
     assert subprocess.run(['bash', '-n', str(root/'.github'/'try_wheel.sh')]).returncode == 0

@@ -205,6 +205,12 @@ def test_a_broken_link_is_found(tmp_path):
 
 # The site.
 
+def test_every_page_is_made(site):
+    "All that nbdev does for the site before Quarto, for every notebook of every wing"
+    for name in read_notebooks(ROOT/'nbs'): assert (site/f'{name}.ipynb').exists(), f'{name} is not on the site'
+    assert (site/'_quarto.yml').read_text() == (ROOT/'_quarto.yml').read_text()
+
+
 def test_every_link_of_the_site_leads_somewhere(pages):
     bad = [f'{n}: {url}: {p}' for n, page in pages.pages.items() for url in page.links if (p := pages.problem(n, url))]
     assert bad == []

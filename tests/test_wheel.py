@@ -2,6 +2,7 @@
 from the sdist. The full demo from an installed wheel is in .ci/run."""
 import importlib.util
 import re
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -260,14 +261,22 @@ ignore_missing_imports = True
 '''
 
 
-def test_mypy_accepts_a_typed_client_and_refuses_a_wrong_one(root, site, tmp_path, request):
-    "The wheel as it lies in site-packages, where only py.typed makes mypy read it; the first run reads torch's types, which takes a minute"
+SKIPPED = '''[mypy-torch.*,torchvision.*,numpy.*,pandas.*,matplotlib.*,PIL.*]
+follow_imports = skip
+follow_imports_for_stubs = True
+'''
+
+
+@pytest.mark.parametrize('whole', [False, pytest.param(True, marks=pytest.mark.long)], ids=['ours', 'whole'])
+def test_mypy_accepts_a_typed_client_and_refuses_a_wrong_one(root, site, tmp_path, request, whole):
+    """The wheel as it lies in site-packages, where only py.typed makes mypy read it. The first run that reads torch's types takes a minute;
+    without them an argument that should be a tensor passes, and a base class of torch lets a wrong name pass, so fewer lines are refused"""
     venv = tmp_path/'venv'
     subprocess.run([sys.executable, '-m', 'venv', '--without-pip', str(venv)], check=True, timeout=120)
     [packages] = venv.glob('lib/python*/site-packages')
-    (site/'foprokd').rename(packages/'foprokd')
+    shutil.copytree(site/'foprokd', packages/'foprokd')
     (packages/'others.pth').write_text(sysconfig.get_paths()['purelib'])
-    (tmp_path/'mypy.ini').write_text(MYPY)
+    (tmp_path/'mypy.ini').write_text(MYPY if whole else MYPY.replace('strict = True', 'strict = True\ndisallow_any_unimported = False\ndisallow_subclassing_any = False') + SKIPPED)
     client = (root/'tests'/'typed_client.py').read_text(encoding='utf-8')
     (tmp_path/'client.py').write_text(client, encoding='utf-8')
     cache = request.config.cache.mkdir('mypy') if hasattr(request.config, 'cache') else tmp_path/'cache'
@@ -277,4 +286,4 @@ def test_mypy_accepts_a_typed_client_and_refuses_a_wrong_one(root, site, tmp_pat
     wrong = {i for i, line in enumerate(client.splitlines(), 1) if line.endswith('# wrong')}
     refused = {int(n) for n in re.findall(r'^client\.py:(\d+): error', res.stdout, re.M)}
     assert len(wrong) > 15 and res.returncode == 1, res.stdout + res.stderr
-    assert refused == wrong, res.stdout
+    assert refused == wrong if whole else refused < wrong and len(refused) > 10, (sorted(wrong - refused), res.stdout)

@@ -19,7 +19,7 @@ from PIL import Image
 
 from foprokd.prompt import polar_basis
 from foprokd.spectrum import amplitude_phase, from_amplitude_phase, full_plane
-from foprokd.synth import synth_images
+from foprokd.data.synth import synth_images
 
 SIZE = 160
 HERE = Path(__file__).resolve().parent
