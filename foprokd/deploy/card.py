@@ -76,8 +76,18 @@ def _groups(notes):
     n = _per_class(notes.counts, len(notes.classes), 'the counts')
     return class_groups(n) if all(isinstance(o, Real) for o in n) else {}
 
-# %% ../../nbs/deploy/11_card.ipynb #4f3ecae1
-_intent = """## Not a medical device
+# %% ../../nbs/deploy/11_card.ipynb #de900001
+_template = '''---
+{{ card_data }}
+---
+
+# {{ title }}
+
+An image classifier in one ONNX file that runs without the training code, exported by foprokd.
+
+{{ facts(what) }}
+
+## Not a medical device
 
 For research only. No authority has cleared, certified or reviewed this model. It must not be used to diagnose, to
 triage or to decide a treatment, nor to reassure anyone that an image shows nothing.
@@ -88,37 +98,86 @@ Research on long-tailed image classification and on small deployed models, on im
 
 Out of scope: any clinical use; images from other devices, body sites or populations without a test of one's own;
 diseases that are not among the classes, since every image is given to one of them; anything about a
-person beyond the image."""
+person beyond the image.
 
-_run = """## How to run
+## How to run
 
-    foprokd_predict {file} IMAGES_OR_FOLDERS --csv out.csv
+    foprokd_predict {{ run.file }} IMAGES_OR_FOLDERS --csv out.csv
 
 or in Python, where onnxruntime, NumPy and Pillow are enough:
 
     from foprokd.deploy.onnx_student import OnnxStudent
-    student = OnnxStudent('{file}')
-    image = student.open('image.jpg')  # {turned}8 bits, at the input size, as in training
+    student = OnnxStudent('{{ run.file }}')
+    image = student.open('image.jpg')  # {{ run.turned }}8 bits, at the input size, as in training
     print(dict(zip(student.classes, student.probabilities(image[None])[0])))
 
-Another program hands the graph `images`, uint8 (N,H,W,3) RGB, {pixels}."""
+Another program hands the graph `images`, uint8 (N,H,W,3) RGB, {{ run.pixels }}.
 
+## Data
+
+{{ facts(data.about) }}
+
+Images per class and part, and the share of each class in training:
+
+{{ table(['class', 'group'] + data.parts + ['training prior'], data.rows) }}
+
+Groups: {{ data.rule }}.
+
+## Results
+
+{{ results }}
+
+## Calibration
+
+Temperature in the file: {{ temperature }}. Errors are those at the prior of the logits.
+
+{{ calibration }}
+
+## Prior
+
+Probabilities are softmax(logits / temperature + log(prior) - log(prior of the logits)). A student
+trained by balanced softmax gives logits under a uniform prior (Ren et al. 2020). Where the classes are known to occur
+otherwise, give their shares as the input `prior` (float32, one per class, in the order below); calibration and
+conformal sets are void then and have to be made anew.
+
+{{ table(['class', 'training prior', 'prior of the logits', 'prior in the file'], priors) }}
+
+## Limits
+{% for o in limits %}
+- {{ o }}{% endfor %}
+
+## Licences
+
+{{ table(['of', 'licence'], licences) }}
+
+## Provenance
+
+{{ facts(made) }}{% for title, rows in more.items() %}
+
+## {{ title }}
+
+{{ table(['', ''], rows) }}{% endfor %}{% if summary %}
+
+{{ summary }}{% endif %}
+
+'''
+
+# %% ../../nbs/deploy/11_card.ipynb #4f3ecae1
 _turned = {'upright': 'turned upright by EXIF, ', 'plain': 'not turned by EXIF, '}
 
-def _what(notes, name, file):
-    "Title, summary, intent and the lines that run the file"
+def _what(notes, file):
+    "Summary, and the gaps in the lines that run the file"
     size, fit = notes.input_size, notes.resize
     fixed = isinstance(size, (list, tuple)) and len(size) == 2 and all(isinstance(o, int) for o in size)
     inside, method = (fit.inside, fit.method) if isinstance(fit, Fit) else (None, None)
     how = f'{method}, bilinear with antialiasing' if isinstance(fit, Fit) else _unknown
     pixels = f'of {size[0]} x {size[1]} pixels ({how})' if fixed else _unknown
-    pixels = 'of any size' if inside else escape_markdown(pixels)
     about = dict(architecture=notes.arch, parameters=notes.n_parameters, precision=notes.precision,
                  input=f'{size[0]} x {size[1]} pixels, RGB' if fixed else None, classes=len(notes.classes))
     safe = file.name if file and re.fullmatch(r'[\w][\w.-]*', file.name) else 'student.onnx'
-    summary = 'An image classifier in one ONNX file that runs without the training code, exported by foprokd.'
-    run = _run.format(file=safe, pixels=pixels, turned=_turned.get(str(notes.open), ''))
-    return [f'# {name}', summary, _facts(about), _intent, run]
+    run = dict(file=safe, pixels='of any size' if inside else escape_markdown(pixels),
+               turned=_turned.get(str(notes.open), ''))
+    return dict(what=about, run=run)
 
 # %% ../../nbs/deploy/11_card.ipynb #03c2b77f
 def _data(notes, data, groups):
@@ -132,10 +191,8 @@ def _data(notes, data, groups):
     about = {'data set': data.get('name'), 'sources': data.get('sources'),
              'licence': data.get('licence') or 'not stated', 'lesions or patients': data.get('lesions'),
              'population (skin tones, ages)': data.get('population'), 'devices': data.get('devices')}
-    rule = f'Groups: {escape_markdown(groups.rule)}.' if groups else 'Groups: not recorded.'
-    return ['## Data', _facts(about),
-            'Images per class and part, and the share of each class in training:',
-            _table(['class', 'group', *parts, 'training prior'], rows), rule]
+    rule = escape_markdown(groups.rule) if groups else _unknown
+    return dict(data=dict(about=about, parts=list(parts), rows=rows, rule=rule))
 
 # %% ../../nbs/deploy/11_card.ipynb #31d9c4cf
 _ece_above = '(bootstrap resamples raise the ECE, so its interval may lie above the value)'
@@ -143,7 +200,7 @@ _ece_above = '(bootstrap resamples raise the ECE, so its interval may lie above 
 def _results(notes):
     "Scores with intervals: overall, per group, per class"
     m, names = notes.metrics, notes.classes
-    if not m: return ['## Results', 'Not recorded.']
+    if not m: return dict(results='Not recorded.')
     on = notes.measured_on
     where = f'Measured on the {_value(on)} set, {_value(m.get("n_test"))} images; in brackets 95 % intervals.'
     if on != 'test': where += ' Checkpoints and settings may have been chosen on these images: the scores are too good.'
@@ -152,33 +209,30 @@ def _results(notes):
     rows = [[escape_markdown(c), _score(dict(r=recall[i], r_ci=ci[i]), 'r')] for i, c in enumerate(names)]
     low = m['ece_ci'][0] if isinstance(m.get('ece_ci'), list) and len(m['ece_ci']) == 2 else None
     above = all(isinstance(o, Real) for o in (low, m.get('ece'))) and low > m['ece']
-    return ['## Results', where, _table(['score', 'value'], [[escape_markdown(k), _score(m, k)] for k in scores]),
-            *[_ece_above] * above, _table(['class', 'recall'], rows)]
+    parts = [where, _table(['score', 'value'], [[escape_markdown(k), _score(m, k)] for k in scores]),
+             *[_ece_above] * above, _table(['class', 'recall'], rows)]
+    return dict(results='\n\n'.join(parts))
 
 # %% ../../nbs/deploy/11_card.ipynb #c40febef
+def _joined(notes, parts): return dict(temperature=_value(notes.temperature), calibration='\n\n'.join(parts))
+
 def _calibration(notes):
     "Temperature, calibration error before and after, conformal coverage"
     cal, sets = notes.calibration or {}, notes.conformal or {}
     parts = {'selection, across folds': cal, **({'test': cal['test']} if isinstance(cal.get('test'), dict) else {})}
     scores = 'ece_before', 'ece_after', 'balanced_ece_before', 'balanced_ece_after'
     rows = [[k, _value(o.get('n')), *(_value(o.get(s)) for s in scores)] for k, o in parts.items()]
-    out = ['## Calibration', f'Temperature in the file: {_value(notes.temperature)}. Errors are those at the '
-           'prior of the logits.']
+    out = []
     if cal: out.append(_table(['images', 'n', 'ECE before', 'ECE after', 'class-balanced before', 'after'], rows))
     else: out.append('The effect of the temperature: not recorded.')
-    if not sets: return [*out, 'Conformal prediction sets: not recorded.']
+    if not sets: return _joined(notes, [*out, 'Conformal prediction sets: not recorded.'])
     rows = [[_value(k), *(_score(o.get('coverage') or {}, s) for s in ('coverage', 'coverage_tail', 'set_size')),
              _names(o.get('too_few'), notes.classes)] for k, o in sets.items()]
     head = ['level', 'coverage', 'coverage of the tail', 'mean set size', 'classes in every set (too few images)']
     what = ('Conformal prediction sets with a threshold per class, at the temperature and prior in the file. '
             'Thresholds, temperature and perhaps the checkpoint come from the same images, which the exact guarantee '
             'does not allow for:')
-    return [*out, what, _table(head, rows)]
-
-_of_prior = '''Probabilities are softmax(logits / temperature + log(prior) - log(prior of the logits)). A student
-trained by balanced softmax gives logits under a uniform prior (Ren et al. 2020). Where the classes are known to occur
-otherwise, give their shares as the input `prior` (float32, one per class, in the order below); calibration and
-conformal sets are void then and have to be made anew.'''
+    return _joined(notes, [*out, what, _table(head, rows)])
 
 def _names(ks, classes):
     "Names of the classes of indices `ks`"
@@ -191,9 +245,8 @@ def _prior(notes):
     n = len(notes.classes)
     kinds = dict(training_prior=notes.training_prior, prior_of_logits=notes.prior_of_logits, prior=notes.prior)
     rows = [_per_class(v, n, k) for k, v in kinds.items()]
-    table = [[escape_markdown(c), *(_value(o[i], 4) for o in rows)] for i, c in enumerate(notes.classes)]
-    return ['## Prior', _of_prior,
-            _table(['class', 'training prior', 'prior of the logits', 'prior in the file'], table)]
+    priors = [[escape_markdown(c), *(_value(o[i], 4) for o in rows)] for i, c in enumerate(notes.classes)]
+    return dict(priors=priors)
 
 # %% ../../nbs/deploy/11_card.ipynb #28a83ced
 def _limits(notes, data, groups):
@@ -208,7 +261,7 @@ def _limits(notes, data, groups):
     if m.get('absent_classes'): out.append(f'No image among those measured: {_names(m["absent_classes"], names)}.')
     if not m: out.append('No score is recorded: nothing is known of how well it does.')
     if cal.get('at_bound'): out.append('The temperature is the end of its range: the images did not determine it.')
-    return ['## Limits', '\n'.join(f'- {o}' for o in out)]
+    return dict(limits=out)
 
 def _origin(notes, data, teacher, settings, file):
     "Licences, teacher, versions, hashes, settings"
@@ -218,18 +271,15 @@ def _origin(notes, data, teacher, settings, file):
             'opset': notes.opset}
     sha, size = (hashlib.sha256(file.read_bytes()).hexdigest(), file.stat().st_size) if file else (None, None)
     made |= {'file': file.name if file else None, 'SHA-256': sha, 'bytes': size}
-    out = ['## Licences', _table(['of', 'licence'], [[k, _value(v)] for k, v in about.items()]), '## Provenance',
-           _facts(made)]
     parity = replace(notes.parity, raw=None, refused=None) if notes.parity else None
     int8 = replace(notes.int8, operators=None, report=None, summary=None) if notes.int8 else None
     parts = {'Settings': settings, 'Parity with the network it was exported from': parity and asdict(parity),
              'int8': int8 and asdict(int8)}
-    for title, o in parts.items():
-        left = {k: v for k, v in (o or {}).items() if not isinstance(v, dict) and (title == 'Settings' or v is not None)}
-        flat = [[escape_markdown(k), _value(v, 6)] for k, v in left.items()]
-        if flat: out += [f'## {title}', _table(['', ''], flat)]
-    if int8 and notes.int8.summary: out.append(escape_markdown(notes.int8.summary, 3000)) # what 8 bits cost, in words
-    return out
+    told = {title: [[escape_markdown(k), _value(v, 6)] for k, v in (o or {}).items()
+                    if not isinstance(v, dict) and (title == 'Settings' or v is not None)] for title, o in parts.items()}
+    return dict(licences=[[k, _value(v)] for k, v in about.items()], made=made,
+                more={k: v for k, v in told.items() if v},
+                summary=escape_markdown(notes.int8.summary, 3000) if int8 and notes.int8.summary else '')
 
 # %% ../../nbs/deploy/11_card.ipynb #62af098c
 _metrics = {'accuracy': 'accuracy', 'balanced_accuracy': 'balanced_accuracy', 'macro_f1': 'f1',
@@ -267,8 +317,7 @@ def model_card(
         odd = sorted(set(given) - _allowed[what])
         if odd: raise ValueError(f"`{what}` has no entry {odd[0]!r}, only {', '.join(sorted(_allowed[what]))}.")
     file, groups = Path(file) if file else None, _groups(notes)
-    body = [*_what(notes, escape_markdown(name), file), *_data(notes, data, groups), *_results(notes),
-            *_calibration(notes), *_prior(notes),
-            *_limits(notes, data, groups), *_origin(notes, data, teacher, settings, file)]
-    head = _head(notes, name, data, licence).to_yaml()
-    return ModelCard(f'---\n{head}\n---\n\n' + '\n\n'.join(body) + '\n')
+    gaps = (_what(notes, file) | _data(notes, data, groups) | _results(notes) | _calibration(notes) | _prior(notes)
+            | _limits(notes, data, groups) | _origin(notes, data, teacher, settings, file))
+    return ModelCard.from_template(_head(notes, name, data, licence), template_str=_template, facts=_facts, table=_table,
+                                   title=escape_markdown(name), **gaps)
