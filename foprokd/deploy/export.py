@@ -19,7 +19,6 @@ from fastai.torch_core import get_model
 from torch import nn
 from timm.models import save_for_hf
 import timm
-from ..backbone import notes_may_decide
 from ..data.longtail import check_counts, class_groups
 from .graph import ONNX_OPSET, check_folder, import_onnx, save_graph, set_inputs, set_notes, student_graph
 from .notes import Fit, Notes, Parity, scores_on

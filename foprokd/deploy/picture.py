@@ -16,7 +16,7 @@ from io import BytesIO
 import numpy as np
 from PIL import Image, ImageFile, Jpeg2KImagePlugin, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin
 from ..data.rgb import to_rgb
-from .notes import Fit, Notes
+from .notes import Notes
 
 # %% ../../nbs/deploy/03_picture.ipynb #808f834f
 # Endings of files that are looked at in a folder

@@ -18,7 +18,7 @@ from .graph import read_notes, save_graph, set_notes
 from ..measure.intervals import group_codes, group_weights
 from ..data.longtail import class_groups, subsample_longtail
 from ..measure.metrics import weighted_scores
-from .notes import Int8, Notes
+from .notes import Int8
 from .onnx_student import import_onnxruntime
 
 # %% ../../nbs/deploy/09_quantize.ipynb #db2aeba0
