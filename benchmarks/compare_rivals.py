@@ -455,14 +455,14 @@ class Foprokd(Package):
         return learn, load_learner(folder/'s.pkl'), 'as it stands'
 
     def export(self, student, folder):
-        from foprokd.deploy.export import check_parity
+        from foprokd.deploy.parity import check_parity
         from foprokd.deploy.policy import image_sources
-        from foprokd.deploy.predict import OnnxStudent
+        from foprokd.deploy.onnx_student import OnnxStudent
         learn = self.fit(student, self.teacher())
         file, dl = learn.export_student(folder/'s.onnx'), learn.dls.valid
         probs = learn.get_preds(dl=dl, reorder=False)[0].numpy()
         right, wrong = (check_parity(OnnxStudent(file), image_sources(dl), p) for p in (probs, probs[:, ::-1]))
-        assert right['max_difference'] < 1e-4 < wrong['max_difference'] and not right['flips'] and wrong['flips']
+        assert right.max_difference < 1e-4 < wrong.max_difference and not right.flips and wrong.flips
         return cell('yes', "export_student compared the file with the learner on every validation image, from the "
                            "image's file on; check_parity noticed other answers.")
 

@@ -18,6 +18,7 @@ Trained weights are kept in `--runs`, so that a second call measures again witho
 """
 import argparse
 import os
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ from foprokd.data.labels import read_labels
 from foprokd.data.loaders import image_dls, test_dl
 from foprokd.learner import fopro_learner
 from foprokd.deploy.policy import image_sources
-from foprokd.deploy.predict import OnnxStudent
+from foprokd.deploy.onnx_student import OnnxStudent
 from foprokd.deploy.quantize import format_report
 from foprokd.measure.rows import append_row, provenance
 from foprokd.data.splits import split_data
@@ -89,9 +90,9 @@ def measure(kind, learners, df, args):
     table = main.deploy_report(files[0], small, test=dl)
     kept = ('calibration', 'conformal', 'metrics', 'counts', 'arch', 'n_parameters')
     return dict(kind=kind, sizes=args.sizes, explore=args.explore, distill=args.distill,
-                parity={s: n['parity'] for s, n in zip(args.sizes, notes)},
+                parity={s: asdict(n.parity) for s, n in zip(args.sizes, notes)},
                 batches={s: batches(f, learn.dls.valid) for f, s, learn in zip(files, args.sizes, learners)},
-                **{k: notes[0][k] for k in kept}, int8=OnnxStudent(small).notes['int8'],
+                **{k: getattr(notes[0], k) for k in kept}, int8=asdict(OnnxStudent(small).notes.int8),
                 report=table.astype(object).where(table.notna(), None).to_dict('records'))
 
 

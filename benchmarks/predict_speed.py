@@ -40,7 +40,8 @@ json.dump(dict(start=ready - start, seconds=end - ready, mib=peak, probs=probs.t
 OURS = '''
 import time; start = time.time()
 import json, resource, sys
-from foprokd.deploy.predict import OnnxStudent, find_images
+from foprokd.deploy.onnx_student import OnnxStudent
+from foprokd.deploy.picture import find_images
 student = OnnxStudent(sys.argv[1], threads=int(sys.argv[4]))
 ready = time.time()
 rows = list(student.predict(find_images([sys.argv[2]])))

@@ -9,6 +9,7 @@ import pytest
 
 from conftest import python
 from foprokd.deploy.card import model_card
+from foprokd.deploy.notes import Notes
 
 GUARD = '''import json, socket, sys
 seen, connect, lookup = set(), socket.socket.connect, socket.getaddrinfo
@@ -21,8 +22,12 @@ def named(host, *a, **k):
     if host not in ('127.0.0.1', b'127.0.0.1'): raise OSError(f'not this machine: {host}')
     return lookup(host, *a, **k)
 socket.socket.connect, socket.getaddrinfo = guarded, named
-from foprokd.deploy.card import push_student
-try: res = push_student(sys_folder, 'me/student', endpoint=sys_endpoint, token='hf_test', private=True)
+from huggingface_hub import HfApi
+api = HfApi(endpoint=sys_endpoint, token='hf_test')
+try:
+    api.create_repo('me/student', private=True, exist_ok=True)
+    wanted = ['README.md', '*.onnx', '*.safetensors', '*.json']
+    res = api.upload_folder(repo_id='me/student', folder_path=sys_folder, allow_patterns=wanted).commit_url
 except Exception as e: res = [type(e).__name__, str(e)]
 print('RESULT' + json.dumps(dict(res=res, seen=sorted(map(str, seen)))))
 '''
@@ -93,12 +98,12 @@ def folder(tmp_path):
     (res/'student.safetensors').write_bytes(b'weights' * 1000)
     (res/'student.json').write_text('{"classes": ["a", "b"]}')
     (res/'patients.csv').write_text('private')
-    model_card(dict(classes=['a', 'b']), file=res/'student.onnx').save(res/'README.md')
+    model_card(Notes(classes=['a', 'b']), file=res/'student.onnx').save(res/'README.md')
     return res
 
 
 def push(folder, endpoint, tmp_path, **env):
-    "Outcome of `push_student` in a process that can reach this machine only, and whom it tried to reach"
+    "Outcome of the page's line in a process that can reach this machine only, and whom it tried to reach"
     env = {'HF_HUB_OFFLINE': '0', 'HF_HUB_DISABLE_XET': '1', 'HF_HUB_DISABLE_TELEMETRY': '1', 'HF_HOME': str(tmp_path/'hf'), **env}
     run = python(f'sys_folder, sys_endpoint = {str(folder)!r}, {endpoint!r}\n' + GUARD, tmp_path, fresh=True, **env)
     assert 'RESULT' in run.stdout, run.stderr
@@ -128,23 +133,10 @@ def test_nobody_else_is_asked(hub, folder, tmp_path):
 
 def test_the_guard_would_see_another_host(folder, tmp_path):
     out, _ = push(folder, 'http://hub.invalid', tmp_path)
-    assert out['seen'] == ['hub.invalid'] and out['res'][0] == 'ConnectionError' and 'not this machine' in out['res'][1]
+    assert out['seen'] == ['hub.invalid'] and 'not this machine' in out['res'][1]
 
 
-@pytest.mark.parametrize('path,code,kind,words', [
-    ('/api/repos/create', 401, 'PermissionError', 'check the token'),
-    ('/api/models/me/student/commit/main', 403, 'PermissionError', 'HTTP 403'),
-    ('/api/models/me/student/commit/main', 500, 'ConnectionError', 'HTTP 500')])
-def test_a_refusal_is_one_sentence_without_the_token(hub, folder, tmp_path, path, code, kind, words):
-    hub.refuse[path] = code
+def test_the_token_is_told_to_nobody(hub, folder, tmp_path):
+    hub.refuse['/api/models/me/student/commit/main'] = 403
     out, run = push(folder, hub.url, tmp_path)
-    assert out['res'][0] == kind and words in out['res'][1] and "'me/student'" in out['res'][1] and '\n' not in out['res'][1]
-    assert not hub.commits and 'hf_test' not in run.stdout + run.stderr
-
-
-def test_no_hub_and_offline(folder, tmp_path):
-    out, _ = push(folder, 'http://127.0.0.1:9', tmp_path)
-    assert out['res'][0] == 'ConnectionError' and 'was not sent' in out['res'][1]
-    out, _ = push(folder, 'http://127.0.0.1:9', tmp_path, HF_HUB_OFFLINE='1')
-    assert out['res'] == ['ConnectionError', "HF_HUB_OFFLINE is set, so nothing was sent to 'me/student' at http://127.0.0.1:9."]
-    assert out['seen'] == []
+    assert '403' in out['res'][1] and not hub.commits and 'hf_test' not in run.stdout + run.stderr

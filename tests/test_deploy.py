@@ -13,7 +13,7 @@ from foprokd.deploy.export import export_onnx
 from foprokd.losses import BalancedSoftmaxLoss
 from foprokd.data.longtail import class_counts
 from foprokd.deploy.policy import image_sources
-from foprokd.deploy.predict import OnnxStudent
+from foprokd.deploy.onnx_student import OnnxStudent
 from foprokd.data.splits import split_data
 from foprokd.student import Student
 from foprokd.data.synth import demo_set
@@ -48,10 +48,10 @@ def learner(arch, size, df):
 def test_parity(arch, size, table, tmp_path):
     learn = learner(arch, size, table)
     student = OnnxStudent(export_onnx(learn, tmp_path/'student.onnx'), threads=2)
-    parity = student.notes['parity']
-    assert parity['n'] == len(learn.dls.valid_ds) > 100
-    assert parity['flips'] == parity['raw']['flips'] == 0
-    assert max(parity['max_difference'], parity['raw']['max_difference'], parity['batch_difference']) <= 1e-4
+    parity = student.notes.parity
+    assert parity.n == len(learn.dls.valid_ds) > 100
+    assert parity.flips == parity.raw.flips == 0
+    assert max(parity.max_difference, parity.raw.max_difference, parity.batch_difference) <= 1e-4
     with learn.no_bar(): probs = learn.get_preds()[0].numpy()
     x = np.stack([student.open(o) for o in image_sources(learn.dls.valid)[:64]])
     for n in (1, 2, 7, 33, 64): assert np.abs(student.probabilities(x[:n]) - probs[:n]).max() < 1e-4

@@ -209,7 +209,7 @@ def test_many_files_with_one_percent_broken(here, n, size):
     assert {i for i, r in enumerate(rows) if r['error']} == broken == {i for i, r in enumerate(lines) if r['error']}
     assert [r['class'] for i, r in enumerate(rows) if i not in broken] == [NAMES[i % 50 % 3] for i in range(n) if i not in broken]
     assert err.count('\n') == n // 100 + 1 and f'{n - n // 100} of {n} images predicted, {n // 100} could not be read' in err
-    assert not list(here.glob('*.tmp'))
+    assert not list(here.glob('*.tmp*'))
 
 
 @pytest.mark.parametrize('sent,code,said', [(signal.SIGINT, 130, 'interrupted'), (signal.SIGTERM, 143, 'ended by SIGTERM')], ids=['INT', 'TERM'])
@@ -220,13 +220,13 @@ def test_interrupted(here, sent, code, said):
     (here/'out.csv').write_text('old')
     p = start(here, 'student.onnx', 'pics', '--csv', 'out.csv', '--threads', '2')
     for _ in range(600):
-        if any(o.stat().st_size for o in here.glob('out.csv.*.tmp')): break
+        if any(o.stat().st_size for o in here.glob('.out.*.tmp.csv')): break
         time.sleep(.05)
-    assert list(here.glob('out.csv.*.tmp')) and p.poll() is None
+    assert list(here.glob('.out.*.tmp.csv')) and p.poll() is None
     p.send_signal(sent)
     out, err = p.communicate(timeout=30)
     assert (p.returncode, err.decode()) == (code, f'foprokd_predict: {said}\n')
-    assert (here/'out.csv').read_text() == 'old' and not list(here.glob('*.tmp'))
+    assert (here/'out.csv').read_text() == 'old' and not list(here.glob('*.tmp*'))
 
 
 def test_reader_of_a_pipe_leaves(here):
@@ -248,7 +248,7 @@ def test_disk_is_full(here):
     call = 'from foprokd.deploy.predict import foprokd_predict\nfoprokd_predict(["student.onnx", "pics", "--csv", "out.csv", "--json", "small.jsonl"])\n'
     res = python(limit + call, here, fresh=True, PYTHONDONTWRITEBYTECODE='1')
     assert (res.returncode, res.stderr) in [(2, f"foprokd_predict: '{o}' cannot be written: File too large.\n") for o in ('out.csv', 'small.jsonl')]
-    assert (here/'out.csv').read_text() == 'old' and not list(here.glob('*.tmp')) and not (here/'small.jsonl').exists()
+    assert (here/'out.csv').read_text() == 'old' and not list(here.glob('*.tmp*')) and not (here/'small.jsonl').exists()
     for args in (['pics'], ['--about']):
         with open('/dev/full', 'w') as full: p = start(here, 'student.onnx', *args, stdout=full)
         assert (p.communicate(timeout=60)[1].decode(), p.returncode) == ('foprokd_predict: stdout cannot be written: No space left on device.\n', 2)
@@ -258,7 +258,7 @@ def test_onnxruntime_leaves_nothing_behind(here):
     picture(0).save(here/'a.png')
     (here/'temp').mkdir()
     code = ('import os\nos.environ.pop("ORT_DISABLE_TELEMETRY", None)\nif "SAID" in os.environ: os.environ["ORT_DISABLE_TELEMETRY"] = os.environ["SAID"]\n'
-            'from foprokd.deploy.predict import OnnxStudent\nassert not [o["error"] for o in OnnxStudent("student.onnx").predict(["a.png"]) if o["error"]]\nprint(os.environ["ORT_DISABLE_TELEMETRY"])\n')
+            'from foprokd.deploy.onnx_student import OnnxStudent\nassert not [o["error"] for o in OnnxStudent("student.onnx").predict(["a.png"]) if o["error"]]\nprint(os.environ["ORT_DISABLE_TELEMETRY"])\n')
     res = python(code, here, fresh=True, TMPDIR=str(here/'temp'))
     assert (res.returncode, res.stdout) == (0, '1\n'), res.stderr
     assert not list((here/'temp').iterdir())

@@ -9,12 +9,13 @@ def test_quantising_is_quiet(tmp_path):
     code = '''
         import os, tempfile, numpy as np, timm
         from pathlib import Path
+        from foprokd.deploy.notes import Notes
         from foprokd.deploy.graph import save_graph, set_notes, student_graph
         from foprokd.deploy.quantize import quantization_report, quantize_student
         tempfile.tempdir = os.environ['TMPDIR'] = str(Path('tmp').resolve()); os.mkdir('tmp')
         policy = dict(method='squish', pad_mode='zeros', input_size=[32, 32], model_size=[32, 32], resample=None, mean=[.5] * 3, std=[.2] * 3)
         model = student_graph(timm.create_model('test_resnet', num_classes=3), policy, [1, 1, 1])
-        set_notes(model, dict(classes=list('abc'), input_size=[32, 32], precision='fp32', int8=None, counts=[9, 3, 1]))
+        set_notes(model, Notes(classes=list('abc'), input_size=[32, 32], precision='fp32', counts=[9, 3, 1]))
         save_graph(model, 'student.onnx')
         x = np.random.default_rng(0).integers(0, 256, (9, 32, 32, 3), dtype=np.uint8)
         print('begin', flush=True)

@@ -14,7 +14,7 @@ from foprokd.learner import FoProLearner, fopro_learner
 from foprokd.losses import balanced_softmax_loss, ekd_loss
 from foprokd.measure.metrics import evaluate
 from foprokd.pixels import PixelSpace
-from foprokd.deploy.predict import OnnxStudent
+from foprokd.deploy.onnx_student import OnnxStudent
 from foprokd.prompt import FourierPromptGenerator, IdentityPrompt, SpectralPrompt
 from foprokd.phases import fopro_schedule
 from foprokd.frequency.sensitivity import SensitivityMap

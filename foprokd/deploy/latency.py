@@ -20,6 +20,7 @@ from scipy.stats import quantile_test
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
+from ..backbone import eval_mode
 
 # %% ../../nbs/deploy/10_latency.ipynb #e77f7d9a
 def count_macs(
@@ -27,12 +28,9 @@ def count_macs(
     x:torch.Tensor # (B,...) images, of which the first is used
 )->int: # Multiply-accumulates of convolutions and matrix products for one image
     "MACs of one forward in eval mode, by torch's `FlopCounterMode`; every module's mode is put back"
-    was, counter = [(m, m.training) for m in net.modules()], FlopCounterMode(display=False)
-    try:
-        net.eval() # attention as plain matrix products: fused kernels are counted by some versions of torch only
-        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter: net(x[:1])
-    finally:
-        for m, training in was: m.training = training
+    counter = FlopCounterMode(display=False)
+    # attention as plain matrix products: fused kernels are counted by some versions of torch only
+    with eval_mode(net), torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter: net(x[:1])
     return counter.get_total_flops() // 2
 
 # %% ../../nbs/deploy/10_latency.ipynb #2ae6dfd2

@@ -10,6 +10,7 @@ __all__ = ['balanced_sample', 'quantized_operators', 'quantize_student', 'quanti
 # %% ../../nbs/deploy/09_quantize.ipynb #eb86c434
 import io, logging, tempfile
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import asdict, replace
 from pathlib import Path
 import numpy as np
 from scipy import stats
@@ -17,7 +18,8 @@ from .graph import read_notes, save_graph, set_notes
 from ..measure.intervals import group_codes, group_weights
 from ..data.longtail import class_groups, subsample_longtail
 from ..measure.metrics import weighted_scores
-from .predict import _onnxruntime
+from .notes import Int8
+from .onnx_student import import_onnxruntime
 
 # %% ../../nbs/deploy/09_quantize.ipynb #db2aeba0
 def balanced_sample(
@@ -40,7 +42,7 @@ def balanced_sample(
 def _packages():
     "`onnx`, `onnxruntime` and its quantiser; `ImportError` with the way to get them"
     try:
-        onnxruntime = _onnxruntime()
+        onnxruntime = import_onnxruntime()
         import onnx
         from onnxruntime import quantization
         return onnx, onnxruntime, quantization
@@ -50,14 +52,14 @@ def _packages():
 def _read_student(
     file:str|Path, # The ONNX file
     precision:str # What it must be: 'fp32' or 'int8'
-): # `onnx.ModelProto` and its notes
+)->tuple: # `onnx.ModelProto`, `Notes`
     "A student's graph and notes; `ValueError` for another file or precision"
     onnx, file = _packages()[0], Path(file)
     data = file.read_bytes()
     try:
         model = onnx.load_from_string(data)
         notes = read_notes(model)
-        found = notes['precision'], len(notes['classes']), [int(o) for o in notes['input_size']]
+        found = notes.precision, len(notes.classes), [int(o) for o in notes.input_size]
     except Exception as e: # protobuf, JSON and missing notes each raise their own
         raise ValueError(f"{file.name!r} is no student: write it with learn.export_student.") from e
     if {o.name for o in model.graph.input} != {'images', 'prior', 'temperature'} or len(found[2]) != 2:
@@ -180,23 +182,23 @@ def quantize_student(
 
     An `ImportError` without the packages of the extra `deploy`."""
     model, notes = _read_student(source, 'fp32')
-    source, C = Path(source), len(notes['classes'])
+    source, C = Path(source), len(notes.classes)
     file = source.with_suffix('.int8.onnx') if file is None else Path(file)
     if method not in _METHODS: raise ValueError(f"The method must be one of {', '.join(_METHODS)}, not {method!r}.")
     if file.resolve() == source.resolve(): raise ValueError("The quantised student needs a file of its own.")
-    batches = list(_batches(images, notes['input_size']))
+    batches = list(_batches(images, notes.input_size))
     n = sum(len(o) for o in batches)
     if not n: raise ValueError("There is no calibration image: choose some training images with balanced_sample.")
     if targs is not None and len(targs) != n: raise ValueError(f"There are {n} images but {len(targs)} targets.")
     if not quantized_operators(model): _check_quantized(model, source.name)
     out = _quantized(model, batches, method, per_channel, reduce_range)
-    how = dict(method=method, n_images=n, per_channel=per_channel, reduce_range=reduce_range,
+    how = Int8(method=method, n_images=n, per_channel=per_channel, reduce_range=reduce_range,
                images_per_class=None if targs is None else np.bincount(np.asarray(targs), minlength=C).tolist(),
                operators=_check_quantized(out, file.name), onnxruntime=_packages()[1].__version__)
     out.producer_name, out.producer_version = 'foprokd', ''
     del out.metadata_props[:]
-    measured = dict.fromkeys(('metrics', 'parity', 'calibration', 'conformal')) # of the float file, not of this one
-    set_notes(out, notes | measured | dict(precision='int8', int8=how))
+    notes = replace(notes, metrics=None, parity=None, calibration=None, conformal=None) # of the float file, not of this one
+    set_notes(out, replace(notes, precision='int8', int8=how))
     _packages()[0].checker.check_model(out, full_check=True)
     return save_graph(out, file)
 
@@ -266,7 +268,7 @@ def _is_worse(s): # Row with `loss_ci`
 def _check_pair(fp32, int8, targs, ids, n_boot):
     "Notes of the float file, graph of the other, (N,) targets, (N,) codes; `ValueError` for what does not fit"
     (_, a), (graph, b) = _read_student(fp32, 'fp32'), _read_student(int8, 'int8')
-    if (a['classes'], a['input_size']) != (b['classes'], b['input_size']):
+    if (a.classes, a.input_size) != (b.classes, b.input_size):
         raise ValueError("The two files do not tell the same classes apart in images of the same size.")
     if n_boot < 1: raise ValueError(f"An interval needs resamples, got n_boot={n_boot}.")
     y = np.asarray(targs)
@@ -289,16 +291,16 @@ def quantization_report(
     An `ImportError` without the packages of the extra `deploy`."""
     a, b, graph, y, codes = _check_pair(fp32, int8, targs, ids, n_boot)
     operators = _check_quantized(graph, Path(int8).name)
-    groups = class_groups(a['counts']) if groups is None else groups
-    p, q = _answers([fp32, int8], images, a['input_size'])
+    groups = class_groups(a.counts) if groups is None else groups
+    p, q = _answers([fp32, int8], images, a.input_size)
     found = _losses(p, q, y, groups, codes, n_boot, seed)
     rows = found.pop('class_recall')
     per_class = [_plain(dict(n=(y == i).sum(), **{k: v[..., i] for k, v in rows.items()})) for i in range(p.shape[1])]
-    per_class = [{'class': c} | o | dict(n=int(o['n'])) for c, o in zip(a['classes'], per_class)]
+    per_class = [{'class': c} | o | dict(n=int(o['n'])) for c, o in zip(a.classes, per_class)]
     same, far = p.argmax(1) == q.argmax(1), np.abs(p - q)
     ci = stats.binomtest(int(same.sum()), len(same)).proportion_ci(method='wilson')
     size, scores = [Path(o).stat().st_size for o in (fp32, int8)], _plain(found)
-    return dict(n_images=len(y), n_drawn_together=int(codes.max()) + 1, n_boot=n_boot, seed=seed, int8=b['int8'],
+    return dict(n_images=len(y), n_drawn_together=int(codes.max()) + 1, n_boot=n_boot, seed=seed, int8=b.int8 and asdict(b.int8),
                 bytes=dict(fp32=size[0], int8=size[1], ratio=size[0] / size[1]), operators=operators,
                 agreement=float(same.mean()), agreement_ci=[float(ci.low), float(ci.high)],
                 probability_difference=dict(mean=float(far.mean()), max=float(far.max())), scores=scores,

@@ -9,6 +9,7 @@ __all__ = ['quantize_learner', 'deploy_report', 'card_from_learner']
 
 # %% ../../nbs/deploy/13_report.ipynb #ebb473c7
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 import numpy as np
 import torch
@@ -16,15 +17,18 @@ from fastai.learner import Learner
 from torch import nn
 from .card import model_card
 from ..distill import DistillCallback
-from .graph import save_graph, set_inputs, set_notes
+from .graph import check_folder, import_onnx, save_graph, set_inputs, set_notes
 from .latency import count_macs, deploy_table, time_interleaved
 from ..data.longtail import loader_labels
 from ..measure.metrics import evaluate
 from .policy import image_sources, read_policy
-from .predict import OnnxStudent
+from .notes import scores_on
+from .onnx_student import OnnxStudent
 from .quantize import balanced_sample, quantization_report, quantize_student, format_report
-from .export import (_calibrated, _check_apart, _counts, _lesions, _network, _own, _place, _probabilities,
-                            _targets)
+from .export import calibrate_notes
+from .parity import (check_apart, deployed_network, loader_lesions, loader_targets, own_loaders,
+                                   reference_probabilities, training_counts)
+from ..data.files import write_aside
 
 # %% ../../nbs/deploy/13_report.ipynb #f3b287f4
 def _fitted(
@@ -44,16 +48,14 @@ def quantize_learner(
     **kwargs # Passed to `quantize_student`: `method`, `per_channel`, ...
 )->Path: # The file; its notes hold the report under `int8`
     "The exported student in 8 bits, and what that costs (ours); `ValueError` for another file, `ImportError`"
-    float_student, dls = OnnxStudent(source), _own(learn)
-    _check_apart(dls, test)
-    file = _place(Path(source).with_suffix('.int8.onnx') if file is None else file)
-    y, part = np.asarray(loader_labels(dls)[0]), file.with_name(f'.{file.stem}.part.onnx')
+    float_student, dls = OnnxStudent(source), own_loaders(learn)
+    check_apart(dls, test)
+    file = check_folder(Path(source).with_suffix('.int8.onnx') if file is None else file)
+    y = np.asarray(loader_labels(dls)[0])
     chosen = balanced_sample(y, n, seed)
-    try:
-        ranges = _fitted(float_student, image_sources(dls.train, chosen))
+    ranges = _fitted(float_student, image_sources(dls.train, chosen))
+    with write_aside(file) as part:
         _describe_int8(quantize_student(source, ranges, part, targs=y[chosen], **kwargs), source, dls, test)
-        part.replace(file)
-    finally: part.unlink(missing_ok=True)
     return file
 
 # %% ../../nbs/deploy/13_report.ipynb #da6a8670
@@ -66,20 +68,21 @@ def _describe_int8(
     "Calibrate a file in 8 bits anew, if the float file was, and write down what it loses"
     was, student = OnnxStudent(source).notes, OnnxStudent(file)
     def seen(dl):
-        x, y = _fitted(student, image_sources(dl)), _targets(dl)
-        return x, y, student.logits(x) / was['logit_scale'], _lesions(dl)
+        x, y = _fitted(student, image_sources(dl)), loader_targets(dl)
+        return x, y, student.logits(x) / was.logit_scale, loader_lesions(dl)
     selected = seen(dls.valid)
     x, y, outs, lesions = selected if test is None else seen(test)
     report = quantization_report(source, file, x, y, ids=lesions)
     report.pop('int8') # which is in the notes already
-    on = dict(on='selection' if test is None else 'test')
-    notes = student.notes | dict(int8=student.notes['int8'] | dict(summary=format_report(report), report=on | report))
-    if was['conformal']:
-        _calibrated(notes, selected[2], selected[1], selected[3], None if test is None else (outs, y, lesions))
-    notes['metrics'] = on | evaluate(_probabilities(outs, notes), y, notes['counts'])
-    import onnx
-    model = onnx.load(file)
-    set_inputs(model, temperature=notes['temperature'])
+    how = replace(student.notes.int8, summary=format_report(report), report=scores_on(report, test is not None))
+    notes = replace(student.notes, int8=how)
+    if was.conformal:
+        tested = None if test is None else (outs, y, lesions)
+        calibrate_notes(notes, selected[2], selected[1], selected[3], tested)
+    scores = evaluate(reference_probabilities(outs, notes), y, notes.counts)
+    notes.metrics = scores_on(scores, test is not None)
+    model = import_onnx().load(file)
+    set_inputs(model, temperature=notes.temperature)
     set_notes(model, notes)
     save_graph(model, file)
 
@@ -119,9 +122,8 @@ def _check_alike(
     want = dict(n_parameters=sum(p.numel() for p in net.parameters()), classes=[str(o) for o in vocab],
                 input_size=list(policy['input_size']), model_size=list(policy['model_size']))
     for k, s in students.items():
-        odd = [o for o, v in want.items() if s.notes.get(o) != v]
-        if odd: raise ValueError(f"{k!r} is none of this Learner: its {odd[0]} is {str(s.notes.get(odd[0]))[:60]}, "
-                                 f"not {str(want[odd[0]])[:60]}.")
+        odd = [(o, getattr(s.notes, o), v) for o, v in want.items() if getattr(s.notes, o) != v]
+        if odd: raise ValueError("{!r} is none of this Learner: its {} is {:.60}, not {:.60}.".format(k, *map(str, odd[0])))
 
 def deploy_report(
     learn:Learner, # Trained
@@ -136,8 +138,8 @@ def deploy_report(
     if len({*names, 'teacher', 'student, torch'}) < len(names) + 2:
         raise ValueError(f"Several models would be called alike ({', '.join(names)}): rename the files.")
     students = {k: OnnxStudent(f, torch.get_num_threads()) for k, f in zip(names, files)}
-    dl, policy, net = learn.dls.valid if test is None else test, read_policy(learn.dls), _network(learn)
-    images, targs = _fitted(next(iter(students.values())), image_sources(dl)), _targets(dl)
+    dl, policy, net = learn.dls.valid if test is None else test, read_policy(learn.dls), deployed_network(learn)
+    images, targs = _fitted(next(iter(students.values())), image_sources(dl)), loader_targets(dl)
     _check_alike(students, policy, net, learn.dls.vocab)
     x = torch.zeros(1, 3, *policy['model_size'])
     about, runners, probs = {}, {}, {}
@@ -153,7 +155,7 @@ def deploy_report(
     runners['student, torch'] = _torch_runner(net, policy)
     for (k, s), f in zip(students.items(), files):
         about[k], runners[k], probs[k] = known | dict(file=f), s.probabilities, s.probabilities(images)
-    scores = {k: evaluate(p, targs, _counts(learn)) for k, p in probs.items() if p is not None}
+    scores = {k: evaluate(p, targs, training_counts(learn)) for k, p in probs.items() if p is not None}
     accuracy = {k: [s['balanced_accuracy'], *s['balanced_accuracy_ci']] for k, s in scores.items()}
     enough = np.concatenate([images] * (32 // len(images) + 1))[:32]
     return deploy_table(about, time_interleaved(runners, enough, rounds=rounds, seed=seed), accuracy=accuracy)
@@ -168,9 +170,9 @@ def card_from_learner(
     licence:str|None=None # Of the file, as the hub names it
 ): # `huggingface_hub.ModelCard`; `card.save('README.md')` writes it
     "A model card of an exported file with what its Learner knows; `ValueError` for another file, unknown entries"
-    counts = dict(training=_counts(learn).tolist(),
-                  validation=np.bincount(_targets(learn.dls.valid), minlength=len(learn.dls.vocab)).tolist())
-    lesions = [_lesions(o) for o in (learn.dls.train, learn.dls.valid)]
+    counts = dict(training=training_counts(learn).tolist(),
+                  validation=np.bincount(loader_targets(learn.dls.valid), minlength=len(learn.dls.vocab)).tolist())
+    lesions = [loader_lesions(o) for o in (learn.dls.train, learn.dls.valid)]
     known = dict(counts=counts) | (dict(lesions=len({*lesions[0], *lesions[1]})) if all(lesions) else {})
     taught = dict(name=learn.teacher.name) if getattr(learn, 'teacher', None) is not None else {}
     phases = [f"{h['name']}: {h['epochs']} epochs at {h['lr']:g}" for h in getattr(learn, 'phase_history', [])]

@@ -9,11 +9,11 @@ __all__ = ['grad_cam', 'occlusion_map', 'decision_map', 'show_decision']
 
 # %% ../../nbs/deploy/12_saliency.ipynb #4e501e44
 import difflib
-from contextlib import contextmanager
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
+from ..backbone import eval_mode
 from ..pixels import PixelSpace
 
 # %% ../../nbs/deploy/12_saliency.ipynb #bc6614ac
@@ -23,18 +23,6 @@ def _captum():
     except ImportError as e:
         raise ImportError("Maps of a decision need captum: pip install foprokd[explain].") from e
     return attr
-
-@contextmanager
-def _evaluating(
-    net:nn.Module # Any mixture of modes
-):
-    "Every module in eval mode, outside of `inference_mode`; afterwards each in the mode it was in"
-    was = [(m, m.training) for m in net.modules()]
-    try:
-        net.eval()
-        with torch.inference_mode(False): yield
-    finally:
-        for m, training in was: m.training = training
 
 def _plain(
     net:nn.Module # Possibly compiled
@@ -143,7 +131,7 @@ def grad_cam(
     if layer is None:
         raise ValueError(f"{type(net).__name__} does not say which layer ends its last stage: give layer=, or use "
                          "occlusion_map.")
-    with _evaluating(net):
+    with eval_mode(net), torch.inference_mode(False):
         x = _images(x)
         logits, shape = _logits(run, x, layer)
         if not _is_map(shape, x):
@@ -176,7 +164,7 @@ def occlusion_map(
 )->Tensor: # (B,H,W) float32, the mean drop of the logit
     "Occlusion by the image's mean colour (Zeiler and Fergus 2014, by captum; the colour is ours); errors as `grad_cam`"
     (net, run), attr = _plain(net), _captum()
-    with _evaluating(net), torch.no_grad():
+    with eval_mode(net), torch.inference_mode(False), torch.no_grad():
         x = _images(x)
         t, size = _targets(target, _logits(run, x)[0]), tuple(x.shape[2:])
         patch = _sides(patch, tuple(max(round(s / 8), 1) for s in size), size, 'patch')
@@ -199,7 +187,7 @@ def _method(
     if method != 'auto': return method
     if kwargs: return 'grad_cam' if 'layer' in kwargs else 'occlusion'
     net, run = _plain(net)
-    with _evaluating(net):
+    with eval_mode(net), torch.inference_mode(False):
         x, layer = _images(x), _layer(net, None)
         return 'grad_cam' if layer is not None and _is_map(_logits(run, x, layer)[1], x) else 'occlusion'
 
@@ -244,7 +232,7 @@ def show_decision(
 )->Figure: # A row of images above their maps
     "Images, their maps, classes and probabilities (ours); errors as `decision_map`, `ValueError` for wrong names"
     net, method = _plain(net)[0], _method(net, x, method, kwargs)
-    with _evaluating(net): logits = _logits(_plain(net)[1], _images(x))[0]
+    with eval_mode(net), torch.inference_mode(False): logits = _logits(_plain(net)[1], _images(x))[0]
     t = _targets(target, logits)[:max_n]
     titles, x = _titles(logits[:max_n], t, classes, activation), x[:max_n]
     maps = decision_map(net, x, t, method, **kwargs).clamp(min=0).cpu()

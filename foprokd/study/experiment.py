@@ -17,8 +17,7 @@ from pathlib import Path
 import numpy as np, pandas as pd, torch
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from fastai.callback.channelslast import ChannelsLast
 from fastai.callback.mixup import MixUp
 from fastai.callback.progress import CSVLogger
@@ -45,7 +44,7 @@ from ..measure.rows import pack_ints, provenance
 from .settings import (METHODS_WITHOUT_TEACHER, PRECISIONS, PROMPTS, RunConfig, parse_kwargs, phase_epochs,
                               settings_hash, starting_prompt)
 from .config import GROUPS_ON, describe_data, load_data, run_groups
-from ..student import Student
+from ..student import Student, add_student_notes
 from ..teacher import EMBEDDED_TEACHER, FrozenTeacher
 
 # %% ../../nbs/study/10_experiment.ipynb #ed917fe5
@@ -212,11 +211,9 @@ def _save_student(
 )->None:
     "Weights of the deployed student; classes, statistics, image size and settings in the `foprokd` note"
     learn.export_student(file)
-    with safe_open(file, 'pt') as f: notes = json.loads(f.metadata()['foprokd'])
     arch = cfg.student if cfg.method not in ('probe', 'finetune') else None # a reference is no timm model
-    notes |= dict(arch=arch, kwargs=parse_kwargs(cfg.student_kwargs), input_size=cfg.size, resize='squish',
-                  white=cfg.white, seed=seed, settings=asdict(cfg))
-    save_file(load_file(file), file, metadata={'foprokd': json.dumps(notes)})
+    add_student_notes(file, arch=arch, kwargs=parse_kwargs(cfg.student_kwargs), input_size=cfg.size, resize='squish',
+                      white=cfg.white, seed=seed, settings=asdict(cfg))
 
 # %% ../../nbs/study/10_experiment.ipynb #6e82931a
 def plot_class_recall(
