@@ -113,7 +113,7 @@ def check_explorer(page, name, tmp_path):
 def test_the_page_that_voila_serves(browser, tmp_path):
     port, cwd = free_port(), tmp_path/'served'
     cwd.mkdir()
-    code = 'from foprokd.frequency.explorer import foprokd_explore; foprokd_explore()'
+    code = 'from foprokd.study.commands import foprokd_explore; foprokd_explore()'
     server = serve(['-c', code, '--port', str(port), '--size', '64'], cwd, port)
     try:
         listening = subprocess.run(['ss', '-ltn'], capture_output=True, text=True).stdout if shutil.which('ss') else ''
