@@ -14,7 +14,6 @@ from dataclasses import replace
 from itertools import product
 from pathlib import Path
 import yaml
-from ..measure.results import ResultRows
 from .config import folds_of
 from .settings import RunConfig, settings_hash
 
@@ -105,12 +104,12 @@ def rows_of_grid(
 
 # %% ../../nbs/study/11_grid.ipynb #g1c0f005
 def rows_for_grid_file(
-    rows:ResultRows, # From `load_results`
+    rows:list, # From `load_results`, with the failed ones beside
     grid:str='' # Grid file; '': all rows as they are
-)->ResultRows: # Those of the grid, under its names, in its order
+)->list: # Of the same kind: those of the grid, under its names, in its order
     "Rows that belong to a grid file; `ValueError` if none does"
     if not grid: return rows
     runs = read_grid(grid)
-    res = ResultRows(rows_of_grid(runs, rows), rows_of_grid(runs, rows.failed))
+    res = type(rows)(rows_of_grid(runs, rows), rows_of_grid(runs, rows.failed))
     if not res: raise ValueError(f"None of the {len(rows)} rows is a run of {grid}.")
     return res
