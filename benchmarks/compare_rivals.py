@@ -481,8 +481,8 @@ class Foprokd(Package):
         return 'all'
 
     def losses(self):
-        from foprokd.study.settings import METHODS
-        return [m for m in METHODS if m in ('kd', 'fitnet', 'at', 'ekd', 'fopro', 'fopro_akd')], 'methods'
+        from foprokd.study.methods import METHODS
+        return [n for n, m in METHODS.items() if m.teacher and not m.reference], 'methods'
 
 
 def each_batch(f):

@@ -39,7 +39,7 @@ from foprokd.data.images import open_rgb
 from foprokd.prompt import FourierPromptGenerator
 from foprokd.measure.rows import provenance
 from foprokd.frequency.sensitivity import sensitivity_map
-from foprokd.study.config import load_data
+from foprokd.study.sources import load_data
 from foprokd.spectrum import to_spectrum
 
 DATA = Path(os.environ['FOPROKD_DATA'])

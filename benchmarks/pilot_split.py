@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from foprokd.study.config import DataConfig, load_data
+from foprokd.study.config import DataConfig
+from foprokd.study.sources import load_data
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument('data', help='folder with labels.csv')

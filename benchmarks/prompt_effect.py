@@ -27,14 +27,15 @@ from sklearn.metrics import balanced_accuracy_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from foprokd.study.experiment import run_folder, learner_from_config
+from foprokd.study.experiment import run_folder
+from foprokd.study.wiring import learner_from_config
 from foprokd.study.grid import read_grid
 from foprokd.losses import cosine_distance
 from foprokd.pixels import PixelSpace
 from foprokd.frequency.controls import HighPassPrompt, LowPassPrompt, RandomPrompt
 from foprokd.prompt import FourierPromptGenerator, IdentityPrompt
 from foprokd.measure.rows import provenance
-from foprokd.study.config import load_data
+from foprokd.study.sources import load_data
 
 VIEWS = 8
 

@@ -58,15 +58,19 @@ from fastai.callback.fp16 import MixedPrecision
 from fastai.torch_core import params
 from torch import nn
 
+from foprokd.data.loaders import test_dl
 from foprokd.study import experiment, settings
-from foprokd.study.experiment import run_folder, learner_from_config
-from foprokd.study.grid import _failure, parse_seeds, read_grid, pending_runs
+from foprokd.study.experiment import about_teacher, run_folder
+from foprokd.study.grid import parse_seeds, read_grid
+from foprokd.study.jobs import failure_row, pending_runs
+from foprokd.study.methods import METHODS, Method
 from foprokd.pixels import PixelSpace
 from foprokd.train.loss_parts import LossPartsCallback
 from foprokd.study.rivals import SoftTargetCallback, probe_learner
 from foprokd.measure.rows import append_row, provenance
-from foprokd.study.settings import METHODS, RunConfig, parse_kwargs, settings_hash
-from foprokd.study.config import data_summary, describe_data, load_data
+from foprokd.study.settings import RunConfig, parse_kwargs, settings_hash
+from foprokd.study.sources import data_summary, describe_data, load_data
+from foprokd.study.wiring import learner_from_config, teacher_from_config
 from foprokd.teacher import FrozenTeacher
 
 RIVALS = dict(timm_feature="timm's FeatureDistillationTask", timm_logit="timm's LogitDistillationTask",
@@ -77,7 +81,8 @@ OPTIONS = dict(timm_feature=('weight',), timm_logit=('weight', 'temperature'), f
 IDLE = 'lam', 'projector_layers', 'prompt', 'prompt_kwargs', 'explore_kwargs', 'rounds', 'log'
 
 # a rival becomes a name that RunConfig knows, in this process only; its options are checked in `rival_config`
-METHODS.update(RIVALS)
+for _name, _about in RIVALS.items():
+    METHODS[_name] = Method(_about, teacher=True, wakes=dict(weight=('explore', 'explore_lr')))
 _of_ours = settings._check_method
 settings._check_method = lambda cfg: None if cfg.method in RIVALS else _of_ours(cfg)
 
@@ -220,7 +225,7 @@ def run_rival(cfg, seed, df, bar=False):
     "Train and measure once, as `foprokd.study.experiment.run_experiment` does it for our methods; the row is returned"
     start, k, folder = time.perf_counter(), parse_kwargs(cfg.method_kwargs), run_folder(cfg, seed)
     folder.mkdir(parents=True, exist_ok=True)
-    teacher = experiment._teacher(cfg, df)
+    teacher = teacher_from_config(cfg, df)
     learn = learner_from_config(replace(cfg, method='bsm', method_kwargs=''), df, seed)
     cbs = [Autocast()] if cfg.precision == 'bf16' else []
     with ExitStack() as stack:
@@ -234,13 +239,14 @@ def run_rival(cfg, seed, df, bar=False):
         train = train_fasterai if cfg.method == 'fasterai' else train_timm
         about = train(learn, cfg, teacher, judge, cbs)
     trained = time.perf_counter()
-    metrics, preds = experiment._measure(learn, cfg, df)
+    said = [experiment._predict(learn, dl) for dl in (test_dl(learn.dls, df), learn.dls.valid)]
+    metrics, preds = experiment._measure(learn, cfg, df, *said)
     seconds = {f"{h['name']}_{h['round']}": h['seconds'] for h in learn.phase_history}
     seconds |= dict(evaluate=time.perf_counter() - trained, total=time.perf_counter() - start)
     made, package = provenance(), cfg.method.split('_')[0]
     made['versions'][package] = importlib.import_module(package).__version__
     own = judge is not None or k.get('own_input')
-    saw = experiment._about_teacher(SimpleNamespace(student=learn.student, teacher=teacher, cbs=[]), cfg)
+    saw = about_teacher(SimpleNamespace(student=learn.student, teacher=teacher, cbs=[]), cfg)
     row = dict(name=cfg.name, method=cfg.method, seed=seed, fold=None if cfg.fold is None else int(cfg.fold),
                settings_hash=settings_hash(cfg), **{**metrics, **describe_data(df)}, settings=asdict(cfg),
                teacher=saw if own else {**saw, 'size': cfg.size}, rival=about,
@@ -284,7 +290,7 @@ def main():
             print(data_summary(one, df))
         try: row = run_rival(one, seed, df, args.bar)
         except Exception as e:
-            append_row(_failure(one, seed, f'{type(e).__name__}: {" ".join(str(e).split())}'), file)
+            append_row(failure_row(one, seed, f'{type(e).__name__}: {" ".join(str(e).split())}'), file)
             raise
         append_row(row, file)
         print(f"seed {seed}: balanced accuracy {row['balanced_accuracy']:.3f}, macro F1 {row['macro_f1']:.3f}, "

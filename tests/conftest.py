@@ -89,13 +89,13 @@ def command(name, module, cwd, fresh=False):
 @pytest.fixture(scope='session')
 def foprokd_run(tmp_path_factory):
     "The command `foprokd_run`"
-    return command('foprokd_run', 'study.grid', tmp_path_factory.mktemp('cli'))
+    return command('foprokd_run', 'study.commands', tmp_path_factory.mktemp('cli'))
 
 
 @pytest.fixture(scope='session')
 def foprokd_data(tmp_path_factory):
     "The command `foprokd_data`"
-    return command('foprokd_data', 'study.config', tmp_path_factory.mktemp('cli'))
+    return command('foprokd_data', 'study.commands', tmp_path_factory.mktemp('cli'))
 
 
 @pytest.fixture(scope='session')

@@ -15,7 +15,7 @@ BEFORE = '''
 import random
 import numpy as np
 import torch
-from foprokd.study.grid import run_grid
+from foprokd.study.jobs import run_grid
 from foprokd.study.settings import RunConfig
 
 if __name__ == '__main__':
@@ -33,7 +33,7 @@ def runs(tmp_path_factory):
     cwd = tmp_path_factory.mktemp('seed')
     made = python(IMAGES, cwd)
     assert made.returncode == 0, made.stderr[-2000:]
-    run = command('foprokd_run', 'study.grid', cwd, fresh=True) # what a fork would share is drawn anew
+    run = command('foprokd_run', 'study.commands', cwd, fresh=True) # what a fork would share is drawn anew
     flags = '--data images --method fopro_akd --student test_resnet --size 32 --bs 16 --explore 1 --distill 1 --adversarial 1 --quiet --seeds 0'.split()
     ended = [run(*flags, '--out', 'alone'), run(*flags, '--out', 'workers', '--workers', 2), python(BEFORE, cwd, fresh=True, FOPROKD_CACHE=str(cwd/'facts'))]
     for res in ended: assert res.returncode == 0, res.stderr[-2000:]

@@ -216,7 +216,7 @@ ACCELERATE = ('-m', 'accelerate.commands.launch', '--multi_gpu', '--num_machines
 
 def run_command(tmp_path, *args):
     "`foprokd_run` in two processes of accelerate (which takes `--multi_gpu` to mean many processes, on CPUs as well)"
-    (tmp_path/'launch.py').write_text(LAUNCHER.format('study.grid', 'foprokd_run', 'foprokd_run'), encoding='utf-8')
+    (tmp_path/'launch.py').write_text(LAUNCHER.format('study.commands', 'foprokd_run', 'foprokd_run'), encoding='utf-8')
     return launch(2, ['launch.py', *args], tmp_path, ACCELERATE)
 
 

@@ -52,7 +52,7 @@ def serve(address):
     import fastai.vision.all  # noqa: F401
     import timm  # noqa: F401
 
-    import foprokd.study.grid  # noqa: F401
+    import foprokd.study.commands  # noqa: F401
     import foprokd.data.overview  # noqa: F401
     with socket.socket(socket.AF_UNIX) as s:
         s.bind(address)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from fastcore.foundation import docs
 from fastai.learner import Learner
 from fastai.torch_core import get_model
-from ..backbone import pool_features
+from ..backbone import eval_mode, pool_features
 from ..explore import explore_learner
 from .features import TeacherFeatures, feature_maps
 from ..losses import soft_target_loss
@@ -126,10 +126,9 @@ def add_hint(
     _check_teacher(teacher)
     p = next(student.parameters())
     x = torch.zeros(2, 3, *([size] * 2 if isinstance(size, int) else size), device=p.device)
-    with torch.no_grad():
-        mode, _ = student.training, student.eval()
+    with torch.no_grad(), eval_mode(student):
         own, hers = student(x, 'maps')[1:], feature_maps(teacher.model, teacher.prepare(x.to(teacher.mean.device)))
-    student.train(mode).hint = nn.Conv2d(own[len(own) // 2].shape[1], hers[len(hers) // 2].shape[1], 1).to(p.device)
+    student.hint = nn.Conv2d(own[len(own) // 2].shape[1], hers[len(hers) // 2].shape[1], 1).to(p.device)
     return student
 
 # %% ../../nbs/study/07_rivals.ipynb #ef04badf
