@@ -13,7 +13,9 @@ import pandas as pd
 from collections import Counter
 from scipy.special import stdtrit
 from .intervals import percentile_interval, stratified_weights
-from .results import LabelRun, ResultRows, label_runs, newest_rows, option_words, row_name, row_value
+from .results import (LabelRun, ResultRows, label_runs, newest_rows, option_words,
+                                     row_value)
+from .rows import row_name
 from .scores import pool_bins, scores_from_counts
 
 # %% ../../nbs/measure/05_compare.ipynb #5f0cdb76

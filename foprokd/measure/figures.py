@@ -150,8 +150,9 @@ def plot_confusion(
     for ax, (label, o) in zip(axes, runs.items()):
         order = np.argsort(-_train_counts(o), kind='stable')
         names = [display_name(o[0].classes[k], 14) for k in order]
-        sns.heatmap(_confusions(o).mean(0)[np.ix_(order, order)], vmin=0, vmax=1, cmap='cividis', square=True, annot=c <= 10,
-                    fmt='.2f', annot_kws=dict(fontsize=6), xticklabels=names, yticklabels=names, cbar=False, ax=ax)
+        sns.heatmap(_confusions(o).mean(0)[np.ix_(order, order)], vmin=0, vmax=1, cmap='cividis',
+                    square=True, annot=c <= 10, fmt='.2f', annot_kws=dict(fontsize=6), xticklabels=names,
+                    yticklabels=names, cbar=False, ax=ax)
         ax.set(title=display_name(label), xlabel='predicted class', ylabel='true class')
     fig.colorbar(axes[0].collections[0], ax=axes, label='share of the true class', shrink=.8)
     return fig

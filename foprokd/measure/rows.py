@@ -80,8 +80,8 @@ _WHO = dict(
     n_folds=RowField('whole', 'folds that were pooled', '2026-11-21'),
     settings_hash=RowField('text', 'digest of the settings that can change a number'),
     settings=RowField('dict', 'every setting by name'),
-    failed=RowField('text', 'why the run gave no numbers; it is then alone with who it is', '2026-11-21'),
-    rival=RowField('dict', 'whose code was run, for a method that is not of this package', '2026-11-21'))
+    failed=RowField('text', 'why the run gave no numbers, which are then absent', '2026-11-21'),
+    rival=RowField('dict', 'whose code was run, where it is not of this package', '2026-11-21'))
 
 # %% ../../nbs/measure/03_rows.ipynb #d65eabdc
 _MEASURED = dict(
@@ -120,7 +120,7 @@ _DATA = dict(
 _MADE = dict(
     teacher=RowField('dict', 'name, size, num_features, ckpt_sha256; None without a teacher'),
     n_student=RowField('whole', 'parameters of the deployed student'),
-    phase_history=RowField('list', 'per phase name, round, epochs, lr, seconds, columns, values per epoch'),
+    phase_history=RowField('list', 'per phase name, round, epochs, lr, seconds, columns, values'),
     versions=RowField('dict', 'package -> version'),
     machine=RowField('dict', 'system, cpu, threads, gpu'),
     git_commit=RowField('text', 'commit of the checkout, None for an installed package'),
@@ -131,7 +131,8 @@ _MADE = dict(
 
 # %% ../../nbs/measure/03_rows.ipynb #8a430a83
 ROW_FIELDS = {**_WHO, **_MEASURED, **_DATA, **_MADE}
-_TYPES = dict(text=str, whole=int, number=(int, float), flag=bool, list=list, dict=dict, fold=(int, str))
+_TYPES = dict(text=str, whole=int, number=(int, float), flag=bool, list=list, dict=dict,
+              fold=(int, str))
 
 def row_field(
     key:str # Key of a row
@@ -154,10 +155,11 @@ def check_row(
     strict:bool=False # Refuse keys that no row has; for who writes rows, not for who reads them
 )->dict: # The same
     "A row whose values are of the types that runs write; `ValueError` names what is not"
-    odd = [k for k, v in row.items() if (f := row_field(k)) and v is not None and not isinstance(v, _TYPES[f.kind])]
+    known = {k: row_field(k) for k, v in row.items() if v is not None}
+    odd = [k for k, f in known.items() if f and not isinstance(row[k], _TYPES[f.kind])]
     said = row.get('predictions') or {}
-    if not odd and said and not all(isinstance(said.get(k), str) for k in ('targs', 'preds', 'test_hash')):
-        odd = ['predictions']
+    texts = ('targs', 'preds', 'test_hash')
+    if not odd and said and not all(isinstance(said.get(k), str) for k in texts): odd = ['predictions']
     if odd: raise ValueError(f"{where} has {odd[0]}={repr(row[odd[0]])[:40]}, which no run wrote.")
     new = [k for k in row if strict and row_field(k) is None]
     if new: raise ValueError(f"{where} has {new[0]!r}, which `ROW_FIELDS` does not know.")
@@ -168,7 +170,7 @@ class Predictions(NamedTuple):
     "What a network said about a test set"
     targs:np.ndarray # (N,) true class
     preds:np.ndarray # (N,) predicted class
-    groups:np.ndarray # (N,) code of the lesion or patient; the image's own number where none is known
+    groups:np.ndarray # (N,) code of the lesion or patient, or else the image's own number
     test_hash:str # Of the images and their order
 
 def pack_predictions(
@@ -178,8 +180,9 @@ def pack_predictions(
     groups=None # (N,) code of the lesion or patient of each image, from 0, if known
 )->dict: # targs, preds and groups as packed text, test_hash; JSON-able
     "What a row says under `predictions`"
-    return dict(targs=pack_ints(targs), preds=pack_ints(preds), groups=None if groups is None else pack_ints(groups),
-                test_hash=hashlib.sha256('\n'.join(images).encode()).hexdigest()[:12])
+    codes = None if groups is None else pack_ints(groups)
+    digest = hashlib.sha256('\n'.join(images).encode()).hexdigest()[:12]
+    return dict(targs=pack_ints(targs), preds=pack_ints(preds), groups=codes, test_hash=digest)
 
 def unpack_predictions(
     row:dict # Row
@@ -190,22 +193,26 @@ def unpack_predictions(
     y, z = unpack_ints(said['targs']), unpack_ints(said['preds'])
     g = unpack_ints(said['groups']) if said.get('groups') else np.arange(len(y))
     if not len(y) == len(z) == len(g) or not len(y):
-        raise ValueError(f"The predictions of {row_name(row)!r}, seed {row.get('seed')}, do not fit their images.")
+        raise ValueError(f"The predictions of {row_name(row)!r}, seed {row.get('seed')}, do not fit "
+                         "their images.")
     return Predictions(y, z, g, said['test_hash'])
 
 # %% ../../nbs/measure/03_rows.ipynb #2e6a6dcd
 def _version(name):
-    "Of the loaded module, which knows its build; else of the installed package, None if there is none"
-    if (module := sys.modules.get(name)) and hasattr(module, '__version__'): return module.__version__
+    "Of the loaded module, which knows its build, or else of the package; None if there is none"
+    module = sys.modules.get(name)
+    if hasattr(module, '__version__'): return module.__version__
     try: return version(name)
     except PackageNotFoundError: return None
 
 def _git_state():
-    "Commit and whether there are changes, of the checkout that holds the package; (None, None) outside of one"
+    "Commit of the checkout that holds the package, and whether it has changes; None, None outside of one"
     root = Path(foprokd.__file__).resolve().parent.parent
-    if not ((root/'.git').exists() and (root/'settings.ini').exists() and which('git')): return None, None
+    if not ((root/'.git').exists() and (root/'settings.ini').exists() and which('git')):
+        return None, None
     def git(*args):
-        res = subprocess.run(['git', '--no-optional-locks', '-C', str(root), *args], capture_output=True, text=True)
+        res = subprocess.run(['git', '--no-optional-locks', '-C', str(root), *args],
+                             capture_output=True, text=True)
         return res.stdout.strip() if res.returncode == 0 else None
     return git('rev-parse', 'HEAD'), bool(git('status', '--porcelain'))
 
@@ -215,7 +222,8 @@ def provenance()->dict: # versions, machine, git_commit and git_dirty, as rows h
     gpu = torch.cuda.get_device_name() if torch and torch.cuda.is_available() else None
     versions = {k: _version(k) for k in ('torch', 'timm', 'fastai', 'fastcore')}
     commit, dirty = _git_state()
-    return dict(versions=dict(python=platform.python_version(), **versions, foprokd=foprokd.__version__),
+    versions = dict(python=platform.python_version(), **versions, foprokd=foprokd.__version__)
+    return dict(versions=versions,
                 machine=dict(system=platform.system(), cpu=platform.machine(),
                              threads=torch.get_num_threads() if torch else None, gpu=gpu),
                 git_commit=commit, git_dirty=dirty)

@@ -46,14 +46,15 @@ def _bin_of(conf, n_bins):
 def _gap_by_bin(p, y, n_bins):
     "Confidence minus correctness of each image, spread over its bin: (N,n_bins)"
     conf = p.max(1)
-    return (conf - (p.argmax(1) == y))[:, None] * (_bin_of(conf, n_bins)[:, None] == np.arange(n_bins))
+    own = _bin_of(conf, n_bins)[:, None] == np.arange(n_bins)
+    return (conf - (p.argmax(1) == y))[:, None] * own
 
 def calibration_error(
     probs, # (N,C) probabilities
     targs, # (N,) class indices
     n_bins:int=15, # Equal-width bins of the top probability
 )->float: # in [0,1]
-    "Expected calibration error of the top class (Guo et al. 2017; own code); `ValueError` for no probabilities"
+    "Expected calibration error of the top class (Guo et al. 2017; own code)"
     p, y = check_probs(probs, targs)
     return float(np.abs(_gap_by_bin(p, y, n_bins).sum(0)).sum() / len(y))
 
@@ -62,7 +63,7 @@ def confidence_bins(
     probs, # (N,C) probabilities
     targs, # (N,) class indices
     n_bins:int=15 # Equal-width bins (lo,hi] of the top probability, as in `calibration_error`
-)->list: # Per bin [images, mean confidence, accuracy], five decimals; None for the means of an empty bin
+)->list: # Per bin [images, mean confidence, accuracy], five decimals, None in an empty bin
     "The reliability diagram as numbers, JSON-able"
     p, y = as_array(probs), as_array(targs)
     conf, hit = p.max(1), p.argmax(1) == y
@@ -74,7 +75,8 @@ def pool_bins(
     parts # Bins of several test sets or seeds, each as `confidence_bins` gives them
 )->np.ndarray: # (n_bins,3) images, sum of their confidences, number of them that are right
     "The bins of several test sets together"
-    return np.array([[[n, n * (p or 0), n * (a or 0)] for n, p, a in bins] for bins in parts]).sum(0)
+    sums = [[[n, n * (p or 0), n * (a or 0)] for n, p, a in bins] for bins in parts]
+    return np.array(sums).sum(0)
 
 # %% ../../nbs/measure/00a_scores.ipynb #ee90e46d
 def _weighted_auroc(scores, pos, w):
@@ -87,7 +89,7 @@ def _weighted_auroc(scores, pos, w):
 
 # %% ../../nbs/measure/00a_scores.ipynb #8fc76a1d
 def _matthews(hit, true, called):
-    "(B,) multi-class MCC from hits, images and predictions per class (B,C); 0 where undefined, as in scikit-learn"
+    "(B,) multi-class MCC from counts per class (B,C); 0 where undefined, as in scikit-learn"
     total = true.sum(1)
     var = (total**2 - (called**2).sum(1)) * (total**2 - (true**2).sum(1))
     return (hit.sum(1)*total - (called*true).sum(1)) / np.sqrt(np.where(var > 0, var, np.inf))
@@ -102,7 +104,8 @@ def scores_from_counts(
     here, recall = np.flatnonzero(true[0]), np.full(hit.shape, np.nan)
     recall[:, here] = hit[:, here] / true[:, here]
     out = dict(accuracy=hit.sum(1) / true.sum(1), balanced_accuracy=recall[:, here].mean(1),
-               mcc=_matthews(hit, true, called), macro_f1=(2*hit[:, here] / (true + called)[:, here]).mean(1))
+               mcc=_matthews(hit, true, called),
+               macro_f1=(2*hit[:, here] / (true + called)[:, here]).mean(1))
     known = {g: np.intersect1d(k, here) for g, k in groups.items()}
     by_group = {f'recall_{g}': recall[:, k].mean(1) for g, k in known.items() if len(k)}
     if by_group: by_group['recall_mean_of_groups'] = np.mean(list(by_group.values()), 0)
@@ -116,10 +119,11 @@ def weighted_scores(
     groups:dict, # name -> class indices
     n_bins:int=15, # Bins of the calibration error
 )->dict: # name -> (B,) scores; `class_recall` -> (B,C), NaN for absent classes
-    "The scores of `evaluate` under B weightings at once (formulas of scikit-learn); `ValueError` for no probabilities"
+    "The scores of `evaluate` under B weightings at once (formulas of scikit-learn)"
     (p, y), w = check_probs(probs, targs), np.asarray(weights, dtype=np.float64)
     eye, here, pred = np.eye(p.shape[1]), np.unique(y), p.argmax(1)
     counts = w @ (eye[y] * (pred == y)[:, None]), w @ eye[y], w @ eye[pred]
     out = scores_from_counts(*counts, groups)
-    if len(here) > 1: out['macro_auroc'] = np.mean([_weighted_auroc(p[:, k], y == k, w) for k in here], 0)
+    if len(here) > 1:
+        out['macro_auroc'] = np.mean([_weighted_auroc(p[:, k], y == k, w) for k in here], 0)
     return {**out, 'ece': np.abs(w @ _gap_by_bin(p, y, n_bins)).sum(1) / w.sum(1)}
