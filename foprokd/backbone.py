@@ -9,7 +9,7 @@ __all__ = ['check_weights_file', 'read_checkpoint', 'load_weights', 'notes_may_d
            'create_backbone', 'eval_mode', 'feature_dim', 'mobilenetv1_050', 'mobilenetv1_025']
 
 # %% ../nbs/08_backbone.ipynb #9f6709a8
-import copy, difflib, json, math, pickle, sys, zipfile
+import difflib, json, math, pickle, sys, zipfile
 from contextlib import contextmanager, suppress
 from pathlib import Path
 import timm, torch

@@ -311,5 +311,5 @@ def distrib_ctx(self:PhasedLearner,
     if num_distrib() <= 1:
         yield self
         return
-    import foprokd.train.distributed # gives fastai's Learner its own
+    import foprokd.train.distributed # noqa: F401 (gives fastai's Learner its own)
     with Learner.distrib_ctx(self, sync_bn, in_notebook, **kwargs): yield self

@@ -8,7 +8,7 @@ Docs: https://foprokd.github.io/foprokd/teacher.html.md"""
 __all__ = ['EMBEDDED_TEACHER', 'gaussian_kl', 'FrozenTeacher']
 
 # %% ../nbs/10_teacher.ipynb #09d330ee
-import copy, json
+import copy
 from contextlib import nullcontext
 from importlib.resources import files
 from pathlib import Path

@@ -9,7 +9,7 @@ __all__ = ['OpenImage', 'lesion_transforms', 'SampledDL', 'NormalizeInPlace', 'i
 
 # %% ../../nbs/data/09_loaders.ipynb #46792176
 import os, random
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 import numpy as np, pandas as pd
 import torch
@@ -31,12 +31,12 @@ from .resized import ResizedImages
 from .splits import check_split
 
 # %% ../../nbs/data/09_loaders.ipynb #a9e23a1f
-@lru_cache(maxsize=None)
+@cache
 def _copies(folder, *how): return ResizedImages(folder, *how)
 
 def _read(path, folder, how): return open_rgb(path, *how) if folder is None else _copies(folder, *how).read(path)
 
-@lru_cache(maxsize=None)
+@cache
 def _remembered(path, mtime, folder, how): return _tensor(_read(path, folder, how))
 
 def _tensor(

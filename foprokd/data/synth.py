@@ -10,7 +10,7 @@ __all__ = ['demo_cues', 'demo_classes', 'plane_waves', 'skin_field', 'lesion_mas
 
 # %% ../../nbs/data/10_synth.ipynb #cc601420
 import json, os, shutil, tempfile
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 import numpy as np
 import pandas as pd
@@ -208,7 +208,7 @@ def demo_set(
     return path
 
 # %% ../../nbs/data/10_synth.ipynb #9f5a4eb5
-@lru_cache(maxsize=None)
+@cache
 def _scratch():
     "The temporary folder of this process, removed when it ends"
     return tempfile.TemporaryDirectory(prefix='foprokd_')

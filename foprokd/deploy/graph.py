@@ -24,7 +24,7 @@ ONNX_OPSET = 18 # The first with an antialiasing `Resize`
 def import_onnx(): # The module
     "The `onnx` package with what writes it; `ImportError` with the way to get it"
     try:
-        import onnx, onnx.compose, onnxscript
+        import onnx, onnx.compose, onnxscript # noqa: F401
         return onnx
     except ImportError as e:
         raise ImportError("Writing ONNX files needs more packages: pip install 'foprokd[deploy]'.") from e

@@ -14,7 +14,8 @@ from collections import Counter
 from contextlib import contextmanager
 from io import BytesIO
 import numpy as np
-from PIL import Image, ImageFile, Jpeg2KImagePlugin, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin
+from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import Jpeg2KImagePlugin, TiffImagePlugin, WebPImagePlugin # noqa: F401 (readers that Pillow loads late)
 from ..data.rgb import to_rgb
 from .notes import Notes
 

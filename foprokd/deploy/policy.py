@@ -9,7 +9,6 @@ __all__ = ['image_sources', 'read_policy']
 
 # %% ../../nbs/deploy/01_policy.ipynb #c42e9364
 from pathlib import Path
-import numpy as np
 import torch
 from PIL import Image
 from fastai.data.transforms import IntToFloatTensor, Normalize, ToTensor

@@ -176,7 +176,7 @@ def plot(self:Atlas,
         m = self.maps[k]
         im = top.imshow(m.full(kind), extent=spectrum_axes(top, m.size), cmap='cividis', norm='log')
         im.set_clim(lo, hi); top.set_title(k)
-        for o, r in profiles.items(): low.semilogy(r.freq, r['mean'], c='.8', lw=.8, zorder=1)
+        for r in profiles.values(): low.semilogy(r.freq, r['mean'], c='.8', lw=.8, zorder=1)
         r = profiles[k]
         low.semilogy(r.freq, r['mean'], c='#00496b', zorder=3)
         low.fill_between(r.freq, r.lower, r.upper, color='#00496b', alpha=.25, lw=0, zorder=2)

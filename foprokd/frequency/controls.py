@@ -11,7 +11,7 @@ __all__ = ['BandPrompt', 'LowPassPrompt', 'HighPassPrompt', 'RandomPrompt']
 import copy, math
 import torch
 from fastcore.basics import patch
-from torch import Tensor, nn
+from torch import Tensor
 from ..prompt import SpectralPrompt, polar_basis
 from ..spectrum import band_mask, field_norm, make_even, orientation
 

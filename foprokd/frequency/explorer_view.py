@@ -17,7 +17,7 @@ from pathlib import Path
 import ipywidgets as w
 import matplotlib as mpl
 import numpy as np
-import seaborn as sns # which brings the colour map vlag
+import seaborn # noqa: F401 (brings the colour map vlag)
 import torch
 from fastcore.basics import patch
 from PIL import Image
@@ -82,7 +82,7 @@ def _profile_panel(x, y, v, n):
     "Radial power before and after"
     lo, hi = math.floor(v.power[0].min() - 1), math.ceil(v.power[0].max() + 1.2)
     at = lambda f, p: (x + f / .5**.5 * _SIDE, y + _SIDE * (1 - (min(max(p, lo), hi) - lo) / (hi - lo)))
-    line = lambda p: 'M' + 'L'.join('%.1f %.1f' % at(f, q) for f, q in zip(v.freq, p))
+    line = lambda p: 'M' + 'L'.join('{:.1f} {:.1f}'.format(*at(f, q)) for f, q in zip(v.freq, p))
     xs = [(t / .5**.5, f'{t:g}') for t in (0, .2, .4, .6)]
     out = _ticks(x, y, xs, [(1 - (t - lo) / (hi - lo), t) for t in range(lo, hi + 1, max(1, (hi - lo)//4))])
     out += [_text(x + p*_SIDE, y - 4, f'{float(t) * n:.0f}', 10) for p, t in xs]

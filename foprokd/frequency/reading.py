@@ -8,7 +8,6 @@ Docs: https://foprokd.github.io/foprokd/frequency/reading.html.md"""
 __all__ = ['HALF_OCTAVES', 'PromptReading', 'read_prompt', 'rank_correlation', 'student_features', 'FrequencyRecorder']
 
 # %% ../../nbs/frequency/04_reading.ipynb #7c9fdacd
-import math
 from dataclasses import dataclass
 import matplotlib.pyplot as plt
 import numpy as np

@@ -9,7 +9,7 @@ __all__ = ['unique_frequencies', 'SensitivityMap', 'sensitivity_map', 'radial_me
 
 # %% ../../nbs/frequency/02_sensitivity.ipynb #0d24ffa0
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from scipy.interpolate import RegularGridInterpolator
 from scipy.ndimage import convolve1d, maximum_filter
-from torch import Tensor, nn
+from torch import Tensor
 from .bands import feature_shift, model_features
 from ..measure.intervals import group_codes, group_weights, mean_interval, percentile_interval
 from ..spectrum import amplitude_phase, full_plane, half_weights, orientation, radial_frequency, spectrum_axes
@@ -150,7 +150,7 @@ class _Plane:
         once = [o for o in once if not self.measured[o]]
         if not once: return # nothing bends; a ViT refuses an empty batch
         for (i, j), v in zip(once, f(torch.tensor(once, dtype=torch.long).view(-1, 2))):
-            for i in {i, -i % self.h} if own(j) else {i}: self.values[i, j], self.measured[i, j] = v, True
+            for k in {i, -i % self.h} if own(j) else {i}: self.values[k, j], self.measured[k, j] = v, True
 
     def refine(self, step, tol, f):
         "From the grid of `step` to that of `step//2`: interpolate, and measure where the map bends"

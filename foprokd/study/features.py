@@ -47,7 +47,7 @@ class TeacherFeatures(FrozenTeacher):
         if scale not in (None, 'standard', 'whiten'):
             raise ValueError(f"scale={scale!r} is none of None, 'standard', 'whiten'.")
         self.teachers, self.stages, self.scale = nn.ModuleList(teachers), stages, scale
-        self.name, self.size = '+'.join(t.name for t in teachers), max((t.size or 0 for t in teachers)) or None
+        self.name, self.size = '+'.join(t.name for t in teachers), max(t.size or 0 for t in teachers) or None
         known = all(t.prior_layers for t in teachers)
         self.prior_layers = [m for t in teachers for m in t.prior_layers] if known else []
         self.register_buffer('center', None); self.register_buffer('directions', None)

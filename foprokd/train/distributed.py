@@ -10,7 +10,7 @@ __all__ = ['GlobalDL', 'PhaseTrainer']
 # %% ../../nbs/train/01_distributed.ipynb #401aeddd
 import torch
 from fastai.torch_core import get_model
-from .ranks import NO_ACCELERATE, n_ranks, runs_on_cpu
+from .ranks import NO_ACCELERATE, runs_on_cpu
 
 # %% ../../nbs/train/01_distributed.ipynb #0c009e8c
 try: from fastai.distributed import DistributedDL, DistributedTrainer

@@ -19,7 +19,7 @@ from fastai.torch_core import rank_distrib
 from .checkpoint import CheckpointFolder
 from .ranks import on_main
 from .resume import (
-    CheckpointCallback, Preempted, ResumableLearner, catch_sigterm, gather_objects, plain_data,
+    CheckpointCallback, Preempted, catch_sigterm, gather_objects, plain_data,
     run_rng_state, set_run_rng_state)
 
 # %% ../../nbs/train/06_kept.ipynb #7d90de1a
