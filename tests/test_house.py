@@ -55,8 +55,6 @@ def test_export_and_clean_change_nothing(root, house, env):
     planted = house/'foprokd'/'data'/'longtail.py', house/'nbs'/'data'/'01_longtail.ipynb'
     for p in planted: p.write_text(p.read_text(encoding='utf-8') + '\n', encoding='utf-8')
     assert out_of_step(root, house) == [p.relative_to(house).as_posix() for p in planted], 'the comparison is blind'
-    for command in ('nbdev-export', 'nbdev-clean'): nbdev(command, house, env)
-    assert out_of_step(root, house) == [], 'export and clean mend it'
 
 
 # Guards that bite.
