@@ -80,7 +80,7 @@ def folder(tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize('method', ['bsm', 'ekd'])
+@pytest.mark.parametrize('method', ['bsm', 'cb', 'ekd'])
 def test_own_images_with_groups(foprokd_run, folder, tmp_path, method):
     out = tmp_path/'out'
     res = foprokd_run('--data', folder, '--image-col', 'file', '--label-col', 'finding', '--group-col', 'patient', '--method', method,

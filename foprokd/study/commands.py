@@ -227,7 +227,7 @@ def foprokd_explore(
 
     `ValueError` for what it cannot show, `RuntimeError` without Voila. Voila's page asks a public host for MathJax,
     and works without."""
-    from foprokd.frequency.explorer import EXPLORER_PAGE, explorer_page
+    from foprokd.frequency.explorer_view import EXPLORER_PAGE, explorer_page
     try:
         from traitlets.config import Config
         from voila.app import Voila

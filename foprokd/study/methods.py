@@ -78,7 +78,7 @@ def _focal(counts, **options):
     return FocalLoss(**options)
 
 def _class_balanced(counts, **options):
-    from foprokd.losses import ClassBalancedLoss
+    from foprokd.study.baseline_losses import ClassBalancedLoss
     return ClassBalancedLoss(counts, **options)
 
 def _ldam(counts, **options):
