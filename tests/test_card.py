@@ -110,7 +110,7 @@ def push(folder, endpoint, tmp_path, **env):
     return json.loads(run.stdout.split('RESULT')[1]), run
 
 
-def test_every_byte_arrives_in_one_commit(hub, folder, tmp_path):
+def test_every_byte_arrives_in_one_commit_and_nobody_else_is_asked(hub, folder, tmp_path):
     out, _ = push(folder, hub.url, tmp_path)
     assert out['res'] == f'{hub.url}/me/student/commit/1'
     assert [(o['name'], o['organization'], o.get('visibility', o.get('private'))) for o in hub.created] in (
@@ -122,10 +122,6 @@ def test_every_byte_arrives_in_one_commit(hub, folder, tmp_path):
         got = base64.b64decode(o['content']) if 'content' in o else hub.blobs[o['oid']]
         assert got == (folder/name).read_bytes(), name
         assert 'content' in o or o['oid'] == hashlib.sha256(got).hexdigest()
-
-
-def test_nobody_else_is_asked(hub, folder, tmp_path):
-    out, _ = push(folder, hub.url, tmp_path)
     assert out['seen'] == ['127.0.0.1']
     assert {a for m, p, a in hub.asked if m == 'POST'} == {'Bearer hf_test'}
     assert {a for m, p, a in hub.asked if m == 'PUT'} == {None}, 'the storage must not see the token'

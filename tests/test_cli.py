@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+SMALL = '--data', 'demo', '--n-max', 100, '--imbalance', 10
 METRICS = ['accuracy', 'balanced_accuracy', 'mcc', 'macro_f1', 'macro_auroc', 'recall_head', 'recall_medium', 'recall_tail', 'ece']
 
 
@@ -26,9 +27,9 @@ def leaves(d, prefix=''):
 
 @pytest.fixture(scope='module')
 def demo(foprokd_run, tmp_path_factory):
-    "One run of the whole method on the demo set, one epoch a phase"
+    "One run of the whole method on a part of the demo set, one epoch a phase; .ci/run runs it whole, from the wheel"
     out = tmp_path_factory.mktemp('demo')/'out'
-    return foprokd_run('--data', 'demo', '--method', 'fopro', '--student', 'test_resnet', '--explore', 1, '--distill', 1, '--seeds', 0, '--out', out, fresh=True), out
+    return foprokd_run(*SMALL, '--method', 'fopro', '--student', 'test_resnet', '--explore', 1, '--distill', 1, '--seeds', 0, '--out', out, fresh=True), out
 
 
 def test_demo_ends_well_and_shows_a_table(demo):
@@ -92,7 +93,7 @@ def test_own_images_with_groups(foprokd_run, folder, tmp_path, method):
 @pytest.mark.parametrize('args, word', [
     (('--data', 'nowhere/at/all'), 'nowhere/at/all'),
     (('--data', 'demo', '--method', 'magic'), 'magic'),
-    (('--data', 'demo', '--student', 'resnet-18', '--distill', 1), 'resnet-18'),
+    ((*SMALL, '--student', 'resnet-18', '--distill', 1), 'resnet-18'),
 ])
 def test_bad_input_is_named(foprokd_run, tmp_path, args, word):
     res = foprokd_run(*args, '--seeds', 0, '--out', tmp_path/'out')

@@ -7,17 +7,20 @@ import pytest
 import torch
 from fastai.vision.all import Learner
 
+import foprokd.deploy.export as export
 from foprokd.data.labels import read_labels
 from foprokd.data.loaders import image_dls
 from foprokd.deploy.export import export_onnx
 from foprokd.losses import BalancedSoftmaxLoss
 from foprokd.data.longtail import class_counts
+from foprokd.deploy.graph import student_graph
 from foprokd.deploy.policy import image_sources
 from foprokd.deploy.onnx_student import OnnxStudent
 from foprokd.data.splits import split_data
 from foprokd.student import Student
 from foprokd.data.synth import demo_set
 
+onnx = pytest.importorskip('onnx')
 DATA = os.environ.get('FOPROKD_DATA')
 
 
@@ -43,11 +46,40 @@ def learner(arch, size, df):
     return learn
 
 
-@pytest.mark.parametrize('size', [64, 96])
-@pytest.mark.parametrize('arch', ['test_resnet', 'mobilenetv3_small_050', 'test_vit'])
-def test_parity(arch, size, table, tmp_path):
-    learn = learner(arch, size, table)
-    student = OnnxStudent(export_onnx(learn, tmp_path/'student.onnx'), threads=2)
+@pytest.fixture(scope='module')
+def small(table):
+    "A small CNN at 64 x 64, which several tests export"
+    return learner('test_resnet', 64, table)
+
+
+@pytest.fixture(scope='module')
+def graphs():
+    "Stands for `student_graph` where only the small CNN is exported: a graph is made once, and each call has a copy of its own"
+    made = {}
+
+    def copy(net, policy, prior, scale, choice):
+        if choice not in made: made[choice] = student_graph(net, policy, prior, scale, choice).SerializeToString()
+        return onnx.load_from_string(made[choice])
+    return copy
+
+
+@pytest.fixture(scope='module')
+def exported(small, graphs, tmp_path_factory):
+    "The file of the small CNN"
+    with pytest.MonkeyPatch.context() as m:
+        m.setattr(export, 'student_graph', graphs)
+        return export_onnx(small, tmp_path_factory.mktemp('small')/'student.onnx')
+
+
+ONCE = [('test_resnet', 64), ('mobilenetv3_small_050', 96), ('test_vit', 64)]
+AGAIN = [(arch, 64 if size == 96 else 96) for arch, size in ONCE]
+
+
+@pytest.mark.parametrize('arch,size', [*ONCE, *(pytest.param(*o, marks=pytest.mark.long) for o in AGAIN)])
+def test_parity(arch, size, table, small, exported, tmp_path):
+    first = (arch, size) == ONCE[0]
+    learn = small if first else learner(arch, size, table)
+    student = OnnxStudent(exported if first else export_onnx(learn, tmp_path/'student.onnx'), threads=2)
     parity = student.notes.parity
     assert parity.n == len(learn.dls.valid_ds) > 100
     assert parity.flips == parity.raw.flips == 0
@@ -57,44 +89,37 @@ def test_parity(arch, size, table, tmp_path):
     for n in (1, 2, 7, 33, 64): assert np.abs(student.probabilities(x[:n]) - probs[:n]).max() < 1e-4
 
 
-def test_a_broken_export_is_refused(table, tmp_path, monkeypatch):
+def test_a_broken_export_is_refused(small, graphs, tmp_path, monkeypatch):
     "One weight is off: no file, but one put aside, and a second export is none the wiser"
-    import foprokd.deploy.export as export
-    from onnx import numpy_helper
-    learn, sound = learner('test_resnet', 64, table), export.student_graph
-
     def broken(*args):
-        model = sound(*args)
+        model = graphs(*args)
         w = max(model.graph.initializer, key=lambda o: len(o.raw_data))
-        a = numpy_helper.to_array(w).copy()
+        a = onnx.numpy_helper.to_array(w).copy()
         a[0] += 1
-        w.CopyFrom(numpy_helper.from_array(a, w.name))
+        w.CopyFrom(onnx.numpy_helper.from_array(a, w.name))
         return model
 
     monkeypatch.setattr(export, 'student_graph', broken)
-    with pytest.raises(ValueError, match='is refused and kept as'): export_onnx(learn, tmp_path/'student.onnx')
+    with pytest.raises(ValueError, match='is refused and kept as'): export_onnx(small, tmp_path/'student.onnx')
     assert [f.name for f in tmp_path.iterdir()] == ['student.refused.onnx']
-    monkeypatch.setattr(export, 'student_graph', sound)
-    export_onnx(learn, tmp_path/'student.onnx')
+    monkeypatch.setattr(export, 'student_graph', graphs)
+    export_onnx(small, tmp_path/'student.onnx')
     assert [f.name for f in tmp_path.iterdir()] == ['student.onnx']
 
 
-def test_a_batch_size_built_in_is_refused(table, tmp_path, monkeypatch):
+def test_a_batch_size_built_in_is_refused(small, graphs, tmp_path, monkeypatch):
     "Even where all else is right"
-    import foprokd.deploy.export as export
-    learn, sound = learner('test_resnet', 64, table), export.student_graph
-
     def fixed(*args):
-        model = sound(*args)
+        model = graphs(*args)
         model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
         return model
 
     monkeypatch.setattr(export, 'student_graph', fixed)
-    with pytest.raises(ValueError, match='is refused and kept as'): export_onnx(learn, tmp_path/'student.onnx')
+    with pytest.raises(ValueError, match='is refused and kept as'): export_onnx(small, tmp_path/'student.onnx')
     assert not (tmp_path/'student.onnx').exists()
 
 
-def test_the_file_tells_nothing_of_the_machine(table, tmp_path):
+def test_the_file_tells_nothing_of_the_machine(exported):
     "Neither folders nor names of source files"
-    data = export_onnx(learner('test_resnet', 64, table), tmp_path/'student.onnx').read_bytes()
-    assert b'.py' not in data and str(tmp_path).encode() not in data and b'site-packages' not in data
+    data = exported.read_bytes()
+    assert b'.py' not in data and str(exported.parent).encode() not in data and b'site-packages' not in data

@@ -33,9 +33,10 @@ def runs(tmp_path_factory):
     cwd = tmp_path_factory.mktemp('seed')
     made = python(IMAGES, cwd)
     assert made.returncode == 0, made.stderr[-2000:]
-    run = command('foprokd_run', 'study.commands', cwd, fresh=True) # what a fork would share is drawn anew
+    run = command('foprokd_run', 'study.commands', cwd)
     flags = '--data images --method fopro_akd --student test_resnet --size 32 --bs 16 --explore 1 --distill 1 --adversarial 1 --quiet --seeds 0'.split()
-    ended = [run(*flags, '--out', 'alone'), run(*flags, '--out', 'workers', '--workers', 2), python(BEFORE, cwd, fresh=True, FOPROKD_CACHE=str(cwd/'facts'))]
+    alone = run(*flags, '--out', 'alone', fresh=True) # what the two forks share is drawn anew for it
+    ended = [alone, run(*flags, '--out', 'workers', '--workers', 2), python(BEFORE, cwd, FOPROKD_CACHE=str(cwd/'facts'))]
     for res in ended: assert res.returncode == 0, res.stderr[-2000:]
 
     def of(out, seed):

@@ -146,14 +146,14 @@ def forked(n, args, cwd):
 
 @pytest.fixture(scope='module')
 def ran(tmp_path_factory):
-    "What the processes of runs with 1, 2 (by torchrun) and 4 of them saved"
+    "What the processes of runs with 1, 2 and 4 of them saved"
     cwd = tmp_path_factory.mktemp('ranks')
     (cwd/'work.py').write_text(WORK, encoding='utf-8')
 
     class Runs(dict):
         "A run is made when a test asks for it"
         def __missing__(self, n):
-            done = (launch if n == 2 else forked)(n, ['work.py', f'out{n}'], cwd)
+            done = forked(n, ['work.py', f'out{n}'], cwd)
             assert done.returncode == 0, done.stderr[-3000:]
             self[n] = [torch.load(cwd/f'out{n}.{i}', weights_only=False) for i in range(n)]
             return self[n]
@@ -214,16 +214,17 @@ def test_predictions_are_whole_and_in_order(ran, n):
 ACCELERATE = ('-m', 'accelerate.commands.launch', '--multi_gpu', '--num_machines', '1', '--mixed_precision', 'no', '--dynamo_backend', 'no', '--num_processes')
 
 
-def run_command(tmp_path, *args):
-    "`foprokd_run` in two processes of accelerate (which takes `--multi_gpu` to mean many processes, on CPUs as well)"
+def command(tmp_path):
+    "A file that runs `foprokd_run`"
     (tmp_path/'launch.py').write_text(LAUNCHER.format('study.commands', 'foprokd_run', 'foprokd_run'), encoding='utf-8')
-    return launch(2, ['launch.py', *args], tmp_path, ACCELERATE)
+    return 'launch.py'
 
 
 def test_command_gives_one_row(tmp_path):
+    "By accelerate, which takes `--multi_gpu` to mean many processes, on CPUs as well"
     out = tmp_path/'out'
-    res = run_command(tmp_path, '--data', 'demo', '--imbalance', 10, '--n-max', 64, '--method', 'fopro', '--student', 'test_resnet', '--size', 32,
-                      '--bs', 32, '--explore', 1, '--distill', 1, '--log', 'csv', '--out', out)
+    res = launch(2, [command(tmp_path), '--data', 'demo', '--imbalance', 10, '--n-max', 64, '--method', 'fopro', '--student', 'test_resnet', '--size', 32,
+                     '--bs', 32, '--explore', 1, '--distill', 1, '--log', 'csv', '--out', out], tmp_path, ACCELERATE)
     assert res.returncode == 0, res.stderr[-3000:]
     [row] = [json.loads(o) for o in (out/'results.jsonl').read_text().splitlines()]
     assert row['processes'] == 2 and row['settings']['bs'] == 32 and 'failed' not in row
@@ -239,7 +240,8 @@ def test_command_gives_one_row(tmp_path):
 
 
 def test_an_error_is_said_once_and_ends_all(tmp_path):
-    res = run_command(tmp_path, '--data', 'nowhere/at/all', '--method', 'bsm', '--out', tmp_path/'out')
+    "Each process by itself: no launcher ends the other"
+    res = forked(2, [command(tmp_path), '--data', 'nowhere/at/all', '--method', 'bsm', '--out', tmp_path/'out'], tmp_path)
     assert res.returncode != 0 and not (tmp_path/'out'/'results.jsonl').exists()
     said = [o for o in res.stderr.splitlines() if o.startswith('foprokd_run: ')]
     assert len(said) == 1 and 'nowhere/at/all' in said[0], res.stderr[-3000:]
@@ -270,6 +272,7 @@ with process_group():
 
 
 def test_processes_leave_on_sigterm_and_go_on_together(tmp_path):
+    "Asked by torchrun"
     (tmp_path/'work.py').write_text(RESUMED, encoding='utf-8')
     for args in (('whole', 0, 0), ('asked', 1, 0), ('asked', 0, 7)): # the last goes on under another seed
         done = (launch if args[1] else forked)(2, ['work.py', *args], tmp_path)

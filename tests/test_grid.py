@@ -78,10 +78,11 @@ def kill_in_the_middle(start, out, n_rows):
     assert len(rows(out)) == n_rows
 
 
-def test_killed_twice_gives_the_same_rows(foprokd_run, grid, whole, tmp_path):
+@pytest.mark.parametrize('after', [[1], pytest.param([0, 1], marks=pytest.mark.long)], ids=['once', 'twice'])
+def test_killed_gives_the_same_rows(foprokd_run, grid, whole, tmp_path, after):
     out = tmp_path/'killed'
     args = ('--grid', grid, '--quiet', '--out', out)
-    for n in (0, 1): kill_in_the_middle(lambda: foprokd_run.start(*args), out, n)
+    for n in after: kill_in_the_middle(lambda: foprokd_run.start(*args), out, n)
     res = foprokd_run(*args)
     assert '1 of 4 runs are done.' in res.stdout
     assert finished(out) == finished(whole[1]) and len(rows(out)) == 4

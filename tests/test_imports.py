@@ -1,4 +1,5 @@
 "What an import brings along, counted in modules: seconds depend on the machine. `benchmarks/import_speed.py` measures those."
+import ast
 import json
 
 from conftest import ROOT, python
@@ -25,6 +26,7 @@ def test_the_package_alone_imports_nothing(tmp_path):
 
 
 # What a training run does not need, though it is ours.
+# `deploy.methods` alone is: the Learner's methods that import the rest of `deploy` when they are called.
 NOT_OF_THE_LEARNER = ('deploy.', 'frequency.', 'study.', 'measure.table', 'measure.figures', 'data.scan', 'data.synth', 'data.leakage')
 OURS = {'.'.join(p.relative_to(ROOT/'foprokd').with_suffix('').parts) for p in (ROOT/'foprokd').rglob('[!_]*.py')}
 
@@ -41,7 +43,7 @@ def test_parts_and_learner_import_nothing_that_fastai_and_timm_do_not(tmp_path):
     assert not tops(got) & set(HEAVY)
     ours = {n.removeprefix('foprokd.') for n in got if n.startswith('foprokd.')}
     assert {'learner', 'teacher'} <= ours & OURS
-    assert [n for n in ours & OURS if n in NOT_OF_THE_LEARNER or n.startswith(tuple(o for o in NOT_OF_THE_LEARNER if o.endswith('.')))] == []
+    assert [n for n in ours & OURS if n in NOT_OF_THE_LEARNER or n.startswith(tuple(o for o in NOT_OF_THE_LEARNER if o.endswith('.')))] == ['deploy.methods']
 
 
 def test_prediction_in_a_clinic_imports_neither_torch_nor_fastai(tmp_path):
@@ -52,3 +54,32 @@ def test_prediction_in_a_clinic_imports_neither_torch_nor_fastai(tmp_path):
 def test_a_table_of_results_needs_neither_torch_nor_fastai(tmp_path):
     [got] = modules(tmp_path, 'import foprokd.measure.table')
     assert not tops(got) & {'torch', 'fastai', 'timm'} and 'foprokd.measure.table' in got
+
+
+EVERYTHING = """
+import json
+import fastai.vision.all as fastai
+theirs = {o for o in dir(fastai) if not o.startswith('_')}
+from foprokd.all import *
+import foprokd.all as ours
+names = [o for o in dir(ours) if not o.startswith('_')]
+same = [o for o in theirs if getattr(ours, o, None) is getattr(fastai, o)]
+print(json.dumps([sorted(theirs), names, same, Learner.__module__, fopro_learner.__module__]))
+"""
+
+
+def names_of(source):
+    "Names that a module takes from modules of the package"
+    return [a.asname or a.name for o in ast.parse(source).body if isinstance(o, ast.ImportFrom) and o.level for a in o.names]
+
+
+def test_everything_shadows_nothing_of_fastai(tmp_path):
+    "`foprokd.all` is written by hand: each name of fastai is still fastai's, and ours are added"
+    assert names_of('from fastai.all import *\nfrom .a import b, c as Learner') == ['b', 'Learner']
+    own = names_of((ROOT/'foprokd'/'all.py').read_text(encoding='utf-8'))
+    res = python(EVERYTHING, tmp_path)
+    assert res.returncode == 0, res.stderr[-3000:]
+    theirs, names, same, learner, fopro = json.loads(res.stdout.splitlines()[-1])
+    assert len(own) == len({*own}) > 20 and {*own} <= {*names} and sorted({*own} & {*theirs}) == []
+    assert sorted({*theirs} - {*same}) == [], 'names of fastai that mean something else'
+    assert learner == 'fastai.learner' and fopro == 'foprokd.learner'

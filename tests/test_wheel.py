@@ -79,17 +79,32 @@ def test_a_missing_stub_would_be_seen(root, release, tmp_path):
     assert with_stubs(tmp_path, release) == {'foprokd/data/longtail.pyi'}
 
 
+def without_stub(root, release, names):
+    "Modules that patch something and have no stub among `names`, files of a wheel"
+    return sorted(with_stubs(root, release) - {*names})
+
+
 def test_the_wheel_holds_the_package_and_nothing_else(root, wheel, release):
     z = zipfile.ZipFile(wheel)
     names = {n for n in z.namelist() if '.dist-info/' not in n}
     patched = with_stubs(root, release)
-    assert {'foprokd/learner.pyi', 'foprokd/prompt.pyi'} < patched and any(o.count('/') > 1 for o in patched), 'wings have stubs too'
-    assert names == tracked(root, 'foprokd') | patched
+    assert {'foprokd/phases.pyi', 'foprokd/prompt.pyi'} < patched and any(o.count('/') > 1 for o in patched), 'wings have stubs too'
+    assert without_stub(root, release, names) == [] and names == tracked(root, 'foprokd') | patched
     for wing in WINGS: assert f'foprokd/{wing}/__init__.py' in names and any(o.startswith(f'foprokd/{wing}/') and not o.endswith('__init__.py') for o in names), wing
     assert {'foprokd/py.typed', 'foprokd/app/explorer.ipynb', 'foprokd/weights/embedded_teacher.safetensors'} < names
     for n in names:
         if n.endswith('.safetensors'): assert (root/n).stat().st_size == z.getinfo(n).file_size <= 2 * 2**20
     assert any(n.endswith('licenses/LICENSE') for n in z.namelist())
+
+
+@pytest.mark.parametrize('stub', ['foprokd/phases.pyi', 'foprokd/deploy/methods.pyi'])
+def test_a_wheel_without_a_stub_is_seen(root, site, release, tmp_path, stub):
+    "In a copy of the unpacked wheel from which the stub of the phases, or one in a wing, is taken"
+    def held(): return {p.relative_to(tmp_path).as_posix() for p in (tmp_path/'foprokd').rglob('*') if p.is_file()}
+    shutil.copytree(site/'foprokd', tmp_path/'foprokd')
+    assert without_stub(root, release, held()) == []
+    (tmp_path/stub).unlink()
+    assert without_stub(root, release, held()) == [stub]
 
 
 def test_the_sdist_holds_what_a_wheel_is_built_from(root, sdist, settings):
