@@ -34,7 +34,7 @@ def log_prior(
 # %% ../nbs/15_losses.ipynb #7d1c5848
 def full_precision(
     x:Tensor, # Of any shape and type, or one of fastai's subclasses
-) -> Tensor: # Plain, float32; float64 when it came so
+) -> Tensor: # Of the same shape, plain, float32; float64 when it came so
     "`x` as a plain tensor of at least float32."
     if not torch.compiler.is_compiling(): x = x.as_subclass(Tensor) # which torch.export cannot trace
     return x if x.dtype == torch.float64 else x.float()

@@ -233,6 +233,7 @@ def test_own_imports_are_read():
     mods = {'data', 'data.files'}
     assert own_imports(ROOMS['data/01_tails'], mods) == {'data.files': ['x']} and own_imports(ROOMS['15_losses']) == {'data.tails': []}
     assert own_imports(nb(code('import foprokd.spectrum'))) == {}, 'it is not exported'
+    assert own_imports(nb(code('#| export\nimport foprokd'))) == {}, 'the package itself is no module'
 
 
 @pytest.mark.parametrize('stem,source,said', [

@@ -458,6 +458,7 @@ def own_imports(
             if len(inner) < len(n.names): found.append((n.module, [a.name for a in n.names if a.name not in inner]))
         else: continue
         for mod, names in found:
+            if mod == lib and not names: continue # the package itself, for its version and folder, is no module
             if mod.split('.')[0] == lib: res.setdefault(mod.removeprefix(lib).lstrip('.'), []).extend(names)
     return res
 

@@ -19,7 +19,7 @@ def write_aside(
     file:str|Path, # Where the file shall be; its folder exists
     flush:bool=True # Wait until the content is on the disk
 )->Iterator[Path]: # A path in the same folder, with the same ending
-    "Write to the path that this gives; it becomes `file` when the block ends well, and is removed when it does not (ours)"
+    "Write to the path that this gives; it becomes `file` if the block ends well, and is removed if not (ours)"
     file = Path(file)
     part = file.with_name(f'.{file.stem}.{os.getpid()}-{os.urandom(4).hex()}.tmp{file.suffix}')
     try:

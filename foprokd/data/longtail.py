@@ -99,7 +99,7 @@ def check_counts(
     counts, # (C,) training images per class, each > 0; a tensor, array or list
     vocab=None, # C class names
 ) -> Tensor: # (C,) the same counts on the same device, int64, or float64 if some are no whole numbers
-    "Counts of classes that all have an image; a `ValueError` names each that has none, a `TypeError` what are no counts."
+    "Counts of classes that all have an image; `ValueError` names each that has none, `TypeError` what are no counts."
     try: n = torch.as_tensor(counts if isinstance(counts, Tensor) else list(counts)).detach()
     except (TypeError, ValueError):
         raise TypeError(f"Counts must be C numbers, one per class, not {counts!r}.") from None

@@ -76,10 +76,11 @@ def _grouping(
     return ClassGroups({g: [int(row[i]) for i in v] for g, v in groups.items()},
                        getattr(groups, 'rule', 'groups given by the caller'))
 
+# %% ../../nbs/data/11_overview.ipynb #8201ff2b
 def count_axis(
     axis # A log axis, its limits set
 )->None:
-    "Plain numbers on a log axis of counts, also within one decade"
+    "Plain numbers on a log axis of counts, also within one decade (ours)"
     lo, hi = axis.get_view_interval()
     axis.set_major_locator(LogLocator(subs=(1,) if hi > 100 * lo else (1, 2, 5)))
     axis.set_major_formatter(StrMethodFormatter('{x:,.0f}'))

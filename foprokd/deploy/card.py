@@ -275,10 +275,13 @@ def _origin(notes, data, teacher, settings, file):
     int8 = replace(notes.int8, operators=None, report=None, summary=None) if notes.int8 else None
     parts = {'Settings': settings, 'Parity with the network it was exported from': parity and asdict(parity),
              'int8': int8 and asdict(int8)}
-    told = {title: [[escape_markdown(k), _value(v, 6)] for k, v in (o or {}).items()
-                    if not isinstance(v, dict) and (title == 'Settings' or v is not None)] for title, o in parts.items()}
+    def told(title, values):
+        "Lines of a part; of settings those without a value, too"
+        known = {k: v for k, v in (values or {}).items() if title == 'Settings' or v is not None}
+        return [[escape_markdown(k), _value(v, 6)] for k, v in known.items() if not isinstance(v, dict)]
+    more = {title: told(title, values) for title, values in parts.items()}
     return dict(licences=[[k, _value(v)] for k, v in about.items()], made=made,
-                more={k: v for k, v in told.items() if v},
+                more={k: v for k, v in more.items() if v},
                 summary=escape_markdown(notes.int8.summary, 3000) if int8 and notes.int8.summary else '')
 
 # %% ../../nbs/deploy/11_card.ipynb #62af098c
@@ -319,5 +322,5 @@ def model_card(
     file, groups = Path(file) if file else None, _groups(notes)
     gaps = (_what(notes, file) | _data(notes, data, groups) | _results(notes) | _calibration(notes) | _prior(notes)
             | _limits(notes, data, groups) | _origin(notes, data, teacher, settings, file))
-    return ModelCard.from_template(_head(notes, name, data, licence), template_str=_template, facts=_facts, table=_table,
-                                   title=escape_markdown(name), **gaps)
+    return ModelCard.from_template(_head(notes, name, data, licence), template_str=_template, facts=_facts,
+                                   table=_table, title=escape_markdown(name), **gaps)

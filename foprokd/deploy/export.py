@@ -20,11 +20,13 @@ from torch import nn
 from timm.models import save_for_hf
 import timm
 from ..data.longtail import check_counts, class_groups
-from .graph import ONNX_OPSET, check_folder, import_onnx, save_graph, set_inputs, set_notes, student_graph
+from .graph import (ONNX_OPSET, check_folder, import_onnx, save_graph, set_inputs, set_notes,
+                                  student_graph)
 from .notes import Fit, Notes, Parity, scores_on
 from .onnx_student import as_prior
-from .parity import (check_apart, check_learner, compare_file, deployed_network, loader_lesions, logit_prior,
-                                   own_loaders, reference_outputs, reference_probabilities, softmax_scale, training_counts)
+from .parity import (check_apart, check_learner, compare_file, deployed_network, loader_lesions,
+                                   logit_prior, own_loaders, reference_outputs, reference_probabilities,
+                                   softmax_scale, training_counts)
 from .policy import image_sources, read_policy
 from ..measure.calibration import calibrate, conformal_sets, conformal_thresholds, coverage
 from ..measure.metrics import evaluate

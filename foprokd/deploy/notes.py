@@ -12,8 +12,6 @@ import json, math
 from dataclasses import asdict, dataclass, field, fields
 
 # %% ../../nbs/deploy/00_notes.ipynb #de000007
-NOTES_KEY = 'foprokd' # Of the JSON text in an ONNX file's metadata
-
 class _Part:
     "Named fields; `None`: not recorded"
     _parts = {} # field -> its own class
@@ -173,6 +171,8 @@ def scores_on(
     return dict(on='test' if tested else 'selection') | scores
 
 # %% ../../nbs/deploy/00_notes.ipynb #de000021
+NOTES_KEY = 'foprokd' # Of the JSON text in an ONNX file's metadata
+
 @dataclass
 class Notes(_Measured):
     "All that a deployed file says of itself; `None`: not recorded"

@@ -32,7 +32,7 @@ from ..student import Student
 def softmax_scale(
     loss_func, # A Learner's
     n:int # Classes
-)->float: # k with activation(z) = softmax(k z)
+)->float: # k > 0 with activation(z) = softmax(k z)
     "The factor that turns outputs into logits (ours); `ValueError` for an activation that is no softmax"
     act = getattr(loss_func, 'activation', None)
     if act is None: return 1.
@@ -152,7 +152,7 @@ def reference_probabilities(
 def check_learner(
     learn:Learner, # Trained
     dl, # Loader of the reference
-    scale:float, # Of the outputs before the softmax
+    scale:float, # Factor of the outputs before the softmax, > 0
     outs:np.ndarray # (N,C) outputs of the reference
 ):
     "`ValueError` if the Learner's own predictions are others (ours); on a GPU and in half precision only if far off"

@@ -240,7 +240,8 @@ def _images(
         raise ValueError(f"{folders} hold{'s' * (len(names) == 1)} {n} file{'s' * many} ({suffixes_of(others)}), "
                          f"and none whose name ends in {' '.join(IMAGE_SUFFIXES)}.")
     if not files: raise ValueError(f'there is no image in {folders}.')
-    said = f"; {n} other file{'s' * many} in the folders {'were' if many else 'was'} passed over ({suffixes_of(others)})"
+    were = 'were' if many else 'was'
+    said = f"; {n} other file{'s' * many} in the folders {were} passed over ({suffixes_of(others)})"
     return files, said * bool(n)
 
 # %% ../../nbs/deploy/06_predict.ipynb #2c3cf139

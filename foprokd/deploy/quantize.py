@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 from .graph import read_notes, save_graph, set_notes
-from ..measure.intervals import group_codes, group_weights
+from ..measure.intervals import group_codes, percentile_interval, stratified_weights
 from ..data.longtail import class_groups, subsample_longtail
 from ..measure.metrics import weighted_scores
 from .notes import Int8
@@ -197,7 +197,8 @@ def quantize_student(
                operators=_check_quantized(out, file.name), onnxruntime=_packages()[1].__version__)
     out.producer_name, out.producer_version = 'foprokd', ''
     del out.metadata_props[:]
-    notes = replace(notes, metrics=None, parity=None, calibration=None, conformal=None) # of the float file, not of this one
+    # what was measured is true of the float file, not of this one
+    notes = replace(notes, metrics=None, parity=None, calibration=None, conformal=None)
     set_notes(out, replace(notes, precision='int8', int8=how))
     _packages()[0].checker.check_model(out, full_check=True)
     return save_graph(out, file)
@@ -217,17 +218,6 @@ def _answers(
     if not rows: raise ValueError("There is no image to compare the two files on.")
     return [np.concatenate(o) for o in zip(*rows)]
 
-def _resampled(
-    y:np.ndarray, # (N,) class indices
-    ids:np.ndarray, # (N,) codes of what is drawn together
-    n:int, # Resamples
-    rng:np.random.Generator # Of the resampling
-)->np.ndarray: # (n,N) whole numbers >= 0
-    "Resamples within classes, whole groups at a time"
-    w = np.empty((n, len(y)))
-    for k in np.unique(y): w[:, y == k] = group_weights(ids[y == k], rng, n)
-    return w
-
 # %% ../../nbs/deploy/09_quantize.ipynb #64d1b15f
 def _losses(
     p:np.ndarray, # (N,C) probabilities, float
@@ -243,11 +233,11 @@ def _losses(
         a, b = (weighted_scores(o, y, w, groups) for o in (p, q))
         return {k: (a[k], b[k], (b[k] - a[k]) if k == 'ece' else (a[k] - b[k])) for k in a}
     point, rng = both(np.ones((1, len(y)))), np.random.default_rng(seed)
-    parts = [both(_resampled(y, ids, min(100, n_boot - i), rng)) for i in range(0, n_boot, 100)]
+    parts = [both(stratified_weights(y, rng, min(100, n_boot - i), ids)) for i in range(0, n_boot, 100)]
     several = np.array([len(np.unique(ids[y == k])) > 1 for k in range(p.shape[1])])
     out = {}
     for k, (a, b, loss) in point.items():
-        ci = np.percentile(np.concatenate([o[k][2] for o in parts]), [2.5, 97.5], axis=0)
+        ci = percentile_interval(np.concatenate([o[k][2] for o in parts]))
         members = list(groups.get(k.removeprefix('recall_'), range(len(several))))
         known = several if k == 'class_recall' else several[members].any()
         out[k] = dict(fp32=a[0], int8=b[0], loss=loss[0], loss_ci=np.where(known, ci, np.nan))
@@ -300,7 +290,8 @@ def quantization_report(
     same, far = p.argmax(1) == q.argmax(1), np.abs(p - q)
     ci = stats.binomtest(int(same.sum()), len(same)).proportion_ci(method='wilson')
     size, scores = [Path(o).stat().st_size for o in (fp32, int8)], _plain(found)
-    return dict(n_images=len(y), n_drawn_together=int(codes.max()) + 1, n_boot=n_boot, seed=seed, int8=b.int8 and asdict(b.int8),
+    return dict(n_images=len(y), n_drawn_together=int(codes.max()) + 1, n_boot=n_boot, seed=seed,
+                int8=b.int8 and asdict(b.int8),
                 bytes=dict(fp32=size[0], int8=size[1], ratio=size[0] / size[1]), operators=operators,
                 agreement=float(same.mean()), agreement_ci=[float(ci.low), float(ci.high)],
                 probability_difference=dict(mean=float(far.mean()), max=float(far.max())), scores=scores,

@@ -123,7 +123,9 @@ def _check_alike(
                 input_size=list(policy['input_size']), model_size=list(policy['model_size']))
     for k, s in students.items():
         odd = [(o, getattr(s.notes, o), v) for o, v in want.items() if getattr(s.notes, o) != v]
-        if odd: raise ValueError("{!r} is none of this Learner: its {} is {:.60}, not {:.60}.".format(k, *map(str, odd[0])))
+        if not odd: continue
+        field, has, needs = map(str, odd[0])
+        raise ValueError(f"{k!r} is none of this Learner: its {field} is {has:.60}, not {needs:.60}.")
 
 def deploy_report(
     learn:Learner, # Trained

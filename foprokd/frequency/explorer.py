@@ -151,7 +151,7 @@ def view(self:ExplorerScene,
                         (self.nearest(old, s.image), self.nearest(f, s.image)))
 
 # %% ../../nbs/frequency/06_explorer.ipynb #461b6ff9
-MAX_UPLOAD = 7 * 2**20 # Bytes; Jupyter's connection breaks at 10 MiB, which a larger file would reach before any message
+MAX_UPLOAD = 7 * 2**20 # Bytes; Jupyter's connection breaks at 10 MiB, before anything could be said
 
 def read_upload(
     data:bytes, # Content of a file

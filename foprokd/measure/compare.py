@@ -58,9 +58,10 @@ def _scores(
     return {k: v for k, v in scores.items() if k != 'class_recall'}
 
 # %% ../../nbs/measure/05_compare.ipynb #f602f0c6
+# Key of a score -> its name in tables and figures
 METRICS = dict(balanced_accuracy='balanced accuracy', recall_head='recall head', recall_medium='recall medium',
-                recall_tail='recall tail', recall_mean_of_groups='mean of groups', accuracy='accuracy',
-                macro_f1='macro F1', mcc='MCC', macro_auroc='macro AUROC', ece='ECE')
+               recall_tail='recall tail', recall_mean_of_groups='mean of groups', accuracy='accuracy',
+               macro_f1='macro F1', mcc='MCC', macro_auroc='macro AUROC', ece='ECE')
 
 def _stated(
     run:LabelRun, # Its rows
@@ -136,7 +137,7 @@ def _pair(
     return va[:n, [i for i, _ in at]] - vb[:n, [j for _, j in at]]
 
 # %% ../../nbs/measure/05_compare.ipynb #580a17a8
-INTERVALS = 'sd', 'seeds', 'images', 'both'
+INTERVALS = 'sd', 'seeds', 'images', 'both' # What is drawn again: nothing, seeds, test images, or both
 
 def _resamples(
     runs:dict, # Label -> runs

@@ -59,13 +59,13 @@ def percentile_interval(
     return np.percentile(draws, [50 - 50*level, 50 + 50*level], axis=0)
 
 def format_interval(
-    value:float, # Number
-    lo:float=np.nan, # Lower end; NaN: no interval
-    hi:float=np.nan, # Upper end
+    value:float, # Number, in any unit; NaN: none
+    lo:float=np.nan, # Lower end, in its unit; NaN: no interval
+    hi:float=np.nan, # Upper end, in its unit
     digits:int=3, # Decimals
     sign:str='', # '+': a sign on every number but `sd`
-    sd:float=np.nan # Standard deviation, shown where there is no interval
-)->str:
+    sd:float=np.nan # Standard deviation, in its unit, shown where there is no interval
+)->str: # For the cell of a table
     "`0.512 [0.480, 0.544]`, `0.512 ± 0.012`, `0.512`, or `-` for NaN"
     if np.isnan(value): return '-'
     text, *ends = (f'{o:{sign}.{digits}f}' for o in (value, lo, hi))

@@ -130,6 +130,7 @@ _MADE = dict(
     finished=RowField('text', 'ISO 8601, UTC'))
 
 # %% ../../nbs/measure/03_rows.ipynb #8a430a83
+# Key of a row -> what it holds
 ROW_FIELDS = {**_WHO, **_MEASURED, **_DATA, **_MADE}
 _TYPES = dict(text=str, whole=int, number=(int, float), flag=bool, list=list, dict=dict,
               fold=(int, str))

@@ -14,7 +14,7 @@ import numpy as np
 # %% ../../nbs/measure/00a_scores.ipynb #cfd2305a
 def as_array(
     o # Tensor (bfloat16 included) or anything array-like
-)->np.ndarray:
+)->np.ndarray: # Of the same shape
     "The numbers of a tensor or a sequence as an array"
     if not hasattr(o, 'detach'): return np.asarray(o)
     return (o.float() if o.is_floating_point() else o).detach().cpu().numpy()

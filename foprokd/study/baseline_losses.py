@@ -105,7 +105,8 @@ class NormedLinear(nn.Module):
     ) -> Tensor: # (B,C) cosines in [-1,1], float32 also under autocast
         "Cosine between the features and each class vector."
         weight = F.normalize(full_precision(self.weight), dim=1) # outside, where torch.export can follow it
-        with torch.autocast(x.device.type, enabled=False): return F.linear(F.normalize(full_precision(x), dim=1), weight)
+        with torch.autocast(x.device.type, enabled=False):
+            return F.linear(F.normalize(full_precision(x), dim=1), weight)
 
 # %% ../../nbs/study/02_baseline_losses.ipynb #e24a9864
 def drw_weights(

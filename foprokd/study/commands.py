@@ -100,8 +100,8 @@ def foprokd_run(
     _report(shown, shown is pooled, [c.out for c, _ in runs])
     if failed:
         first = failed[0]
-        raise RuntimeError(f"{len(failed)} of {len(rows)} runs failed, the first is {first['name'] or first['method']}, "
-                           f"seed {first['seed']}: {first['failed']}")
+        raise RuntimeError(f"{len(failed)} of {len(rows)} runs failed, the first is "
+                           f"{first['name'] or first['method']}, seed {first['seed']}: {first['failed']}")
 
 # %% ../../nbs/study/14_commands.ipynb #p1c0f012
 def _report(
@@ -154,7 +154,7 @@ def foprokd_table(
         sys.stdout.write(f'{len(set(tidy.label))} rows from {len(rows)} runs: {out}\n')
 
 # %% ../../nbs/study/14_commands.ipynb #p1c0f021
-KINDS = 'recall', 'reliability', 'confusion', 'curves', 'comparison'
+KINDS = 'recall', 'reliability', 'confusion', 'curves', 'comparison' # Figures that can be asked for
 
 def _draw(
     kind:str, # One of `KINDS`

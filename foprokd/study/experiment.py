@@ -25,7 +25,8 @@ from ..distill import DistillCallback
 from ..explore import explore_learner
 from ..learner import FoProLearner
 from ..measure.metrics import evaluate
-from ..measure.rows import pack_ints, provenance
+from ..measure.rows import check_row, pack_predictions, provenance
+from ..measure.scores import confidence_bins
 from ..frequency.controls import RandomPrompt
 from ..prompt import SpectralPrompt
 from ..student import add_student_notes
@@ -71,18 +72,6 @@ def about_teacher(
         about = dict(name=t.name, size=t.size, num_features=t.num_features)
     files = [Path(os.path.expandvars(f)) for f in (cfg.teacher_ckpt or '').split('+') if f]
     return {**about, 'ckpt_sha256': '+'.join(hashlib.sha256(f.read_bytes()).hexdigest()[:12] for f in files) or None}
-
-# %% ../../nbs/study/10_experiment.ipynb #e1c0f002
-def _reliability(
-    probs:np.ndarray, # (N,C) probabilities
-    targs:np.ndarray, # (N,) class indices
-    n_bins:int=15 # Equal-width bins (lo,hi] of the top probability, as in `calibration_error`
-)->list: # Per bin: images, mean confidence, accuracy; None for the means of an empty bin
-    "The reliability diagram as numbers"
-    conf, hit = probs.max(1), probs.argmax(1) == targs
-    at = np.clip(np.ceil(conf * n_bins).astype(int) - 1, 0, n_bins - 1)
-    means = lambda m: [round(float(conf[m].mean()), 5), round(float(hit[m].mean()), 5)] if m.any() else [None, None]
-    return [[int((at == b).sum()), *means(at == b)] for b in range(n_bins)]
 
 # %% ../../nbs/study/10_experiment.ipynb #3a91e6a1
 def _save_student(
@@ -185,17 +174,6 @@ def _names(
     top = os.path.commonpath([os.path.dirname(f) for f in df.image])
     return df.image.map(lambda f: Path(f).relative_to(top).as_posix())
 
-def _pack_predictions(
-    probs:np.ndarray, # (N,C) probabilities
-    targs:np.ndarray, # (N,) class indices
-    test:pd.DataFrame, # The test rows of the split table, in order
-    images:list # Their names
-)->dict: # targs, preds and lesions as packed text, a hash of what was tested
-    "What was said about each test image, for paired comparisons"
-    groups = pack_ints(pd.factorize(test.group, use_na_sentinel=False)[0]) if 'group' in test else None
-    return dict(targs=pack_ints(targs), preds=pack_ints(probs.argmax(1)), groups=groups,
-                test_hash=hashlib.sha256('\n'.join(images).encode()).hexdigest()[:12])
-
 # %% ../../nbs/study/10_experiment.ipynb #e1c0f005
 def _measure(
     learn:FoProLearner, # Trained
@@ -209,10 +187,12 @@ def _measure(
     counts, groups, vocab = learn.counts.tolist(), run_groups(cfg, df), list(learn.dls.vocab)
     val, test = evaluate(vp, vt, groups=groups, n_boot=0), df[df.split == 'test']
     images = _names(df)[df.split == 'test'].tolist()
+    lesions = pd.factorize(test.group, use_na_sentinel=False)[0] if 'group' in test else None
     group_of = {c: g for g, cs in groups.items() for c in cs}
     metrics = {**evaluate(probs, targs, groups=groups), **{f'valid_{k}': val[k] for k in _KEY if k in val},
-               'class_groups': [group_of[c] for c in range(len(vocab))], 'reliability': _reliability(probs, targs),
-               'predictions': _pack_predictions(probs, targs, test, images)}
+               'class_groups': [group_of[c] for c in range(len(vocab))],
+               'reliability': confidence_bins(probs, targs),
+               'predictions': pack_predictions(probs.argmax(1), targs, images, lesions)}
     n = df.label[df.split.isin(GROUPS_ON[cfg.groups_on][1])].value_counts().reindex(vocab, fill_value=0)
     return metrics, dict(probs=probs, targs=targs, images=np.array(images, str), classes=np.array(vocab, str),
                          counts=counts, group_counts=n.to_numpy(), settings_hash=settings_hash(cfg),
@@ -325,5 +305,5 @@ def run_experiment(
         seconds = dict(evaluate=time.perf_counter() - trained, total=time.perf_counter() - start)
         row = _row(learn, cfg, seed, {**metrics, **describe_data(df)}, made, seconds)
         _save(learn, cfg, row, preds, folder)
-        return json.loads(json.dumps(row, default=float))
+        return check_row(json.loads(json.dumps(row, default=float)), strict=True)
     return on_main(finish)

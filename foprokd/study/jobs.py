@@ -17,8 +17,9 @@ from pathlib import Path
 import numpy as np, pandas as pd, torch
 from fastai.torch_core import rank_distrib
 from ..data.longtail import class_groups
+from ..measure.intervals import format_interval
 from ..measure.metrics import evaluate, format_table, pool_folds, results_table
-from ..measure.rows import append_row, provenance, read_rows
+from ..measure.rows import append_row, check_row, provenance, read_rows, row_name
 from .config import GROUPS_ON, DataConfig, folds_of, folds_partition, parse_groups
 from .experiment import checkpoint_folder, run_experiment, run_folder
 from .grid import row_key, rows_of_grid
@@ -81,12 +82,14 @@ def failure_row(
 )->dict: # Written to results.jsonl
     "The row of a run that gave no result"
     fold = None if cfg.fold is None else int(cfg.fold)
-    return dict(failed=why, name=cfg.name, method=cfg.method, seed=seed, fold=fold, settings_hash=settings_hash(cfg),
-                settings=asdict(cfg), finished=datetime.now(timezone.utc).isoformat(timespec='seconds'))
+    row = dict(failed=why, name=cfg.name, method=cfg.method, seed=seed, fold=fold, settings_hash=settings_hash(cfg),
+               settings=asdict(cfg), finished=datetime.now(timezone.utc).isoformat(timespec='seconds'))
+    return check_row(row, strict=True)
 
 def _title(cfg, seed):
     "What a job is called while it runs"
-    return f"{cfg.name or cfg.method} ({METHODS[cfg.method].about}), seed {seed}" + (f', fold {cfg.fold}' if cfg.fold else '')
+    fold = f', fold {cfg.fold}' if cfg.fold else ''
+    return f"{cfg.name or cfg.method} ({METHODS[cfg.method].about}), seed {seed}{fold}"
 
 # %% ../../nbs/study/12_jobs.ipynb #j1c0f007
 def _keep_row(
@@ -245,11 +248,12 @@ def pool_runs(
     counted = np.stack([k['group_counts'] for k in parts])
     on = GROUPS_ON[cfg.groups_on][0] + (', mean of the folds' if (counted != counted[0]).any() else '')
     groups = class_groups(counted.mean(0), parse_groups(cfg.groups), on=on)
-    return dict(name=cfg.name, method=cfg.method, seed=seed, fold='pooled', n_folds=len(folds),
-                settings_hash=settings_hash(replace(cfg, fold='all')),
-                **evaluate(p['probs'], p['targs'], groups=groups),
-                classes=p['classes'].tolist(), class_counts=dict(full=full.tolist(), train=p['counts'].tolist()),
-                settings=asdict(replace(cfg, fold='all')), **provenance())
+    row = dict(name=cfg.name, method=cfg.method, seed=seed, fold='pooled', n_folds=len(folds),
+               settings_hash=settings_hash(replace(cfg, fold='all')),
+               **evaluate(p['probs'], p['targs'], groups=groups),
+               classes=p['classes'].tolist(), class_counts=dict(full=full.tolist(), train=p['counts'].tolist()),
+               settings=asdict(replace(cfg, fold='all')), **provenance())
+    return check_row(row, strict=True)
 
 # %% ../../nbs/study/12_jobs.ipynb #j1c0f012
 def pool_grid(
@@ -271,7 +275,7 @@ def summary_table(
     rows:list[dict] # Rows of one or more methods
 )->pd.DataFrame: # Metrics by method, as text
     "The rows of a command as one readable table"
-    if len(rows) > 1: return format_table(results_table([{**r, 'method': r.get('name') or r['method']} for r in rows])).T
+    if len(rows) > 1: return format_table(results_table([{**r, 'method': row_name(r)} for r in rows])).T
     row = rows[0]
-    known = {k: (row[k], row[f'{k}_ci']) for k in row if row.get(f'{k}_ci') and not isinstance(row[k], list)}
-    return pd.DataFrame({row.get('name') or row['method']: {k: f'{v:.3f} [{lo:.3f}, {hi:.3f}]' for k, (v, (lo, hi)) in known.items()}})
+    known = [k for k in row if row.get(f'{k}_ci') and not isinstance(row[k], list)]
+    return pd.DataFrame({row_name(row): {k: format_interval(row[k], *row[f'{k}_ci']) for k in known}})

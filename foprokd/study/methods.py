@@ -15,7 +15,7 @@ from fastcore.basics import patch
 # %% ../../nbs/study/05_methods.ipynb #m1c0f006
 @dataclass(frozen=True)
 class Method:
-    "A method of the study; what is None is as for balanced softmax"
+    "A method of the study (ours); what is None is as for balanced softmax"
     about:str # What it is, in words
     options:dict = field(default_factory=dict) # Name in `method_kwargs` -> part that takes it, one of `PARTS`
     teacher:bool = False # Needs a teacher
@@ -53,7 +53,7 @@ def given(self:Method,
     return {k: v for k, v in options.items() if self.options.get(k) == part}
 
 @patch(as_prop=True)
-def explores(self:Method)->bool:
+def explores(self:Method)->bool: # False, too, where a given prompt stays as it is
     "Whether a prompt is trained by exploration"
     return bool(self.prompts) and 'explore' in self.needs
 

@@ -169,9 +169,10 @@ def starting_prompt(
     kinds, kwargs = METHODS[cfg.method].prompts, parse_kwargs(cfg.prompt_kwargs)
     if not kinds: return None
     kind = cfg.prompt or kinds[0]
-    fixed = dict(identity=IdentityPrompt, lowpass=LowPassPrompt, highpass=HighPassPrompt)
+    classes = dict(identity=IdentityPrompt, lowpass=LowPassPrompt, highpass=HighPassPrompt,
+                   learned=FourierPromptGenerator, random=FourierPromptGenerator)
     if kind in ('lowpass', 'highpass'): kwargs = {'cutoff': .15} | kwargs
-    try: return fixed.get(kind, FourierPromptGenerator)(**kwargs)
+    try: return classes[kind](**kwargs)
     except TypeError as e: raise ValueError(f"prompt_kwargs={cfg.prompt_kwargs!r} does not fit a prompt ({e}).") from e
 
 # %% ../../nbs/study/06_settings.ipynb #3ab9e078

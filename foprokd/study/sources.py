@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 import pandas as pd
 from ..data.datasets import read_dataset
-from ..data.labels import read_labels
+from ..data.labels import SPLIT_PARTS, read_labels
 from ..data.longtail import ClassGroups, class_groups, imbalance_ratio
 from ..data.released import refresh_about
 from ..data.scan import usable_rows
@@ -77,7 +77,7 @@ def describe_data(
 )->dict: # classes, counts by part and class, n_train ..., true ratio, groups that cross parts, a hash of who is where
     "What a row says about its data; what the reader or the checks left out is under `about_data`"
     counts = pd.crosstab(df.label, df.split)
-    parts = [p for p in ('train', 'valid', 'test') if p in counts]
+    parts = [p for p in SPLIT_PARTS if p in counts]
     lines = sorted(f'{Path(f).name},{l},{s}' for f, l, s in zip(df.image, df.label, df.split))
     kept = {k: df.attrs[k] for k in ('about', 'dropped') if df.attrs.get(k)}
     return dict(classes=counts.index.tolist(), class_counts={p: counts[p].tolist() for p in parts},
@@ -93,7 +93,7 @@ def data_summary(
     "What a run is about to use: images of each part, training images of each class, nominal and true ratio"
     about = describe_data(df)
     counts = ', '.join(f'{c} {n}' for c, n in zip(about['classes'], about['class_counts']['train']))
-    parts = ', '.join(f"{about.get(f'n_{p}', 0)} {p}" for p in ('train', 'valid', 'test'))
+    parts = ', '.join(f"{about.get(f'n_{p}', 0)} {p}" for p in SPLIT_PARTS)
     split = f', split by {cfg.group_col}' if cfg.group_col else ''
     ratio = 'none, a class has no training image' if about['true_ratio'] is None else f"{about['true_ratio']:.1f}"
     asked = f' ({cfg.imbalance:g} asked for)' if cfg.imbalance else ''

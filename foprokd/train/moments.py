@@ -63,7 +63,7 @@ def layers_with_memory(
 def watch_moments(
     layers:list, # BatchNorm layers
     seen:list # Gets layer, (d,) mean, (d,) variance and values per channel for each layer and forward pass
-):
+): # Context that gives `seen`
     "For the time of the context, note the moments of what enters each layer"
     def watch(m, inp): seen.append((m, *channel_moments(inp[0]), inp[0].numel() // inp[0].shape[1]))
     hooks = [m.register_forward_pre_hook(watch) for m in layers]
@@ -90,13 +90,13 @@ class RecomputedBlock:
     ):
         self.block, self.layers, self.seen = block, layers_with_memory(block), None
 
-    def run(self, watch, *args, **kwargs):
+    def _run(self, watch, *args, **kwargs):
         "Output, and what was noted of each watched layer"
         with watch_moments(self.layers if watch else [], []) as seen:
             return type(self.block).forward(self.block, *args, **kwargs), seen
 
     def __call__(self, x, *args, **kwargs):
-        run = partial(self.run, self.seen is not None)
+        run = partial(self._run, self.seen is not None)
         if torch.is_grad_enabled() and isinstance(x, torch.Tensor) and x.requires_grad:
             version = x._version
             out, seen = checkpoint(run, x, *args, use_reentrant=False, preserve_rng_state=False, **kwargs)
