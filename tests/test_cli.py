@@ -93,7 +93,7 @@ def test_own_images_with_groups(foprokd_run, folder, tmp_path, method):
 @pytest.mark.parametrize('args, word', [
     (('--data', 'nowhere/at/all'), 'nowhere/at/all'),
     (('--data', 'demo', '--method', 'magic'), 'magic'),
-    (('--data', None, '--image-col', 'file', '--label-col', 'finding', '--student', 'resnet-18', '--distill', 1), 'resnet-18'),
+    (('--data', None, '--image-col', 'file', '--label-col', 'finding', '--student', 'resnet-18', '--bs', 8, '--distill', 1), 'resnet-18'),
 ])
 def test_bad_input_is_named(foprokd_run, folder, tmp_path, args, word):
     res = foprokd_run(*(folder if o is None else o for o in args), '--seeds', 0, '--out', tmp_path/'out')
