@@ -49,7 +49,7 @@ def pytest_unconfigure(config):
 
 
 # With `-n 2 --dist loadfile` a file is one piece of work: the long ones begin first, so that no process waits at the end.
-FIRST = 'site distributed soak wheel predict grid resume cli determinism sets browser house imports deploy security card'.split()
+FIRST = 'site grid distributed deploy resume wheel cli security browser determinism house compare soak resized atlas quantize frozen imports predict export sets'.split()
 
 
 def pytest_collection_modifyitems(items):

@@ -1,11 +1,10 @@
 "An atlas that is killed in the middle measures only what is missing."
-import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
-from conftest import ROOT, environment
+from conftest import environment, paths, run_file
 
 CODE = '''
 import sys, time
@@ -30,8 +29,14 @@ print([round(float(m.cosine.sum()), 6) for m in atlas.maps.values()])
 def start(cwd, *args):
     "The script in a second process"
     (cwd/'atlas.py').write_text(CODE)
-    env = environment(PYTHONPATH=os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')])))
-    return subprocess.Popen([sys.executable, 'atlas.py', *map(str, args)], cwd=cwd, env=env, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen([sys.executable, 'atlas.py', *map(str, args)], cwd=cwd, env=environment(PYTHONPATH=paths()), stdout=subprocess.PIPE, text=True)
+
+
+def said(cwd, folder):
+    "Lines of the script once it has ended"
+    res = run_file(cwd/'atlas.py', [folder], cwd, environment(PYTHONPATH=paths()), False)
+    assert res.returncode == 0, res.stderr[-2000:]
+    return res.stdout.splitlines()
 
 
 def test_a_killed_atlas_goes_on(tmp_path):
@@ -43,8 +48,8 @@ def test_a_killed_atlas_goes_on(tmp_path):
     killed.wait(30)
     whole = next(folder.glob('untrained_1-*.safetensors'))
     (folder/f'.{whole.name}.1').write_bytes(whole.read_bytes()[:100]) # what a kill while writing leaves behind
-    *lines, sums = start(tmp_path, folder).communicate(timeout=600)[0].splitlines()
+    *lines, sums = said(tmp_path, folder)
     assert lines == [f'untrained {i} {"found" if i < 2 else "measured"}' for i in range(4)]
-    *_, whole = start(tmp_path, tmp_path/'other').communicate(timeout=600)[0].splitlines()
+    *_, whole = said(tmp_path, tmp_path/'other')
     assert sums == whole
     assert len(list(Path(folder).glob('[!.]*'))) == 8

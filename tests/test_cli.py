@@ -80,7 +80,7 @@ def folder(tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize('method', ['bsm', 'ekd'])
+@pytest.mark.parametrize('method', ['bsm', 'cb', 'ekd'])
 def test_own_images_with_groups(foprokd_run, folder, tmp_path, method):
     out = tmp_path/'out'
     res = foprokd_run('--data', folder, '--image-col', 'file', '--label-col', 'finding', '--group-col', 'patient', '--method', method,
@@ -93,10 +93,10 @@ def test_own_images_with_groups(foprokd_run, folder, tmp_path, method):
 @pytest.mark.parametrize('args, word', [
     (('--data', 'nowhere/at/all'), 'nowhere/at/all'),
     (('--data', 'demo', '--method', 'magic'), 'magic'),
-    ((*SMALL, '--student', 'resnet-18', '--distill', 1), 'resnet-18'),
+    (('--data', None, '--image-col', 'file', '--label-col', 'finding', '--student', 'resnet-18', '--bs', 8, '--distill', 1), 'resnet-18'),
 ])
-def test_bad_input_is_named(foprokd_run, tmp_path, args, word):
-    res = foprokd_run(*args, '--seeds', 0, '--out', tmp_path/'out')
+def test_bad_input_is_named(foprokd_run, folder, tmp_path, args, word):
+    res = foprokd_run(*(folder if o is None else o for o in args), '--seeds', 0, '--out', tmp_path/'out')
     assert res.returncode != 0
     assert word in res.stderr + res.stdout
     assert not (tmp_path/'out'/'results.jsonl').exists()

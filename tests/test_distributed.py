@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from conftest import LAUNCHER, ROOT, environment, run_file
+from foprokd.data.synth import demo_set
 
 pytest.importorskip('accelerate')
 
@@ -223,13 +224,14 @@ def command(tmp_path):
 def test_command_gives_one_row(tmp_path):
     "By accelerate, which takes `--multi_gpu` to mean many processes, on CPUs as well"
     out = tmp_path/'out'
-    res = launch(2, [command(tmp_path), '--data', 'demo', '--imbalance', 10, '--n-max', 64, '--method', 'fopro', '--student', 'test_resnet', '--size', 32,
+    demo_set(tmp_path/'images', n_max=64, ratio=10, n_valid=3, n_test=6, size=32)
+    res = launch(2, [command(tmp_path), '--data', 'images', '--method', 'fopro', '--student', 'test_resnet', '--size', 32,
                      '--bs', 32, '--explore', 1, '--distill', 1, '--log', 'csv', '--out', out], tmp_path, ACCELERATE)
     assert res.returncode == 0, res.stderr[-3000:]
     [row] = [json.loads(o) for o in (out/'results.jsonl').read_text().splitlines()]
     assert row['processes'] == 2 and row['settings']['bs'] == 32 and 'failed' not in row
     assert res.stdout.count('Rows: ') == res.stdout.count('Test, value') == 1, res.stdout
-    [folder] = [p for p in out.iterdir() if p.is_dir() and p.name != 'demo_data']
+    [folder] = [p for p in out.iterdir() if p.is_dir()]
     names = sorted(p.name for p in folder.iterdir())
     assert names == ['epochs.csv', 'history.json', 'losses.png', 'prompt.safetensors', 'prompts.png', 'recall.png', 'student.safetensors', 'test_predictions.npz']
     assert len((folder/'epochs.csv').read_text().splitlines()) == 2  # a header and the epoch of distillation

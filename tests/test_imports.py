@@ -36,6 +36,36 @@ def test_the_names_below_are_modules():
     for name in NOT_OF_THE_LEARNER: assert any(o == name or o.startswith(name) for o in OURS), name
 
 
+ASKED = """
+import importlib, json, sys
+pairs = json.load(open('asked.json'))
+def there(module, name):
+    if hasattr(importlib.import_module(module), name): return True
+    try: return bool(importlib.import_module(f'{module}.{name}'))
+    except ModuleNotFoundError: return False
+print(json.dumps([o for o in pairs if not there(*o)]))
+"""
+
+
+def asked(source, module):
+    "(module, name) of all that a module takes from modules of the package, inside functions too"
+    for o in ast.walk(ast.parse(source)):
+        if isinstance(o, ast.ImportFrom) and (o.level or (o.module or '').split('.')[0] == 'foprokd'):
+            above = module.split('.')[:-o.level] if o.level else []
+            yield from (('.'.join([*above, *filter(None, [o.module])]), a.name) for a in o.names if a.name != '*')
+
+
+def test_what_functions_import_is_there(tmp_path):
+    "An import inside a function fails when somebody calls that function, and not before"
+    assert list(asked('def f():\n    from foprokd.a import b\nfrom ..c import d', 'foprokd.x.y')) == [('foprokd.c', 'd'), ('foprokd.a', 'b')]
+    found = {o for n in OURS for o in asked((ROOT/'foprokd'/f"{n.replace('.', '/')}.py").read_text(encoding='utf-8'), f'foprokd.{n}')}
+    assert len(found) > 300
+    (tmp_path/'asked.json').write_text(json.dumps(sorted([*found, ('foprokd.losses', 'no_such_loss')])))
+    res = python(ASKED, tmp_path)
+    assert res.returncode == 0, res.stderr[-3000:]
+    assert json.loads(res.stdout.splitlines()[-1]) == [['foprokd.losses', 'no_such_loss']]
+
+
 def test_parts_and_learner_import_nothing_that_fastai_and_timm_do_not(tmp_path):
     parts = 'import foprokd.losses, foprokd.prompt, foprokd.teacher, foprokd.student, foprokd.measure.metrics, foprokd.data.longtail'
     fastai, some, got = modules(tmp_path, 'import fastai.vision.all, timm', parts, 'from foprokd.learner import fopro_learner')

@@ -24,5 +24,5 @@ def test_quantising_is_quiet(tmp_path):
         quantization_report('student.onnx', 'student.int8.onnx', x, np.arange(9) % 3, n_boot=10)
         print('end', sorted(os.listdir('.')), os.listdir('tmp'))
     '''
-    out = python(textwrap.dedent(code), tmp_path, fresh=True)
+    out = python(textwrap.dedent(code), tmp_path)
     assert out.stdout.split('begin\n')[-1] == "end ['script.py', 'student.int8.onnx', 'student.onnx', 'tmp'] []\n"

@@ -491,9 +491,11 @@ def test_a_foreign_atlas_is_named(tmp_path, which, make):
 
 def test_a_command_says_it_in_one_line(tmp_path):
     "A hostile teacher on the command line: exit code 2, one line, no code run"
+    from foprokd.data.synth import demo_set
+    demo_set(tmp_path/'images', n_max=8, ratio=2, n_valid=2, n_test=2, size=32)
     pickle_in_zip(tmp_path/'evil.pth')
     code = ('import sys; from foprokd.study.commands import foprokd_run; '
-            'sys.argv = ["foprokd_run", "--data", "demo", "--teacher", "resnet18", "--teacher-ckpt", "evil.pth", "--student", "test_resnet", "--out", "out"]; foprokd_run()')
+            'sys.argv = ["foprokd_run", "--data", "images", "--teacher", "resnet18", "--teacher-ckpt", "evil.pth", "--student", "test_resnet", "--out", "out"]; foprokd_run()')
     res = python(code, tmp_path)
     assert res.returncode == 2 and 'evil.pth' in res.stderr.splitlines()[-1] and 'Traceback' not in res.stderr, res.stderr[-2000:]
     assert not list(tmp_path.glob('*canary*'))
