@@ -72,6 +72,6 @@ $(DEMO)/.installed: $(SOURCES)
 $(DEV)/.installed: settings.ini setup.py release.py pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.10 to 3.13 is needed: make test PYTHON=/path/to/python"; exit 1; }
 	test -x $(DEV)/bin/python || $(PYTHON) -m venv $(DEV)
-	$(DEV)/bin/python -m pip install --quiet -e '.[dev]'
+	$(DEV)/bin/python -m pip install --quiet --no-compile -e '.[dev]'  # what is imported is compiled then
 	$(MAKE) --no-print-directory names
 	touch $@
