@@ -110,7 +110,6 @@ def alive(pid):
     return bool(state) and not state.startswith('Z')
 
 
-@pytest.mark.long  # that a killed grid leaves rows and goes on is tested above, in one process and in two
 @pytest.mark.skipif(which('ps') is None, reason='needs ps')
 def test_jobs_end_with_a_killed_grid(foprokd_run, grid, tmp_path):
     out = tmp_path/'orphans'
