@@ -69,9 +69,9 @@ $(DEMO)/.installed: $(SOURCES)
 	$(DEMO)/bin/python -m pip install --quiet .
 	touch $@
 
-$(DEV)/.installed: settings.ini setup.py release.py pyproject.toml
+$(DEV)/.installed: settings.ini setup.py release.py pyproject.toml tools/install.sh
 	@test -n "$(PYTHON)" || { echo "Python 3.10 to 3.13 is needed: make test PYTHON=/path/to/python"; exit 1; }
 	test -x $(DEV)/bin/python || $(PYTHON) -m venv $(DEV)
-	$(DEV)/bin/python -m pip install --quiet --no-compile -e '.[dev]'  # what is imported is compiled then
+	tools/install.sh $(CURDIR)/$(DEV)/bin/python -e '.[dev]'
 	$(MAKE) --no-print-directory names
 	touch $@

@@ -12,6 +12,12 @@ from warm import WarmPython
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT/'tools'))
+SITE = '''
+import sys
+for name in [n for n in sys.modules if n.split('.')[0] == 'foprokd']: del sys.modules[name]  # those of the copy, not of the repository
+from nbdev.serve import proc_nbs
+if __name__ == '__main__': proc_nbs(n_workers=2)
+'''
 LAUNCHER = 'from foprokd.{} import {}\nif __name__ == "__main__": {}()\n'
 
 
@@ -116,11 +122,9 @@ def source_copy(root, tmp_path_factory):
 @pytest.fixture(scope='session')
 def site(source_copy):
     "Folder that nbdev hands to Quarto: runs exports and imports, makes the API tables"
-    code = 'from nbdev.serve import proc_nbs\nif __name__ == "__main__": proc_nbs(n_workers=2)\n'
-    (source_copy/'make_site.py').write_text(code)
-    paths = os.pathsep.join(filter(None, [str(source_copy), os.environ.get('PYTHONPATH')]))
-    env = {k: v for k, v in environment(PYTHONPATH=paths).items() if k != 'IN_TEST'}  # nbdev's export does nothing under IN_TEST
-    res = subprocess.run([sys.executable, 'make_site.py'], cwd=source_copy, env=env, capture_output=True, text=True, timeout=900)
+    (source_copy/'make_site.py').write_text(SITE)
+    env = {k: v for k, v in environment(PYTHONPATH=str(source_copy)).items() if k != 'IN_TEST'}  # nbdev's export does nothing under IN_TEST
+    res = run_file(source_copy/'make_site.py', [], source_copy, env, fresh=False)
     assert res.returncode == 0, (res.stdout + res.stderr)[-4000:]
     assert 'imports and other code' not in res.stderr, res.stderr[-3000:]
     return source_copy/'_proc'

@@ -1,11 +1,8 @@
 "The table beside other packages: complete, printed as it stands on the front page, and our column is true today."
 import json
-import os
-import subprocess
-import sys
 
 import pytest
-from conftest import ROOT, environment
+from conftest import ROOT, environment, paths, run_file
 
 SCRIPT, FILE = ROOT/'benchmarks'/'compare_rivals.py', ROOT/'results'/'rivals_checked.json'
 COLUMNS = 'foprokd', 'fasterai', 'timm', 'torchdistill', 'paper'
@@ -13,9 +10,7 @@ COLUMNS = 'foprokd', 'fasterai', 'timm', 'torchdistill', 'paper'
 
 def script(*args, cwd=ROOT):
     "What the script prints"
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')]))
-    out = subprocess.run([sys.executable, str(SCRIPT), *args], cwd=cwd, capture_output=True, text=True, timeout=300,
-                         env=environment(PYTHONPATH=path))
+    out = run_file(SCRIPT, args, cwd, environment(PYTHONPATH=paths()), fresh=False)
     assert out.returncode == 0, out.stderr[-3000:]
     return out.stdout
 

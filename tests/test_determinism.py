@@ -9,7 +9,7 @@ from conftest import command, python
 
 IMAGES = '''
 from foprokd.data.synth import demo_set
-demo_set('images', n_max=40, ratio=4, n_valid=3, n_test=6, size=32)
+demo_set('images', n_max=24, ratio=4, n_valid=2, n_test=4, size=32)
 '''
 BEFORE = '''
 import random
