@@ -37,6 +37,16 @@ def _load_published(
     return refresh_about(res, f'training cut to 1:{cfg.imbalance:g} by us ({cfg.profile})')
 
 # %% ../../nbs/study/07_sources.ipynb #bb734f09
+def _check_parts(
+    cfg:DataConfig, # Settings
+    df:pd.DataFrame # Label table
+)->None:
+    "`ValueError` for a share of a part that the data bring themselves"
+    for part in ('valid', 'test') if cfg.fold is None and 'split' in df else ():
+        share, n = getattr(cfg, part), (df.split == part).sum()
+        if n and share != DataConfig.__dataclass_fields__[part].default:
+            raise ValueError(f"{part}={share} has no effect: the data bring {n} images as their {part} part; leave it out.")
+
 def load_data(
     cfg:DataConfig, # Settings; its fold is None or a number
     bar:bool=False # Show a progress bar while the files are looked at
@@ -54,6 +64,7 @@ def load_data(
     source = demo_set(Path(cfg.out)/'demo_data') if cfg.data == 'demo' else cfg.data
     df = read_labels(source, cfg.image_col, cfg.label_col, cfg.group_col, root=cfg.data_root, bad=cfg.bad,
                      bar=bar)
+    _check_parts(cfg, df)
     if cfg.fold is None: return split_data(df, cfg.valid, cfg.test, seed=cfg.split_seed, imbalance=cfg.imbalance,
                                            profile=cfg.profile, n_max=cfg.n_max)
     if 'split' in df:
