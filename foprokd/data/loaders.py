@@ -24,6 +24,7 @@ from fastai.torch_core import default_device
 from fastai.vision.augment import Saturation, aug_transforms
 from fastai.vision.core import TensorImage, Transform, imagenet_stats
 from fastai.vision.data import ImageDataLoaders
+from .files import file_state
 from .labels import check_labels
 from .images import open_rgb
 from .longtail import check_counts, class_counts, sampling_weights
@@ -37,7 +38,7 @@ def _copies(folder, *how): return ResizedImages(folder, *how)
 def _read(path, folder, how): return open_rgb(path, *how) if folder is None else _copies(folder, *how).read(path)
 
 @cache
-def _remembered(path, mtime, folder, how): return _tensor(_read(path, folder, how))
+def _remembered(path, state, folder, how): return _tensor(_read(path, folder, how))
 
 def _tensor(
     pixels # (H,W,3) uint8 array or RGB picture
@@ -66,7 +67,7 @@ class OpenImage(Transform):
         "The image of a path or of data"
         if not isinstance(im, (str, Path)): return _tensor(open_rgb(im, *self.how))
         if not self.cache: return _tensor(_read(str(im), self.folder, self.how))
-        return _remembered(str(im), os.stat(im).st_mtime_ns, self.folder, self.how)
+        return _remembered(str(im), file_state(im), self.folder, self.how)
 
     @staticmethod
     def forget():

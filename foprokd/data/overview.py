@@ -6,11 +6,11 @@ Docs: https://foprokd.github.io/foprokd/data/overview.html.md"""
 
 # %% auto #0
 __all__ = ['columns_to_show', 'count_table', 'display_name', 'count_axis', 'plot_class_counts', 'choose_images', 'image_array',
-           'show_samples', 'plot_sizes']
+           'show_samples', 'plot_sizes', 'overview_text']
 
 # %% ../../nbs/data/11_overview.ipynb #e9988dbe
 import zlib
-from textwrap import fill
+from textwrap import fill, indent
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -20,6 +20,8 @@ from PIL import Image
 from .images import open_rgb
 from .labels import SPLIT_PARTS, check_labels
 from .longtail import ClassGroups, class_groups
+from .scan import findings_of, scan_images
+from .splits import crossing_groups
 
 # %% ../../nbs/data/11_overview.ipynb #7365c258
 def columns_to_show(
@@ -230,3 +232,91 @@ def plot_sizes(
     fig.suptitle(f'all {len(wh):,} images are {wide} × {high} pixels' if len(kinds) == 1 else
                  f'{len(wh):,} images of {len(kinds):,} sizes, {wide} wide and {high} high', fontsize='medium')
     return fig
+
+# %% ../../nbs/data/11_overview.ipynb #a8f01d21
+def _reading(
+    df:pd.DataFrame # Label table
+)->dict: # Heading -> text
+    "How the set was read, and what was left out or mended: what readers and checks left in `attrs`"
+    u, about, dropped = (df.attrs.get(k) or {} for k in ('understood', 'about', 'dropped'))
+    columns = [f"{k} from {v if isinstance(v, str) else ', '.join(v)}" for k, v in (u.get('columns') or {}).items()]
+    below = [f"below {'/'.join(u['containers'])}"] if u.get('containers') else []
+    parts = [f'{k} is {v}' for k, v in (u.get('parts_from') or {}).items()]
+    left = {**dropped, **({'no image by extension': u['left_out']} if u.get('left_out') else {})}
+    mended = [f'{a!r} as {b!r}' for a, b in (u.get('cleaned') or {}).items()]
+    if u.get('completed'): mended.append(f"{u['completed']} file names completed")
+    res = {'read as': ', '.join([*filter(None, [u.get('kind')]), *below, *columns, *parts]),
+           'left out': ', '.join(f'{k} {n:,}' for k, n in left.items()),
+           'mended': ', '.join(mended[:10]), 'stated': about.get('text', ''), 'note': ' '.join(u.get('notes') or ())}
+    return {k: v for k, v in res.items() if v}
+
+def _repeats(
+    df:pd.DataFrame, # Label table
+    scan:pd.DataFrame # From `scan_images`, row by row
+)->str: # A clause
+    "How many images are there more than once, to the pixel"
+    key = scan.pixels.fillna(scan.sha256).set_axis(df.index)
+    again, unread = df[key.notna() & key.duplicated(keep=False)], int(key.isna().sum())
+    if unread: return f'{unread:,} of them cannot be read'
+    if not len(again): return 'none is there twice'
+    sets = again.groupby(key[again.index])
+    across = int((sets.split.nunique() > 1).sum()) if 'split' in df else 0
+    return (f'{len(again):,} of them are {sets.ngroups:,} pictures more than once'
+            f", {across:,} in two parts, {int((sets.label.nunique() > 1).sum()):,} with two labels")
+
+# %% ../../nbs/data/11_overview.ipynb #a8f01d22
+def _parts_line(
+    df:pd.DataFrame, # Label table with a column split
+    table:pd.DataFrame # From `count_table`
+)->str: # A clause
+    "Images of each part, with the shares that were asked and got"
+    cut, n = df.attrs.get('split') or {}, table[table.attrs['parts']].sum()
+    asked, of = cut.get('asked') or {}, cut.get('of') or len(df)
+    before = {p: (cut.get('got') or {}).get(p, n[p]) / of for p in asked}
+    share = {p: f'{before[p]:.0%}, {asked[p]:.0%} asked' if p in asked else f'{n[p] / len(df):.0%}' for p in n.index}
+    how = f"cut by {cut['by']} with seed {cut['seed']}" if asked else 'as the data bring them'
+    return f"{', '.join(f'{p} {n[p]:,} ({share[p]})' for p in n.index)}; {how}"
+
+def _class_lines(
+    table:pd.DataFrame, # From `count_table`
+    groups:ClassGroups, # Rows of the table
+    room:int=300 # Characters for a group
+)->dict: # Group -> its classes with their images
+    "Classes of head, medium and tail, those of one group in one line"
+    res = {}
+    for g, rows in groups.items():
+        said = ['+'.join([f'{table.index[i]} {table[table.attrs["parts"]].iloc[i, 0]}',
+                          *map(str, table[table.attrs['parts']].iloc[i, 1:])]) for i in rows]
+        fits = [i + 1 for i, n in enumerate(np.cumsum([len(o) + 2 for o in said])) if n <= room]
+        last = max(fits, default=1)
+        more = f', and {len(said) - last} more' if len(said) > last else ''
+        if said: res[g] = ', '.join(said[:last]) + more
+    return res
+
+# %% ../../nbs/data/11_overview.ipynb #a8f01d23
+def overview_text(
+    df:pd.DataFrame, # Label table: image, label, and where known split and group
+    groups=None, # Head, medium and tail, as in `plot_class_counts`
+    title:str='', # What the data are called; '': what they were read from
+    scan:pd.DataFrame|None=None # From `scan_images` of these files; None: look now
+)->str: # Lines of up to 100 characters
+    "What was understood of the data, on one page of plain text (ours); `ValueError` for a table that cannot be counted"
+    check_labels(df, 'image', 'label')
+    table, u, cut = count_table(df), df.attrs.get('understood') or {}, df.attrs.get('split') or {}
+    scan = scan_images(df.image) if scan is None else findings_of(scan, df.image)
+    a, group, parts = table.attrs, _grouping(table, groups), table.attrs['parts']
+    lines = _reading(df) | {'images': f"{a['images']:,} in {a['classes']} classes; {_repeats(df, scan)}"}
+    if 'group' in df and df.group.notna().any():
+        n, bare = df.group.value_counts(), int(df.group.isna().sum())
+        crossing = f'; {len(crossing_groups(df)):,} are in two parts' if 'split' in df else ''
+        lines['groups'] = (f"{len(n):,}, the largest is {n.index[0]!r} with {n.iloc[0]:,} images{crossing}"
+                           + (f'; {bare:,} images have none' if bare else ''))
+    if 'split' in df: lines['parts'] = _parts_line(df, table)
+    asked = f", {cut['imbalance']:g} asked, {cut['cut_off']:,} images left out" if cut.get('imbalance') else ''
+    ratio = f"{a['true_ratio']:.1f}" if a['true_ratio'] else 'none, a class is empty'
+    lines['ratio'] = f"{ratio} ({a['largest']:,} to {a['smallest']:,} images){asked}"
+    lines |= {'classes': f"{' + '.join(parts)}; {group.rule}"} | _class_lines(table, group)
+    bare = [f"{p} of {', '.join(table.index[table[p] == 0][:5])}" for p in parts if (table[p] == 0).any()]
+    if bare: lines['no image'] = f"in {'; in '.join(bare)}"
+    text = '\n'.join(fill(f'{k:9} {v}', 98, subsequent_indent=' ' * 10) for k, v in lines.items())
+    return f"Understood of {title or u.get('source') or 'the data'}:\n{indent(text, '  ')}"

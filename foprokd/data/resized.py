@@ -14,12 +14,12 @@ from contextlib import suppress
 from hashlib import blake2b
 from numbers import Integral
 from pathlib import Path
-import numpy as np
+import numpy as np, PIL
 from PIL import Image
 from fastai.imports import progress_bar
 from fastai.vision.core import PILImage
 from fastcore.basics import patch
-from .files import write_aside
+from .files import file_state, write_aside
 from .images import open_rgb
 
 # %% ../../nbs/data/08_resized.ipynb #851e9287
@@ -58,8 +58,8 @@ class ResizedImages:
     )->Path: # Below `folder`
         "Where the copy of `file` belongs, whether it is there or not; `FileNotFoundError` if there is no `file`"
         file = os.path.abspath(file)
-        at = os.stat(file)
-        name = blake2b(os.fsencode(f'{file}\0{at.st_size}\0{at.st_mtime_ns}'), digest_size=16).hexdigest()
+        what = f'{file}\0{file_state(file)}\0{PIL.__version__}'
+        name = blake2b(os.fsencode(what), digest_size=16).hexdigest()
         return Path(self.folder, name[:2], name[2:] + _SUFFIX)
 
     def _copy(self, file):

@@ -20,6 +20,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from fastai.imports import progress_bar
 from fastcore.xdg import xdg_cache_home
 from torch.utils.data import DataLoader
+from .files import file_state
 from .rgb import to_rgb
 
 # %% ../../nbs/data/04_scan.ipynb #7cdb6fd6
@@ -131,9 +132,8 @@ class _Memory:
 
     def state(self, file):
         "What a finding must have been made of, None for a file that is not there"
-        try: s = os.stat(file)
+        try: return f'{file_state(file)} {self.how}'
         except (OSError, ValueError): return None
-        return f'{s.st_size} {s.st_mtime_ns} {self.how}'
 
     def recall(self, files):
         "File -> finding, for those that were looked at in their present state"

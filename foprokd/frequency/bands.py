@@ -19,10 +19,10 @@ import torch.nn.functional as F
 from fastcore.basics import patch
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
+from ..data.splits import stratified_folds
 from ..measure.intervals import group_codes, group_weights
 from .controls import BandPrompt
 from ..prompt import IdentityPrompt
@@ -112,8 +112,9 @@ def _out_of_fold(plain, prompted, labels, group, probe, folds, seed, refit):
         raise ValueError(f"A class has {groups.min()} images (or groups of them), too few for {folds} folds: lower "
                          "folds, or leave labels out.")
     correct = np.zeros((1 + len(prompted), len(labels)), bool)
-    split = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    for fit, ask in split.split(plain, labels, group):
+    fold = stratified_folds(labels, folds, group, seed)
+    for ask in (fold == k for k in range(folds)):
+        fit = ~ask
         clf = clone(probe).fit(plain[fit], labels[fit])
         for i, f in enumerate([plain, *prompted]):
             if refit and i: clf = clone(probe).fit(f[fit], labels[fit])

@@ -14,8 +14,8 @@ import numpy as np
 from scipy import stats
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from sklearn.utils.class_weight import compute_sample_weight
+from ..data.splits import stratified_folds
 from .intervals import group_codes, mean_interval
 from .scores import as_array, calibration_error, check_probs, weighted_scores
 
@@ -81,13 +81,11 @@ def _cross_fit(z, y, weights, lesions, folds, seed):
     if len(np.unique(codes)) < folds or np.bincount(y).max() < folds:
         raise ValueError(f"{len(np.unique(codes))} lesions, {np.bincount(y).max()} images in the largest class: "
                          f"too few for {folds} folds.")
-    split = (StratifiedKFold if lesions is None else StratifiedGroupKFold)(folds, shuffle=True, random_state=seed)
-    t = np.empty(len(y))
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore', UserWarning)  # scikit-learn names classes with fewer images than folds
-        for fit, rest in split.split(z, y, codes):
-            w = weights if weights is None or isinstance(weights, str) else as_array(weights)[fit]
-            t[rest] = _fit(z[fit], y[fit], _image_weights(w, y[fit]))[0]
+    fold, t = stratified_folds(y, folds, None if lesions is None else codes, seed), np.empty(len(y))
+    for i in range(folds):
+        fit = fold != i
+        w = weights if weights is None or isinstance(weights, str) else as_array(weights)[fit]
+        t[~fit] = _fit(z[fit], y[fit], _image_weights(w, y[fit]))[0]
     return t
 
 def _quality(z, y, when, n_bins):

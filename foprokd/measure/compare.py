@@ -236,7 +236,9 @@ def _budget_notes(
              'training images': {k: r.get('n_train') for k, r in one.items()},
              'image sizes': {k: row_value(r, 'size') for k, r in one.items()},
              'classes of head, medium and tail': {k: _groups(o) for k, o in runs.items()},
-             'splits of the data': {k: r.get('data_hash') for k, r in one.items()}}
+             'splits of the data': {k: r.get('split_hash') or r.get('data_hash') for k, r in one.items()}}
+    if all(r.get('split_hash') for r in one.values()) and len(set(facts['splits of the data'].values())) == 1:
+        facts['images behind the names'] = {k: r.get('data_hash') for k, r in one.items()}
     return [s for what, values in facts.items() for s in _uneven(what, values)]
 
 def _test_notes(

@@ -115,10 +115,12 @@ _DATA = dict(
     true_ratio=RowField('number', 'largest over smallest training class', '2026-11-21'),
     crossing_groups=RowField('whole', 'lesions or patients in more than one part'),
     about_data=RowField('dict', 'what the reader and the checks left out', '2026-11-21'),
-    data_hash=RowField('text', 'digest of which image is in which part, with its label'))
+    split_hash=RowField('text', 'digest of which image is in which part, with its label', '2026-11-29'),
+    data_hash=RowField('text', 'the same with the content of each file; without split_hash it knows names only'))
 
 _MADE = dict(
     teacher=RowField('dict', 'name, size, num_features, ckpt_sha256; None without a teacher'),
+    student_ckpt_sha256=RowField('text', "hash of the student's first weights, None without a file", '2026-11-29'),
     n_student=RowField('whole', 'parameters of the deployed student'),
     phase_history=RowField('list', 'per phase name, round, epochs, lr, seconds, columns, values'),
     versions=RowField('dict', 'package -> version'),
@@ -199,9 +201,13 @@ def unpack_predictions(
     return Predictions(y, z, g, said['test_hash'])
 
 # %% ../../nbs/measure/03_rows.ipynb #2e6a6dcd
-def _version(name):
+# Packages by which a number can move, or a file be read differently -> module, where its name is not the package's
+_PACKAGES = dict.fromkeys(('torch', 'torchvision', 'timm', 'fastai', 'fastcore', 'numpy', 'scipy', 'pandas')) | {
+    'scikit-learn': 'sklearn', 'pillow': 'PIL', 'safetensors': None, 'accelerate': None}
+
+def _version(name, module=None):
     "Of the loaded module, which knows its build, or else of the package; None if there is none"
-    module = sys.modules.get(name)
+    module = sys.modules.get(module or name)
     if hasattr(module, '__version__'): return module.__version__
     try: return version(name)
     except PackageNotFoundError: return None
@@ -221,7 +227,7 @@ def provenance()->dict: # versions, machine, git_commit and git_dirty, as rows h
     "Where a result was made"
     torch = sys.modules.get('torch')
     gpu = torch.cuda.get_device_name() if torch and torch.cuda.is_available() else None
-    versions = {k: _version(k) for k in ('torch', 'timm', 'fastai', 'fastcore')}
+    versions = {k: _version(k, m) for k, m in _PACKAGES.items()}
     commit, dirty = _git_state()
     versions = dict(python=platform.python_version(), **versions, foprokd=foprokd.__version__)
     return dict(versions=versions,

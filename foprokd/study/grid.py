@@ -15,7 +15,7 @@ from itertools import product
 from pathlib import Path
 import yaml
 from .config import folds_of
-from .settings import RunConfig, settings_hash
+from .settings import RunConfig, check_used, settings_hash
 
 # %% ../../nbs/study/11_grid.ipynb #2d0f3a19
 def _read_file(
@@ -54,22 +54,34 @@ def _settings(
         raise ValueError(f"name={run['name']!r} asks for {e}, which is no setting of it.") from e
 
 # %% ../../nbs/study/11_grid.ipynb #g1c0f003
+def _entry(
+    run:dict, # Settings of one entry, its own alone
+    shared:dict, # Those that all entries have
+    overrides:dict # Settings that replace both
+)->list[RunConfig]:
+    "The runs of one entry; `ValueError` for what cannot work, and for a setting of its own without effect"
+    cfgs = [RunConfig(**r) for r in _settings({**shared, **run, **overrides})]
+    check_used({k: v for k, v in run.items() if k not in overrides}, cfgs)
+    return cfgs
+
 def read_grid(
     file:str|Path, # .yaml, .yml or .toml with `runs`, perhaps `shared`, `seeds` and `title`
     seeds:str|list|None=None, # Instead of those of the file
     **overrides # Settings that replace those of the file
 )->list[tuple[RunConfig, list[int]]]: # Settings and seeds of each run; folds are in the settings
     "The runs of a grid file; `ValueError` names the entry that is wrong"
-    grid, res = _read_file(Path(file)), []
+    grid, name, res = _read_file(Path(file)), Path(file).name, []
+    shared = grid.get('shared') or {}
     for i, entry in enumerate(grid['runs']):
-        if not isinstance(entry, dict): raise ValueError(f"Run {i + 1} of {Path(file).name} is no table of settings.")
-        entry = {**(grid.get('shared') or {}), **entry}
-        own = entry.pop('seeds', grid.get('seeds', [0]))
-        own = own if seeds is None else seeds
+        if not isinstance(entry, dict): raise ValueError(f"Run {i + 1} of {name} is no table of settings.")
+        own = entry.get('seeds', shared.get('seeds', grid.get('seeds', [0]))) if seeds is None else seeds
+        parts = [{k: v for k, v in o.items() if k != 'seeds'} for o in (entry, shared)]
         try:
-            cfgs = [RunConfig(**r) for r in _settings({**entry, **overrides})]
-            res += [(c, parse_seeds(' '.join(map(str, own)) if isinstance(own, list) else own)) for c in cfgs]
-        except (ValueError, TypeError) as e: raise ValueError(f"Run {i + 1} of {Path(file).name}: {e}") from e
+            own = parse_seeds(' '.join(map(str, own)) if isinstance(own, list) else own)
+            res += [(c, own) for c in _entry(*parts, overrides)]
+        except (ValueError, TypeError) as e: raise ValueError(f"Run {i + 1} of {name}: {e}") from e
+    try: check_used({k: v for k, v in shared.items() if k != 'seeds'} | overrides, [c for c, _ in res])
+    except ValueError as e: raise ValueError(f"The runs of {name}: {e}") from e
     return res
 
 # %% ../../nbs/study/11_grid.ipynb #ff7d1c43

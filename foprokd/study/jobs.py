@@ -8,7 +8,7 @@ Docs: https://foprokd.github.io/foprokd/study/jobs.html.md"""
 __all__ = ['pending_runs', 'failure_row', 'run_job', 'run_grid', 'pool_runs', 'pool_grid', 'summary_table']
 
 # %% ../../nbs/study/12_jobs.ipynb #j1c0f003
-import hashlib, json, os, shutil, signal, subprocess, sys, threading, time
+import hashlib, json, os, re, shutil, signal, subprocess, sys, threading, time
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 from datetime import datetime, timezone
@@ -21,12 +21,14 @@ from ..measure.intervals import format_interval
 from ..measure.metrics import evaluate, format_table, pool_folds, results_table
 from ..measure.rows import append_row, check_row, provenance, read_rows, row_name
 from .config import GROUPS_ON, DataConfig, folds_of, folds_partition, parse_groups
-from .experiment import checkpoint_folder, run_experiment, run_folder
+from .experiment import run_experiment
 from .grid import row_key, rows_of_grid
 from .methods import METHODS
+from .run_files import UnsavedError, checkpoint_folder, run_folder
 from .settings import RunConfig, settings_hash
 from .sources import data_summary, describe_data, load_data
-from ..train.ranks import main_first, n_ranks, on_main
+from .trial import SplitTables, try_runs
+from ..train.ranks import n_ranks, on_main
 
 # %% ../../nbs/study/12_jobs.ipynb #b93db545
 _BEHIND = {*DataConfig.__dataclass_fields__, 'teacher_ckpt'} - {'out'}
@@ -86,44 +88,60 @@ def failure_row(
                settings=asdict(cfg), finished=datetime.now(timezone.utc).isoformat(timespec='seconds'))
     return check_row(row, strict=True)
 
+def _job_key(cfg, seed):
+    "As `row_key` of its row"
+    return settings_hash(cfg), seed, None if cfg.fold is None else int(cfg.fold)
+
 def _title(cfg, seed):
     "What a job is called while it runs"
     fold = f', fold {cfg.fold}' if cfg.fold else ''
     return f"{cfg.name or cfg.method} ({METHODS[cfg.method].about}), seed {seed}{fold}"
 
 # %% ../../nbs/study/12_jobs.ipynb #j1c0f007
-def _keep_row(
-    row:dict, # Row
+def _keep_failure(
     cfg:RunConfig, # Settings
-    seed:int # Seed
+    seed:int, # Seed
+    why:str # One line
 )->None:
-    "Write a row; a run that has one needs its checkpoints no more"
-    append_row(row, Path(cfg.out)/'results.jsonl')
-    if 'failed' not in row: shutil.rmtree(checkpoint_folder(cfg, seed), ignore_errors=True)
+    "Write down that a run gave no result"
+    append_row(failure_row(cfg, seed, why), Path(cfg.out)/'results.jsonl')
+
+def _run_one(
+    cfg:RunConfig, # Settings
+    seed:int, # Seed
+    df:pd.DataFrame|None=None, # Split table
+    bar:bool=False # Progress bars
+)->str: # What could not be written, '' if nothing
+    "Train, and write row and files; a run that has both needs its checkpoints no more"
+    try: run_experiment(cfg, seed, df, bar, rows=Path(cfg.out)/'results.jsonl')
+    except UnsavedError as e: return str(e)
+    on_main(lambda: shutil.rmtree(checkpoint_folder(cfg, seed), ignore_errors=True))
+    return ''
 
 # %% ../../nbs/study/12_jobs.ipynb #j1c0f008
 def _run_here(
     jobs:list[tuple[RunConfig, int]], # Settings and seeds
     bar:bool, # Progress bars
-    strict:bool # An error ends it, as in a single run
-)->None:
+    strict:bool, # An error ends it, as in a single run
+    tables:SplitTables # That were read already
+)->dict: # Settings hash, seed and fold -> what could not be written
     "One job after the other in this process; images are read once for jobs that share them"
-    df, shown = None, None
+    shown, unsaved = None, {}
     for cfg, seed in jobs:
-        data = {k: v for k, v in asdict(cfg).items() if k in DataConfig.__dataclass_fields__ and k != 'out'}
         try:
-            if data != shown:
-                df, shown = main_first(lambda: load_data(cfg, bar and not rank_distrib())), data
+            df = tables(cfg)
+            if tables.key(cfg) != shown:
+                shown = tables.key(cfg)
                 _say(('' if cfg.fold is None else f'fold {cfg.fold}: ') + data_summary(cfg, df))
             _say(f'\n{_title(cfg, seed)}')
-            row, why = run_experiment(cfg, seed, df, bar), None
+            if lost := _run_one(cfg, seed, df, bar): unsaved[_job_key(cfg, seed)] = lost
         except Exception as e:
             # an error in the middle of training is not known to the other processes, which wait for this one
             if strict or n_ranks() > 1 and not getattr(e, 'shared', False): raise
             why = f"{type(e).__name__}: {' '.join(str(e).split())}"
-            row = failure_row(cfg, seed, why)
-        on_main(lambda: _keep_row(row, cfg, seed))
-        if why: _say(f'failed: {why}')
+            on_main(lambda: _keep_failure(cfg, seed, why))
+            _say(f'failed: {why}')
+    return unsaved
 
 # %% ../../nbs/study/12_jobs.ipynb #e2f6289f
 def _follow_parent(
@@ -143,7 +161,7 @@ def run_job(
     _follow_parent(job['parent'])
     torch.set_num_threads(int(os.environ['OMP_NUM_THREADS']))
     cfg = RunConfig(**job['settings'])
-    _keep_row(run_experiment(cfg, job['seed'], bar=False), cfg, job['seed'])
+    if lost := _run_one(cfg, job['seed']): sys.exit(f'not saved: {lost}')
 
 # %% ../../nbs/study/12_jobs.ipynb #j1c0f010
 def _start(
@@ -179,13 +197,25 @@ def _share(
     return max(1, cores // max(1, n))
 
 # %% ../../nbs/study/12_jobs.ipynb #d8cab509
+def _ended(
+    p:subprocess.Popen, # Job that has ended
+    cfg:RunConfig, # Its settings
+    seed:int # Its seed
+)->tuple[str, bool]: # Why it gave no result or not all of it, '' if it did; whether it is to be run again
+    "How a job ended; a failure is written down"
+    why = '' if p.returncode == 0 else _why(run_folder(cfg, seed), p.returncode)
+    left = bool(pending_runs([(cfg, [seed])])) # without a reason: by SIGTERM, which is no failure
+    if why and left: _keep_failure(cfg, seed, why)
+    return why, left
+
 def _run_beside(
     jobs:list[tuple[RunConfig, int]], # Settings and seeds
     n:int, # Processes
     again:bool # Also those that another grid has run meanwhile
-)->None:
+)->dict: # Settings hash, seed and fold -> what could not be written
     "`n` jobs at a time, each in its own process"
     threads, queue, running = _share(torch.get_num_threads(), min(n, len(jobs))), list(enumerate(jobs, 1)), {}
+    unsaved = {}
     try:
         while queue or running:
             while queue and len(running) < n:
@@ -195,14 +225,14 @@ def _run_beside(
             for i, (cfg, seed, start, p) in list(running.items()):
                 if p.poll() is None: continue
                 del running[i]
-                why = None if p.returncode == 0 else _why(run_folder(cfg, seed), p.returncode)
-                left = bool(pending_runs([(cfg, [seed])])) # by SIGTERM, which is no failure
-                if why and left: append_row(failure_row(cfg, seed, why), Path(cfg.out)/'results.jsonl')
+                why, left = _ended(p, cfg, seed)
+                if why and not left: unsaved[_job_key(cfg, seed)] = why
                 said = why or ('asked to leave, goes on next time' if left else f'{time.monotonic() - start:.0f} s')
                 _say(f"{i}/{len(jobs)} {_title(cfg, seed)}: {said}")
             time.sleep(.2)
     finally:
         for *_, p in running.values(): p.terminate()
+    return unsaved
 
 # %% ../../nbs/study/12_jobs.ipynb #j1c0f011
 def run_grid(
@@ -210,17 +240,20 @@ def run_grid(
     jobs:int=1, # Side by side
     again:bool=False, # Also what has been run
     bar:bool=True # Progress bars, with `jobs=1`
-)->list[dict]: # Rows of the whole grid, failures included, in the order of the grid
-    "Run what is missing, rows written as they come; `ValueError` for a number of jobs that cannot be"
+)->list[dict]: # Rows of the whole grid, failures included, in its order; `unsaved` in those without all their files
+    "Run what is missing, rows written as they come; `ValueError` for what cannot work, before anything is trained"
     if jobs < 1: raise ValueError(f"jobs={jobs} runs nothing: give at least 1.")
     if jobs > 1 and n_ranks() > 1: raise ValueError(f"jobs={jobs} is for one process; {n_ranks()} train together here.")
     grid = list(grid)
     missing, everything = on_main(lambda: (pending_runs(grid, again), pending_runs(grid, True)))
     if len(missing) < len(everything): _say(f'{len(everything) - len(missing)} of {len(everything)} runs are done.')
-    if jobs == 1: _run_here(missing, bar, strict=len(everything) == 1)
-    else: _run_beside(missing, jobs, again)
+    tables = SplitTables(bar)
+    if len(missing) > 1 or jobs > 1: try_runs(missing, tables) # one alone is built before it is trained anyway
+    if jobs == 1: unsaved = _run_here(missing, bar, len(everything) == 1, tables)
+    else: unsaved = _run_beside(missing, jobs, again)
     files = dict.fromkeys(Path(c.out)/'results.jsonl' for c, _ in grid)
-    return on_main(lambda: rows_of_grid(grid, [r for f in files for r in read_rows(f)]))
+    found = on_main(lambda: rows_of_grid(grid, [r for f in files if f.is_file() for r in read_rows(f)]))
+    return [r | ({'unsaved': unsaved[row_key(r)]} if row_key(r) in unsaved else {}) for r in found]
 
 # %% ../../nbs/study/12_jobs.ipynb #ee287e0d
 def _fold_rows(
@@ -240,7 +273,9 @@ def pool_runs(
     folds = folds_of(replace(cfg, fold='all'))
     rows = _fold_rows(cfg, seed)
     if not folds_partition(cfg) or set(rows) != set(folds): return None
-    parts = [np.load(run_folder(replace(cfg, fold=str(k)), seed)/'test_predictions.npz') for k in folds]
+    files = [run_folder(replace(cfg, fold=str(k)), seed)/'test_predictions.npz' for k in folds]
+    if not all(f.is_file() for f in files): return None
+    parts = [np.load(f) for f in files]
     for k, part in zip(folds, parts): # other data may have been run under the same settings
         if any(str(part[h]) != rows[k][h] for h in ('settings_hash', 'data_hash')): return None
     p = pool_folds(parts)
@@ -273,9 +308,13 @@ def pool_grid(
 # %% ../../nbs/study/12_jobs.ipynb #85f84c19
 def summary_table(
     rows:list[dict] # Rows of one or more methods
-)->pd.DataFrame: # Metrics by method, as text
+)->pd.DataFrame: # Metrics by method, as text; no interval leaves the range of its score
     "The rows of a command as one readable table"
-    if len(rows) > 1: return format_table(results_table([{**r, 'method': row_name(r)} for r in rows])).T
+    if len(rows) > 1:
+        table = results_table([{**r, 'method': row_name(r)} for r in rows])
+        for score, end in [c for c in table.columns if c[1] in ('lo', 'hi')]:
+            table[score, end] = table[score, end].clip(-1 if score == 'mcc' else 0, 1)
+        return format_table(table).T
     row = rows[0]
     known = [k for k in row if row.get(f'{k}_ci') and not isinstance(row[k], list)]
     return pd.DataFrame({row_name(row): {k: format_interval(row[k], *row[f'{k}_ci']) for k in known}})

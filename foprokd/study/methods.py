@@ -103,11 +103,12 @@ def _balanced_mixup(dls, teacher, **options):
     return [BalancedMixUp(**options)]
 
 def _adjust_logits(learn, tau=1.):
-    "Move the bias by the log prior (Menon et al. 2021)"
+    "Move the bias by the log prior (Menon et al. 2021), and say so by the loss, which names the prior of an export"
     import torch
-    from foprokd.losses import log_prior
+    from foprokd.losses import LogitAdjustedLoss, log_prior
     bias = learn.student.classifier.bias
     with torch.no_grad(): bias -= tau * log_prior(learn.counts).to(bias)
+    learn.loss_func = LogitAdjustedLoss(learn.counts, tau).to(bias.device)
 
 # %% ../../nbs/study/05_methods.ipynb #m1c0f015
 # Name -> what is wired for it

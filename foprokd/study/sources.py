@@ -15,8 +15,9 @@ import pandas as pd
 from ..data.datasets import read_dataset
 from ..data.labels import SPLIT_PARTS, read_labels
 from ..data.longtail import ClassGroups, class_groups, imbalance_ratio
+from ..data.overview import overview_text
 from ..data.released import refresh_about
-from ..data.scan import usable_rows
+from ..data.scan import scan_images, usable_rows
 from ..data.splits import crossing_groups, split_by_fold, split_data, split_folds
 from ..data.synth import demo_set
 from .config import GROUPS_ON, DataConfig, parse_groups, published_set
@@ -36,6 +37,22 @@ def _load_published(
     res = split_data(df, imbalance=cfg.imbalance, profile=cfg.profile, seed=cfg.split_seed, n_max=cfg.n_max)
     return refresh_about(res, f'training cut to 1:{cfg.imbalance:g} by us ({cfg.profile})')
 
+# %% ../../nbs/study/07_sources.ipynb #a8f01d30
+def _check_used(
+    cfg:DataConfig, # Settings, of one's own data or the demo
+    parts # Parts that the data bring, and that are used
+)->None:
+    "One sentence for a setting that was given and decides nothing in this table"
+    brings = 'the data bring their {} part'
+    idle = {p: brings.format(p) for p in ('test', 'valid') if p in parts}
+    if {'test', 'valid'} <= set(parts) and not cfg.imbalance: idle['split_seed'] = 'nothing is cut'
+    if cfg.fold is None: idle['n_folds'] = 'no fold is named'
+    else: idle['test'] = f'fold {cfg.fold} is the test part'
+    if cfg.imbalance is None: idle['profile'] = 'no imbalance is asked for'
+    for k, why in idle.items():
+        if getattr(cfg, k) != DataConfig.__dataclass_fields__[k].default:
+            raise ValueError(f"{k}={getattr(cfg, k)!r} has no effect, since {why}: leave it out.")
+
 # %% ../../nbs/study/07_sources.ipynb #bb734f09
 def load_data(
     cfg:DataConfig, # Settings; its fold is None or a number
@@ -54,6 +71,7 @@ def load_data(
     source = demo_set(Path(cfg.out)/'demo_data') if cfg.data == 'demo' else cfg.data
     df = read_labels(source, cfg.image_col, cfg.label_col, cfg.group_col, root=cfg.data_root, bad=cfg.bad,
                      bar=bar)
+    _check_used(cfg, [] if cfg.fold else set(df.get('split', ())))
     if cfg.fold is None: return split_data(df, cfg.valid, cfg.test, seed=cfg.split_seed, imbalance=cfg.imbalance,
                                            profile=cfg.profile, n_max=cfg.n_max)
     if 'split' in df:
@@ -72,31 +90,31 @@ def run_groups(
     return class_groups(n.to_numpy(), parse_groups(cfg.groups), on=on)
 
 # %% ../../nbs/study/07_sources.ipynb #757c954b
+def _digest(
+    lines # Text, one per image, in any order
+)->str: # 12 hexadecimal digits
+    "Digest of a set of lines"
+    return hashlib.sha256('\n'.join(sorted(lines)).encode()).hexdigest()[:12]
+
 def describe_data(
     df:pd.DataFrame # Split table
-)->dict: # classes, counts by part and class, n_train ..., true ratio, groups that cross parts, a hash of who is where
+)->dict: # classes, counts by part and class, n_train ..., true ratio, groups that cross parts, hashes
     "What a row says about its data; what the reader or the checks left out is under `about_data`"
     counts = pd.crosstab(df.label, df.split)
     parts = [p for p in SPLIT_PARTS if p in counts]
-    lines = sorted(f'{Path(f).name},{l},{s}' for f, l, s in zip(df.image, df.label, df.split))
+    lines = [f'{Path(f).name},{l},{s}' for f, l, s in zip(df.image, df.label, df.split)]
+    contents = [f'{o},{h}' for o, h in zip(lines, scan_images(df.image).sha256)]
     kept = {k: df.attrs[k] for k in ('about', 'dropped') if df.attrs.get(k)}
     return dict(classes=counts.index.tolist(), class_counts={p: counts[p].tolist() for p in parts},
                 **{f'n_{p}': int(counts[p].sum()) for p in parts},
                 true_ratio=round(imbalance_ratio(counts.train.tolist()), 2) if counts.train.all() else None,
                 crossing_groups=len(crossing_groups(df)) if 'group' in df else None, about_data=kept or None,
-                data_hash=hashlib.sha256('\n'.join(lines).encode()).hexdigest()[:12])
+                split_hash=_digest(lines), data_hash=_digest(contents))
 
 def data_summary(
     cfg:DataConfig, # Settings
     df:pd.DataFrame # Split table
-)->str: # One or two lines
-    "What a run is about to use: images of each part, training images of each class, nominal and true ratio"
-    about = describe_data(df)
-    counts = ', '.join(f'{c} {n}' for c, n in zip(about['classes'], about['class_counts']['train']))
-    parts = ', '.join(f"{about.get(f'n_{p}', 0)} {p}" for p in SPLIT_PARTS)
-    split = f', split by {cfg.group_col}' if cfg.group_col else ''
-    ratio = 'none, a class has no training image' if about['true_ratio'] is None else f"{about['true_ratio']:.1f}"
-    asked = f' ({cfg.imbalance:g} asked for)' if cfg.imbalance else ''
-    text = (df.attrs.get('about') or {}).get('text')
-    return (f"{cfg.data}: {parts} images{split}; training images of each class: {counts}; "
-            f"true ratio {ratio}{asked}" + (f'\n{text}' if text else ''))
+)->str: # Lines, about a dozen
+    "The page that is shown before anything is trained: what was understood of the data"
+    fold = '' if cfg.fold is None else f', fold {cfg.fold}'
+    return overview_text(df, run_groups(cfg, df), f'{cfg.data}{fold}')

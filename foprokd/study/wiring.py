@@ -8,11 +8,13 @@ Docs: https://foprokd.github.io/foprokd/study/wiring.html.md"""
 __all__ = ['teacher_from_config', 'learner_from_config', 'with_prompt']
 
 # %% ../../nbs/study/09_wiring.ipynb #w1c0f002
-import copy, hashlib, os
+import copy, hashlib, os, re
+from contextlib import contextmanager
 import pandas as pd, torch
 from fastai.callback.channelslast import ChannelsLast
 from fastai.data.core import DataLoaders
 from fastai.torch_core import set_seed
+from ..backbone import read_checkpoint
 from ..data.loaders import image_dls
 from ..data.longtail import class_counts
 from ..learner import FoProLearner, fopro_learner
@@ -34,6 +36,18 @@ def _dtype(
     name = PRECISIONS[cfg.precision]
     return name and getattr(torch, name)
 
+@contextmanager
+def _told_as(
+    part:str # 'teacher' or 'student'
+):
+    "What is said of the arguments of a network is said of the settings that they come from"
+    try: yield
+    except (ValueError, TypeError, RuntimeError) as e:
+        if isinstance(e, torch.cuda.OutOfMemoryError): raise
+        text = re.sub(r'\b(size|ckpt|pretrained)=', rf'{part}_\1=', str(e))
+        kind = RuntimeError if isinstance(e, RuntimeError) else ValueError
+        raise kind(re.sub(r'\bimg_size=(\d*)', rf"{part}_kwargs='img_size=\1'", text)) from e
+
 def _one_teacher(
     name:str, # timm name or 'embedded'
     ckpt:str|None, # Local weights
@@ -43,9 +57,13 @@ def _one_teacher(
 )->FrozenTeacher:
     "One teacher from words"
     ckpt = os.path.expandvars(ckpt) if ckpt else None
-    if ckpt and name == 'embedded': name, ckpt = ckpt, None
-    return FrozenTeacher(name, ckpt=ckpt, size=size if size in (None, 'image') else int(size), dtype=dtype,
-                         **parse_kwargs(kwargs))
+    if ckpt and name == 'embedded':
+        if not read_checkpoint(ckpt)[1].get('arch'):
+            raise ValueError(f"teacher_ckpt={ckpt!r} does not name its architecture: give teacher=, a timm name, too.")
+        name, ckpt = ckpt, None
+    with _told_as('teacher'):
+        return FrozenTeacher(name, ckpt=ckpt, size=size if size in (None, 'image') else int(size), dtype=dtype,
+                             **parse_kwargs(kwargs))
 
 def _pixels(
     cfg:RunConfig, # Settings
@@ -93,8 +111,9 @@ def _student(
     ckpt = EMBEDDED_TEACHER if cfg.student_ckpt == 'embedded' else cfg.student_ckpt
     ckpt = os.path.expandvars(ckpt) if ckpt else None
     dim = teacher.num_features if method.prompts else None
-    student = Student(cfg.student, n_out, dim, cfg.student_pretrained, ckpt, projector_layers=cfg.projector_layers,
-                      dtype=_dtype(cfg), **parse_kwargs(cfg.student_kwargs))
+    with _told_as('student'):
+        student = Student(cfg.student, n_out, dim, cfg.student_pretrained, ckpt, dtype=_dtype(cfg),
+                          projector_layers=cfg.projector_layers, **parse_kwargs(cfg.student_kwargs))
     if method.head: method.head(student, teacher, cfg.size)
     return student
 
