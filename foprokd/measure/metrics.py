@@ -15,20 +15,17 @@ from scipy import stats
 from sklearn.metrics import f1_score, recall_score, roc_auc_score
 from ..data.longtail import class_groups
 from .intervals import format_interval, mean_share_interval, share_interval, stratified_weights
-from .scores import (calibration_error, check_probs, recall_weights, score_bounds,
+from .scores import (FEWEST, calibration_error, check_probs, recall_weights, score_bounds,
                                     scores_from_counts, weighted_scores)
 
 # %% ../../nbs/measure/01_metrics.ipynb #4cf15db5
-# Test images of the smallest class from which on the interval was seen to cover
-_FEWEST = dict(mcc=2, macro_f1=20, macro_auroc=20)
-
 def _resampled(p, y, groups, n_boot, seed):
-    "(1+B,) of each score in `_FEWEST` that the classes have images enough for, of all images first"
+    "(1+B,) of each score in `FEWEST` that the classes have images enough for, of all images first"
     rng, fewest = np.random.default_rng(seed), np.bincount(y)[np.unique(y)].min()
-    names, eye = [k for k, n in _FEWEST.items() if fewest >= n], np.eye(p.shape[1])
+    names, eye = [k for k, n in FEWEST.items() if fewest >= n], np.eye(p.shape[1])
     cells = np.hstack([eye[y] * (p.argmax(1) == y)[:, None], eye[y], eye[p.argmax(1)]])
     def of(w):
-        if names == [*_FEWEST]: return weighted_scores(p, y, w, groups)
+        if 'macro_auroc' in names: return weighted_scores(p, y, w, groups)
         return scores_from_counts(*np.split(w @ cells, 3, 1), groups)
     chunks = [min(100, n_boot - i) for i in range(0, n_boot, 100)] if names else []
     parts = [of(np.ones((1, len(y))))] + [of(stratified_weights(y, rng, n, rao_wu=True)) for n in chunks]
@@ -139,12 +136,12 @@ def longtail_metrics(
 
 # %% ../../nbs/measure/01_metrics.ipynb #43b9386c
 def _over_runs(v, level, bounds):
-    "Mean, Student's interval, smallest and largest of the known values among `v`; no interval of width zero"
+    "Mean, Student's interval, smallest and largest of the known values among `v`; no interval of width zero, or without bounds"
     v = pd.to_numeric(v).dropna().to_numpy(float)
     if not len(v): return dict.fromkeys(('mean', 'lo', 'hi', 'min', 'max'), np.nan)
-    sem = stats.sem(v) if len(v) > 1 and np.ptp(v) > 0 else np.nan
+    sem = stats.sem(v) if len(v) > 1 and np.ptp(v) > 0 and bounds is not None else np.nan
     half = stats.t.ppf((1 + level) / 2, max(len(v) - 1, 1)) * sem
-    lo, hi = np.clip([v.mean() - half, v.mean() + half], *bounds)
+    lo, hi = np.clip([v.mean() - half, v.mean() + half], *(bounds or (None, None)))
     return dict(mean=v.mean(), lo=lo, hi=hi, min=v.min(), max=v.max())
 
 def _scores_in(df):
@@ -172,7 +169,7 @@ def results_table(
         if len(twice):
             raise ValueError(f"{name!r} has seed {twice.seed.iloc[0]} twice; name in `by` what else differs.")
         res[name] = {('runs', 'n'): len(g), **{(m, k): v for m in metrics
-                                             for k, v in _over_runs(g[m], level, score_bounds(m)).items()}}
+                                             for k, v in _over_runs(g[m], level, None if m == 'ece' else score_bounds(m)).items()}}
     index = pd.Index(list(res), name=by) if isinstance(by, str) else pd.MultiIndex.from_tuples(list(res), names=keys)
     columns = pd.MultiIndex.from_tuples(next(iter(res.values())))
     return pd.DataFrame([list(o.values()) for o in res.values()], index=index, columns=columns)
