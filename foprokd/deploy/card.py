@@ -195,8 +195,6 @@ def _data(notes, data, groups):
     return dict(data=dict(about=about, parts=list(parts), rows=rows, rule=rule))
 
 # %% ../../nbs/deploy/11_card.ipynb #31d9c4cf
-_ece_above = '(bootstrap resamples raise the ECE, so its interval may lie above the value)'
-
 def _results(notes):
     "Scores with intervals: overall, per group, per class"
     m, names = notes.metrics, notes.classes
@@ -204,17 +202,18 @@ def _results(notes):
     on = notes.measured_on
     where = f'Measured on the {_value(on)} set, {_value(m.get("n_test"))} images; in brackets 95 % intervals.'
     if on != 'test': where += ' Checkpoints and settings may have been chosen on these images: the scores are too good.'
+    m = {k: v for k, v in m.items() if k != 'ece_ci'} # older files have one, which does not cover
     scores = [k for k in m if f'{k}_ci' in m and k != 'per_class_recall' or k == 'ece']
     recall, ci = (_per_class(m.get(k), len(names), k) for k in ('per_class_recall', 'per_class_recall_ci'))
     rows = [[escape_markdown(c), _score(dict(r=recall[i], r_ci=ci[i]), 'r')] for i, c in enumerate(names)]
-    low = m['ece_ci'][0] if isinstance(m.get('ece_ci'), list) and len(m['ece_ci']) == 2 else None
-    above = all(isinstance(o, Real) for o in (low, m.get('ece'))) and low > m['ece']
     parts = [where, _table(['score', 'value'], [[escape_markdown(k), _score(m, k)] for k in scores]),
-             *[_ece_above] * above, _table(['class', 'recall'], rows)]
+             _table(['class', 'recall'], rows)]
     return dict(results='\n\n'.join(parts))
 
 # %% ../../nbs/deploy/11_card.ipynb #c40febef
-def _joined(notes, parts): return dict(temperature=_value(notes.temperature), calibration='\n\n'.join(parts))
+def _joined(notes, parts):
+    source = f' ({escape_markdown(notes.temperature_from)})' if notes.temperature_from else ''
+    return dict(temperature=_value(notes.temperature) + source, calibration='\n\n'.join(parts))
 
 def _calibration(notes):
     "Temperature, calibration error before and after, conformal coverage"
@@ -260,7 +259,8 @@ def _limits(notes, data, groups):
     if not data.get('devices'): out.append('How it does on other cameras and devices is unknown.')
     if m.get('absent_classes'): out.append(f'No image among those measured: {_names(m["absent_classes"], names)}.')
     if not m: out.append('No score is recorded: nothing is known of how well it does.')
-    if cal.get('at_bound'): out.append('The temperature is the end of its range: the images did not determine it.')
+    if str(notes.temperature_from).startswith('not determined'):
+        out.append('The selection images did not determine the temperature: how sure the student is was not measured.')
     return dict(limits=out)
 
 def _origin(notes, data, teacher, settings, file):

@@ -81,6 +81,7 @@ def _about(
     return Notes(classes=[str(o) for o in learn.dls.vocab], **kept,
                  resize=Fit(policy['method'], policy['pad_mode'], inside=True),
                  prior_of_logits=prior.tolist(), prior_source=why, prior=prior.tolist(), temperature=1.,
+                 temperature_source='none was fitted',
                  logit_scale=softmax_scale(learn.loss_func, len(counts)), counts=[int(n) for n in counts],
                  training_prior=(np.asarray(counts) / np.sum(counts)).tolist(), arch=_arch(net),
                  n_parameters=sum(p.numel() for p in net.parameters()), precision='fp32', opset=ONNX_OPSET,
@@ -98,7 +99,8 @@ def calibrate_notes(
     k, weights = notes.logit_scale, 'balanced' if np.ptp(notes.prior_of_logits) < 1e-6 else None
     apart = None if tested is None else (tested[0] * k, tested[1])
     notes.calibration = calibrate(outs * k, targs, weights, lesions, apart)
-    notes.temperature = notes.calibration['temperature']
+    notes.temperature, why = notes.calibration['temperature'], notes.calibration['why_not']
+    notes.temperature_source = f'not determined: {why}' if why else f'fitted on {len(targs)} selection images'
     tried = None if tested is None else (reference_probabilities(tested[0], notes), *tested[1:])
     notes.conformal = _thresholds(reference_probabilities(outs, notes), targs, lesions, tried, notes.counts)
 

@@ -126,6 +126,7 @@ class _Answers(_Pixels):
     prior_source:str|None=None # Where that is known from; begins with 'assumed' if it is not
     prior:list|None=None # (C,) shares that the file answers for, sum 1
     temperature:float|None=None # Of the softmax, > 0
+    temperature_source:str|None=None # Where that is from; begins with 'not determined' if the images did not
     conformal:dict|None=None # Level as text -> overall, by_class (thresholds of 1-p, in [0,1]), ...
     calibration:dict|None=None # As `calibrate` of the wing measure gives it
 
@@ -133,6 +134,14 @@ class _Answers(_Pixels):
     def guessed(self)->bool: # Whether answers at another prior are a guess
         "The prior of the logits is an assumption"
         return str(self.prior_source or '').startswith('assumed')
+
+    @property
+    def temperature_from(self)->str|None: # None where nothing is known
+        "Where the temperature is from, in older files too"
+        if isinstance(self.temperature_source, str): return self.temperature_source
+        cal = self.calibration if isinstance(self.calibration, dict) else {}
+        if cal.get('at_bound'): return 'not determined: the end of the range that an older version searched'
+        return 'fitted on the selection images' if cal else None
 
     @property
     def levels(self)->list: # Coverages in (0,1), ascending

@@ -180,6 +180,13 @@ def _scores(
         on += ' (settings may have been chosen on these images: the scores are too good)'
     return dict(on=on, **scores) if scores else None
 
+def _too_few(
+    n:Notes # Of a student
+)->dict: # Level as text -> names; levels without such classes are left out
+    "Classes whose threshold is 1, because it had too few images"
+    return {k: [c for c, q in zip(n.classes, o['by_class']) if q >= 1] for k, o in (n.conformal or {}).items()
+            if max(o['by_class']) >= 1}
+
 def _about(
     student:OnnxStudent # Any
 )->dict: # JSON-able
@@ -191,7 +198,9 @@ def _about(
     return {'classes': student.classes, 'input_size (height, width)': n.input_size,
             'images': deep if n.open == 'upright' else '8 bits per channel only, not turned by EXIF',
             'resize': n.resize.method, 'levels of conformal sets': n.levels,
-            'temperature': n.temperature, 'prior': dict(zip(student.classes, n.prior)),
+            'classes in every set (too few images)': _too_few(n),
+            'temperature': n.temperature, 'temperature from': n.temperature_from,
+            'prior': dict(zip(student.classes, n.prior)),
             'precision': text(n.precision), 'metrics': _scores(n), 'arch': text(n.arch),
             'n_parameters': size if type(size) in (int, float) and math.isfinite(size) else None,
             'created': text(n.created), 'settings_hash': text(n.settings_hash),

@@ -13,11 +13,11 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import asdict, replace
 from pathlib import Path
 import numpy as np
-from scipy import stats
 from .graph import read_notes, save_graph, set_notes
-from ..measure.intervals import group_codes, percentile_interval, stratified_weights
+from ..measure.intervals import (difference_interval, group_codes, group_variance,
+                                       share_interval, stratified_weights)
 from ..data.longtail import class_groups, subsample_longtail
-from ..measure.metrics import weighted_scores
+from ..measure.scores import FEWEST, recall_weights, score_bounds, weighted_scores
 from .notes import Int8
 from .onnx_student import import_onnxruntime
 
@@ -228,18 +228,21 @@ def _losses(
     n_boot:int, # Resamples
     seed:int # Of the resampling
 )->dict: # name -> fp32, int8, loss (), loss_ci (2,); (C,) and (2,C) for `class_recall`; NaN where undefined
-    "Scores of both and the paired loss with its 95 % interval (percentile bootstrap)"
+    "Scores of both and the paired loss with its 95 % interval, where one covers"
     def both(w):
         a, b = (weighted_scores(o, y, w, groups) for o in (p, q))
         return {k: (a[k], b[k], (b[k] - a[k]) if k == 'ece' else (a[k] - b[k])) for k in a}
     point, rng = both(np.ones((1, len(y)))), np.random.default_rng(seed)
-    parts = [both(stratified_weights(y, rng, min(100, n_boot - i), ids)) for i in range(0, n_boot, 100)]
-    several = np.array([len(np.unique(ids[y == k])) > 1 for k in range(p.shape[1])])
-    out = {}
+    parts = [both(stratified_weights(y, rng, min(100, n_boot - i), ids, True)) for i in range(0, n_boot, 100)]
+    n = np.array([len(np.unique(ids[y == k])) for k in range(p.shape[1])])
+    weights, out = recall_weights(n, groups), {}
     for k, (a, b, loss) in point.items():
-        ci = percentile_interval(np.concatenate([o[k][2] for o in parts]))
-        members = list(groups.get(k.removeprefix('recall_'), range(len(several))))
-        known = several if k == 'class_recall' else several[members].any()
+        var = np.concatenate([o[k][2] for o in parts]).var(0)
+        w = weights.get(k, weights['balanced_accuracy'])
+        rests = n if k == 'class_recall' else 1 / (w[w > 0]**2 / n[w > 0]).sum()
+        unit = np.subtract(*score_bounds('mcc' if k == 'mcc' else 'accuracy')[::-1])
+        ci = unit * difference_interval(loss[0] / unit, var / unit**2, rests)
+        known = n > 1 if k == 'class_recall' else n[w > 0].min() >= FEWEST.get(k, 2)
         out[k] = dict(fp32=a[0], int8=b[0], loss=loss[0], loss_ci=np.where(known, ci, np.nan))
     return out
 
@@ -288,12 +291,13 @@ def quantization_report(
     per_class = [_plain(dict(n=(y == i).sum(), **{k: v[..., i] for k, v in rows.items()})) for i in range(p.shape[1])]
     per_class = [{'class': c} | o | dict(n=int(o['n'])) for c, o in zip(a.classes, per_class)]
     same, far = p.argmax(1) == q.argmax(1), np.abs(p - q)
-    ci = stats.binomtest(int(same.sum()), len(same)).proportion_ci(method='wilson')
+    var = np.nan_to_num(group_variance(same, codes)) if codes.max() + 1 < len(same) else 0
+    ci = share_interval(same.mean(), var, codes.max() + 1, most=len(same))
     size, scores = [Path(o).stat().st_size for o in (fp32, int8)], _plain(found)
     return dict(n_images=len(y), n_drawn_together=int(codes.max()) + 1, n_boot=n_boot, seed=seed,
                 int8=b.int8 and asdict(b.int8),
                 bytes=dict(fp32=size[0], int8=size[1], ratio=size[0] / size[1]), operators=operators,
-                agreement=float(same.mean()), agreement_ci=[float(ci.low), float(ci.high)],
+                agreement=float(same.mean()), agreement_ci=ci.tolist(),
                 probability_difference=dict(mean=float(far.mean()), max=float(far.max())), scores=scores,
                 group_rule=str(getattr(groups, 'rule', 'groups given by the caller')), per_class=per_class,
                 worse=[g for g in groups if f'recall_{g}' in scores and _is_worse(scores[f'recall_{g}'])],
@@ -311,7 +315,6 @@ def _sentence(
     lost = round(100 * s['loss'], 1) >= 0
     ci = s['loss_ci'] and (s['loss_ci'] if lost else [-o for o in s['loss_ci'][::-1]])
     within = f'{_points(ci[0])} to {_points(ci[1])}' if ci else 'too few images for an interval'
-    if s['loss_ci'] and s['loss'] == s['loss_ci'][0] == s['loss_ci'][1] == 0: return f"No verdict on {name} changed."
     return f"int8 {'loses' if lost else 'gains'} {_points(abs(s['loss']))} points of {name} ({within})."
 
 def format_report(

@@ -23,7 +23,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 from ..data.splits import stratified_folds
-from ..measure.intervals import group_codes, group_weights
+from ..measure.intervals import (difference_interval, drawn_interval, group_codes,
+                                       group_weights, share_interval)
 from .controls import BandPrompt
 from ..prompt import IdentityPrompt
 
@@ -89,19 +90,31 @@ def frame(self:PromptResponse,
     seed:int=0 # Of the resampling
 )->pd.DataFrame: # One row per prompt and measure: what is known of the prompt, measure, value, lower, upper
     "Means with 95 % intervals, NaN for one group; with labels also probe accuracy, its `loss` against plain, recalls"
-    n_boot = n_boot if group_codes(self.group).max() else 0
-    w = self.draws(n_boot, seed)
+    groups = int(group_codes(self.group).max()) + 1
+    w = self.draws(n_boot if groups > 1 else 0, seed)
     out = {k: w @ getattr(self, k).T / w.sum(1, keepdims=True) for k in ('cosine', 'l2')}
+    ends = {k: drawn_interval(v[0], v[1:], groups) for k, v in out.items()}
     if self.correct is not None:
         r = self.recalls(w)
         acc = np.nanmean(r, 2)
         out.update({'balanced accuracy': acc[:, 1:], 'loss': acc[:, :1] - acc[:, 1:]},
                    **{f'recall of {c}': r[:, 1:, i] for i, c in enumerate(self.classes)})
-    rows = []
-    for k, v in out.items():
-        lower, upper = np.nanquantile(v[1:], [.025, .975], axis=0) if n_boot else np.full((2, v.shape[1]), np.nan)
-        rows.append(self.prompts.assign(measure=k, value=v[0], lower=lower, upper=upper))
+        ends.update({k: self.probe_interval(k, v, groups) for k, v in out.items() if k not in ends})
+    rows = [self.prompts.assign(measure=k, value=v[0], lower=ends[k][0], upper=ends[k][1]) for k, v in out.items()]
     return pd.concat(rows, ignore_index=True)
+
+@patch
+def probe_interval(self:PromptResponse,
+    measure:str, # 'balanced accuracy', 'loss' or 'recall of' a class
+    v:np.ndarray, # (1+B,P) its values, of all images and of the resamples
+    groups:int # Groups that are drawn
+)->np.ndarray: # (2,P); NaN for one group
+    "95 % interval of a share of images that the probe has right, or of a difference of two"
+    if groups < 2 or len(v) < 2: return np.full((2, v.shape[1]), np.nan)
+    n = pd.Series(self.group).groupby(self.labels).nunique()
+    n = n[[k for k in n.index if measure in ('balanced accuracy', 'loss') or measure == f'recall of {k}']]
+    rests, var = len(n)**2 / (1 / n).sum(), np.nanvar(v[1:], 0) * groups / (groups - 1)
+    return difference_interval(v[0], var, rests) if measure == 'loss' else share_interval(v[0], var, rests)
 
 # %% ../../nbs/frequency/01_bands.ipynb #582ab042
 def _out_of_fold(plain, prompted, labels, group, probe, folds, seed, refit):

@@ -52,13 +52,13 @@ def class_spectra(
     df:pd.DataFrame, # Label table: image, label, and where known split and group
     size:int=64, # Side the images are squeezed to, pixels
     n_max:int=100, # Images per class, at most
-    seed:int=0, # Of the choice of images and of the bootstrap, >= 0
+    seed:int=0, # Of the choice of images, >= 0
     part:str|None=None, # Which split; None: train, or all images without a split
     workers:int|None=0, # Threads that read images; 0: none beside this one; None: one per CPU, at most 8
     white:int=65535, # Value that means white in images of 16 bits
 )->ClassSpectra: # Means and intervals
     "Mean amplitude and radial power of every class (ours); `ValueError` for an empty part or an unreadable image"
-    chosen, rng = choose_images(df, n_max, seed, part), np.random.default_rng(seed)
+    chosen = choose_images(df, n_max, seed, part)
     if workers is None: workers = min(os.cpu_count() or 1, 8)
     power, ends, amplitude = [], [], []
     with ThreadPoolExecutor(workers) if workers else nullcontext() as pool:
@@ -67,7 +67,7 @@ def class_spectra(
             for a, b in (pool.map if pool else map)(partial(_log_spectrum, size=size, white=white), rows.image):
                 total += a; p.append(b)
             amplitude.append(total / len(p)); power.append(np.mean(p, 0, dtype=float))
-            ends.append(mean_interval(np.stack(p), rows.group.to_numpy(), rng))
+            ends.append(mean_interval(np.stack(p), rows.group.to_numpy()))
     freq, (low, high) = radial_power(torch.zeros(size, size))[0].numpy(), np.stack(ends, 1)
     return ClassSpectra(list(chosen), [len(r) for r in chosen.values()], [r.group.nunique() for r in chosen.values()],
                         freq, np.stack(power), low, high, np.stack(amplitude))

@@ -23,7 +23,8 @@ from torch import Tensor, nn
 from ..backbone import eval_mode, pool_features
 from .bands import band_response
 from .class_spectra import ClassSpectra
-from ..measure.intervals import group_codes, group_weights, mean_interval, percentile_interval
+from ..measure.intervals import (drawn_interval, group_codes, group_weights,
+                                       mean_interval, percentile_interval)
 from ..pixels import PixelSpace
 from ..prompt import SpectralPrompt
 from .sensitivity import SensitivityMap, radial_mean, unique_frequencies
@@ -53,11 +54,11 @@ class PromptReading:
 
     def radial(self,
         n_bins:int|None=None, # Rings between 0 and .7071 cycles/pixel; None: half the shorter side
-        seed:int=0 # Of the bootstrap
+        seed:int=0 # Not used: nothing is drawn any more
     )->pd.DataFrame: # One row per ring: freq, mean, lower, upper, sd
         "Mean over rings without DC, its 95 % interval and its standard deviation over latents"
         freq, y = radial_mean(self.log_gain, self.width, n_bins)
-        lower, upper = mean_interval(y, np.arange(len(y)), np.random.default_rng(seed))
+        lower, upper = mean_interval(y, np.arange(len(y)))
         return pd.DataFrame(dict(freq=freq, mean=y.mean(0), lower=lower, upper=upper, sd=y.std(0)))
 
 @torch.no_grad()
@@ -98,15 +99,16 @@ def rank_correlation(
     if a.shape[1:] != b.shape[1:]: raise ValueError(f"Maps of {a.shape[1:]} and {b.shape[1:]} have other frequencies.")
     if paired and len(a) != len(b): raise ValueError(f"{len(a)} and {len(b)} maps cannot be paired.")
     rng, size = np.random.default_rng(seed), (a.shape[1], width)
-    single = lambda m, g: len(m) < 2 if g is None else group_codes(g).max() < 1
-    if single(a, groups[0]) and single(b, groups[1]): n_boot = 0 # nothing to resample
+    groups_of = lambda m, g: len(m) if g is None else int(group_codes(g).max()) + 1
+    if groups_of(a, groups[0]) < 2 and groups_of(b, groups[1]) < 2: n_boot = 0 # nothing to resample
     def means(m, g):
         draws = np.random.default_rng(seed) if paired else rng
         g = np.arange(len(m)) if g is None else g
         w = np.concatenate([np.ones((1, len(m))), group_weights(g, draws, n_boot)])
         return ((w / w.sum(1, keepdims=True)) @ m.reshape(len(m), -1).astype(float)).reshape(-1, *m.shape[1:])
     rho = (_ranks(means(a, groups[0]), size) * _ranks(means(b, groups[1]), size)).sum(1)
-    lower, upper = percentile_interval(rho[1:]) if n_boot else (np.nan, np.nan)
+    z, n = np.arctanh(np.clip(rho, -1 + 1e-9, 1 - 1e-9)), min(k for k in map(groups_of, (a, b), groups) if k > 1) if n_boot else 1
+    lower, upper = np.tanh(drawn_interval(z[0], z[1:], n))
     return dict(rho=float(rho[0]), lower=float(lower), upper=float(upper))
 
 # %% ../../nbs/frequency/04_reading.ipynb #db7e5731
@@ -250,7 +252,7 @@ def drift(self:FrequencyRecorder,
     n_boot:int=200, # Resamples of the images
     seed:int=0 # Of the resampling
 )->pd.DataFrame: # epoch, distance in [0,1], lower, upper
-    "Total variation distance of the student's profile over bands from the teacher's; `ValueError` without a teacher"
+    "Total variation distance of the student's profile from the teacher's; no interval where noise moves it; `ValueError`"
     if self.reference is None: raise ValueError("There was no teacher to compare with: FrequencyRecorder(teacher=...).")
     w = self.reference.draws(n_boot, seed)
     def profile(a):
@@ -259,7 +261,7 @@ def drift(self:FrequencyRecorder,
     t, rows = profile(self.reference), []
     for e, a in self.answers.items():
         d = abs(profile(a) - t).sum(1) / 2
-        lower, upper = percentile_interval(d[1:]) if n_boot else (np.nan, np.nan)
+        lower, upper = np.clip(drawn_interval(d[0], d[1:], len(np.unique(self.reference.group))), 0, 1)
         rows.append(dict(epoch=e, distance=d[0], lower=lower, upper=upper))
     return pd.DataFrame(rows)
 

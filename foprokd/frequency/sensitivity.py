@@ -23,7 +23,8 @@ from scipy.interpolate import RegularGridInterpolator
 from scipy.ndimage import convolve1d, maximum_filter
 from torch import Tensor
 from .bands import feature_shift, model_features
-from ..measure.intervals import group_codes, group_weights, mean_interval, percentile_interval
+from ..measure.intervals import (drawn_interval, group_codes, group_weights,
+                                       mean_interval)
 from ..spectrum import amplitude_phase, full_plane, half_weights, orientation, radial_frequency, spectrum_axes
 
 # %% ../../nbs/frequency/02_sensitivity.ipynb #f0a4638b
@@ -220,11 +221,11 @@ def radial_mean(
 def radial(self:SensitivityMap,
     kind:str='cosine', # 'cosine' or 'l2'
     n_bins:int|None=None, # Rings between 0 and .7071 cycles/pixel; None: half the shorter side
-    seed:int=0 # Of the bootstrap
+    seed:int=0 # Not used: nothing is drawn any more
 )->pd.DataFrame: # One row per ring: freq in cycles/pixel, mean, lower, upper
     "Mean over rings, without DC, with the 95 % interval over images"
     freq, y = radial_mean(self.values(kind), self.width, n_bins)
-    lower, upper = mean_interval(y, self.groups, np.random.default_rng(seed))
+    lower, upper = mean_interval(y, self.groups)
     return pd.DataFrame(dict(freq=freq, mean=y.mean(0), lower=lower, upper=upper))
 
 @patch(as_prop=True)
@@ -246,7 +247,7 @@ def centroid(self:SensitivityMap,
     radius = radial_frequency(self.size).numpy()
     w = np.concatenate([np.ones((1, len(share))), group_weights(self.groups, np.random.default_rng(seed), n_boot)])
     value = (w @ (share * radius).sum((1, 2))) / (w @ share.sum((1, 2)))
-    lower, upper = percentile_interval(value[1:]) if n_boot else (np.nan, np.nan)
+    lower, upper = drawn_interval(value[0], value[1:], int(group_codes(self.groups).max()) + 1)
     return dict(value=float(value[0]), lower=float(lower), upper=float(upper))
 
 # %% ../../nbs/frequency/02_sensitivity.ipynb #91d2395d

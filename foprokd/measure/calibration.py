@@ -11,17 +11,15 @@ __all__ = ['fit_temperature', 'calibrate', 'conformal_thresholds', 'conformal_se
 import math
 import warnings
 import numpy as np
-from scipy import stats
 from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax, softmax
+from scipy.special import chdtri, log_softmax, softmax
 from sklearn.utils.class_weight import compute_sample_weight
 from ..data.splits import stratified_folds
-from .intervals import group_codes, mean_interval
+from .intervals import (group_codes, group_variance, mean_interval,
+                                       share_interval)
 from .scores import as_array, calibration_error, check_probs, weighted_scores
 
 # %% ../../nbs/measure/02_calibration.ipynb #05e9dcf6
-_LOG_T = math.log(1 / 20), math.log(20)  # Where the temperature is searched
-
 def _checked(logits, targs):
     "`(N,C)` float64 logits and `(N,)` int64 targets of two classes or more; `ValueError` in one sentence otherwise"
     z = as_array(logits)
@@ -49,28 +47,37 @@ def _nll(z, y, w):
     "Mean negative log-likelihood of logits (N,C) under weights (N,)"
     return float(np.average(-log_softmax(z, axis=1)[np.arange(len(y)), y], weights=w))
 
-def _fit(z, y, w):
-    "The temperature, and whether it is an end of the range because nothing inside it is better"
-    def loss(log_t): return _nll(z / math.exp(log_t), y, w)
-    best = minimize_scalar(loss, bounds=_LOG_T, method='bounded', options=dict(xatol=1e-8))
-    end = min(_LOG_T, key=loss)
-    return (math.exp(end), True) if loss(end) <= best.fun + 1e-9 else (math.exp(best.x), False)
+def _range(z):
+    "Logarithms of the temperatures between which is searched: logits of small margins may need small ones"
+    low, top = np.partition(z, -2, axis=1)[:, -2:].T
+    return math.log(np.clip(np.median(top - low), 1e-3, 1) / 20), math.log(20)
 
-def _say_bound(t):
-    "Warn of a temperature at the end of its range"
-    why = 'every image counted is classified correctly' if t < 1 else 'the logits say no more than chance'
-    warnings.warn(f"The temperature {t:g} is the end of the searched range: most likely {why}, "
-                  "so these images do not determine it.")
+def _fit(z, y, w):
+    "The temperature, and why the images do not determine it, '' if they do"
+    def loss(log_t): return _nll(z / math.exp(log_t), y, w)
+    sharp, soft = _range(z)
+    best = minimize_scalar(loss, bounds=(sharp, soft), method='bounded', options=dict(xatol=1e-8))
+    if loss(soft) <= best.fun + 1e-9: return math.exp(soft), 'the logits say no more than chance'
+    n = w.sum()**2 / (w**2).sum()
+    if 2 * n * (loss(sharp) - best.fun) > chdtri(1, .05): return math.exp(best.x), ''
+    right = (z.argmax(1) == y)[w > 0].all()
+    return max(1., math.exp(best.x)), ('every image counted is classified correctly' if right else
+                                       'the images do not speak against the smallest that was tried')
+
+# %% ../../nbs/measure/02_calibration.ipynb #b20m0201
+def _say_bound(t, why):
+    "Warn of a temperature that the images do not determine"
+    warnings.warn(f"These images do not determine the temperature ({why}): it is set to {t:g}.")
 
 def fit_temperature(
     logits, # (N,C) raw logits of the selection set
     targs, # (N,) class indices
     weights=None, # None: images count alike; 'balanced': classes do (balanced softmax); or (N,) numbers >= 0
-)->float: # in [1/20, 20]; divide the logits by it
-    "Temperature scaling (Guo et al. 2017); `ValueError` for NaN, probabilities, one class; warns at the range's end"
+)->float: # at most 20, 1 or more where it is not determined; divide the logits by it
+    "Temperature scaling (Guo et al. 2017); `ValueError` for NaN, probabilities, one class; warns if not determined"
     z, y = _checked(logits, targs)
-    t, at_bound = _fit(z, y, _image_weights(weights, y))
-    if at_bound: _say_bound(t)
+    t, why = _fit(z, y, _image_weights(weights, y))
+    if why: _say_bound(t, why)
     return t
 
 # %% ../../nbs/measure/02_calibration.ipynb #40c2e4d1
@@ -106,15 +113,15 @@ def calibrate(
     folds:int=5, # Folds for the scores after calibration
     seed:int=0, # Of the folds
     n_bins:int=15, # Bins of the calibration error
-)->dict: # JSON-able: `temperature`, `n`, `n_per_class`, `ece_before`, `ece_after`, ...; `test` likewise or None
+)->dict: # JSON-able: `temperature`, `at_bound` and `why_not` determined, `n`, `ece_before`, `ece_after`, ...; `test` likewise or None
     "A temperature and its effect, cross-fitted; `ValueError` as `fit_temperature` and for fewer than 20 images"
     z, y = _checked(logits, targs)
     if len(y) < 20: raise ValueError(f"{len(y)} images are too few to calibrate on: at least 20 are needed.")
-    t, at_bound = _fit(z, y, _image_weights(weights, y))
-    if at_bound: _say_bound(t)
+    t, why = _fit(z, y, _image_weights(weights, y))
+    if why: _say_bound(t, why)
     apart = _cross_fit(z, y, weights, lesions, folds, seed)
     n = np.bincount(y, minlength=z.shape[1])
-    out = dict(method='temperature scaling', on='selection', temperature=t, at_bound=at_bound,
+    out = dict(method='temperature scaling', on='selection', temperature=t, at_bound=bool(why), why_not=why,
                n=len(y), n_per_class=n.tolist(), classes=int((n > 0).sum()),
                n_lesions=None if lesions is None else len(np.unique(group_codes(lesions))),
                weights=weights or 'none' if weights is None or isinstance(weights, str) else 'given',
@@ -137,7 +144,7 @@ def conformal_thresholds(
     levels=(.8, .9, .95), # Shares of sets that have to hold the true class, each in (0,1)
     lesions=None, # (N,) lesion or patient of each image; one image of each is used
     seed:int=0, # Of that choice
-)->dict: # level as text -> `overall`, `by_class` [C] in [0,1], `n`, `too_few` classes of threshold 1; JSON-able
+)->dict: # level as text -> `overall`, `by_class` [C], `n`, `too_few` classes whose threshold is 1, `too_few_overall`
     "Split conformal thresholds on 1 - p_y, plus 1e-6 for float32 (ours); `ValueError` for NaN, logits, odd levels"
     p, y = check_probs(probs, targs)
     bad = [o for o in levels if not 0 < o < 1]
@@ -152,7 +159,8 @@ def conformal_thresholds(
     for level in levels:
         q, n = [_threshold(score[y == k], level) for k in range(p.shape[1])], np.bincount(y, minlength=p.shape[1])
         few = np.flatnonzero(np.ceil((n + 1) * level - 1e-9) > n)
-        out[f'{level:g}'] = dict(overall=_threshold(score, level), by_class=q, n=len(y), too_few=few.tolist())
+        out[f'{level:g}'] = dict(overall=_threshold(score, level), by_class=q, n=len(y), too_few=few.tolist(),
+                                 too_few_overall=bool(np.ceil((len(y) + 1) * level - 1e-9) > len(y)))
     return out
 
 def conformal_sets(
@@ -175,23 +183,22 @@ def _ends(ci):
     "Interval as a list, `None` where there is none"
     return [float(o) for o in ci] if np.isfinite(ci).all() else None
 
-def _covered(hit, size, codes, n_boot, seed):
+def _covered(hit, size, codes, most):
     "Coverage and mean set size of some images with 95 % intervals; `None` without images"
     if not len(hit): return dict(coverage=None, coverage_ci=None, set_size=None, set_size_ci=None)
-    rng, n = np.random.default_rng(seed), len(np.unique(codes))
-    wilson = n == len(hit) or hit.all() or not hit.any()
-    if wilson: ends = stats.binomtest(n if hit.all() else int(hit.sum()), n).proportion_ci(method='wilson')
-    else: ends = mean_interval(hit, codes, rng, n_boot)
-    return dict(coverage=float(hit.mean()), coverage_ci=_ends(list(ends)), set_size=float(size.mean()),
-                set_size_ci=_ends(mean_interval(size, codes, rng, n_boot)))
+    n = len(np.unique(codes))
+    var = hit.mean() * (1 - hit.mean()) / n if n == len(hit) else np.nan_to_num(group_variance(hit, codes))
+    sizes = np.clip(mean_interval(size, codes), 0, most)
+    return dict(coverage=float(hit.mean()), coverage_ci=_ends(share_interval(hit.mean(), var, n, most=len(hit))),
+                set_size=float(size.mean()), set_size_ci=_ends(sizes))
 
 def coverage(
     sets, # (N,C) bool, from `conformal_sets`, of images that made no threshold
     targs, # (N,) class indices
     groups:dict|None=None, # name -> class indices, e.g. from `class_groups`
     lesions=None, # (N,) lesion or patient of each image
-    n_boot:int=1000, # Bootstrap resamples
-    seed:int=0, # Of the resampling
+    n_boot=None, # Not used: nothing is drawn any more
+    seed=None, # Not used
 )->dict: # `coverage`, `set_size`, `empty`, `per_class_*` [C], `*_head`...; `*_ci` = [lo,hi]; None if undefined
     "How often sets hold the truth, and their size; `ValueError` unless sets are (N,C) bool and fit the targets"
     s, y = as_array(sets), as_array(targs)
@@ -202,7 +209,7 @@ def coverage(
     codes = np.arange(len(y)) if lesions is None else group_codes(lesions)
     if len(codes) != len(y): raise ValueError(f"There are {len(y)} images but {len(codes)} lesions.")
     hit, size = s[np.arange(len(y)), y], s.sum(1)
-    def of(keep): return _covered(hit[keep], size[keep], codes[keep], n_boot, seed)
+    def of(keep): return _covered(hit[keep], size[keep], codes[keep], s.shape[1])
     per_class = [of(y == k) for k in range(s.shape[1])]
     out = dict(n=len(y), **of(slice(None)), empty=float((size == 0).mean()))
     out.update({f'per_class_{k}': [o[k] for o in per_class] for k in per_class[0]})

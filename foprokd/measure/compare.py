@@ -12,11 +12,13 @@ import numpy as np
 import pandas as pd
 from collections import Counter
 from scipy.special import stdtrit
-from .intervals import percentile_interval, stratified_weights
+from .intervals import (difference_interval, share_interval,
+                                       stratified_weights)
 from .results import (LabelRun, ResultRows, label_runs, newest_rows, option_words,
                                      row_value)
 from .rows import row_name
-from .scores import pool_bins, scores_from_counts
+from .scores import (FEWEST, pool_bins, recall_weights, score_bounds,
+                                    scores_from_counts)
 
 # %% ../../nbs/measure/05_compare.ipynb #5f0cdb76
 def _counted(
@@ -110,16 +112,15 @@ def _label_scores(
 # %% ../../nbs/measure/05_compare.ipynb #8c054c13
 def _ends(
     v:np.ndarray, # (1+B,S) scores or differences, the first row observed
-    kind:str, # sd, seeds, images or both
+    kind:str, # sd, seeds or both
     level:float # Coverage aimed at, in (0,1)
 )->tuple[float, float]: # NaN where there is none
-    "The interval of the mean over S seeds"
+    "The interval over seeds, or over both, of the mean over S seeds"
     boot, n, mean = v[1:].mean(1), v.shape[1], v[0].mean()
-    images = boot.var() if len(boot) and kind in ('images', 'both') else 0.
+    images = boot.var() if len(boot) and kind == 'both' else 0.
     seeds = v[0].var(ddof=1) / n if n > 1 and kind in ('seeds', 'both') else 0.
     lacks = kind == 'both' and (n < 2 or not len(boot))
     if lacks or not seeds + images > 1e-20: return np.nan, np.nan
-    if kind == 'images': return tuple(percentile_interval(boot, level).tolist())
     df = (n - 1) * ((seeds + images) / seeds)**2 if seeds else np.inf
     half = stdtrit(df, (1 + level) / 2) * np.sqrt(seeds + images)
     return float(mean - half), float(mean + half)
@@ -136,8 +137,48 @@ def _pair(
     n = min(len(va), len(vb))
     return va[:n, [i for i, _ in at]] - vb[:n, [j for _, j in at]]
 
+# %% ../../nbs/measure/05_compare.ipynb #b20m0301
+def _witnesses(
+    run:LabelRun, # Of any seed
+    metric:str, # Key of the score
+    groups:dict # Name -> class indices
+)->tuple[float, float]: # How many lesions count for the score, lesions of the smallest class; NaN if unknown
+    "What an interval rests on"
+    if run.test is None: return np.nan, np.nan
+    n = (_counted(run.cluster, run.y, max(len(run.classes), int(run.y.max()) + 1)) > 0).sum(0)
+    weights = recall_weights(n, groups)
+    w = weights.get(metric, weights['balanced_accuracy'])
+    return 1 / (w[w > 0]**2 / n[w > 0]).sum(), n[n > 0].min()
+
+def _interval(
+    v:np.ndarray, # (1+B,S) scores or differences, the first row observed
+    kind:str, # sd, seeds, images or both
+    level:float, # Coverage aimed at, in (0,1)
+    metric:str, # Key of the score
+    n:float, # Lesions that count for it
+    paired:bool=False # Whether these are differences
+)->tuple[float, float]: # NaN where there is none
+    "The interval of the mean over S seeds, within what is possible"
+    low, high = score_bounds(metric)
+    start, unit = 0 if paired else low, high - low
+    if kind != 'images': ends = np.array(_ends(v, kind, level))
+    elif len(v) < 2 or not n > 0: return np.nan, np.nan
+    else:
+        mean, var = (v[0].mean() - start) / unit, v[1:].mean(1).var() / unit**2
+        ends = start + unit * (difference_interval(mean, var, n, level) if paired else
+                               share_interval(mean, var, n, level, n * v.shape[1]))
+    return tuple(np.clip(ends, -unit if paired else low, unit if paired else high).tolist())
+
 # %% ../../nbs/measure/05_compare.ipynb #580a17a8
 INTERVALS = 'sd', 'seeds', 'images', 'both' # What is drawn again: nothing, seeds, test images, or both
+
+def _default_interval(
+    runs:dict # Label -> runs
+)->str: # One of `INTERVALS`
+    "The kind for a table that asks for none: seeds and images, as far as there are several"
+    several = any(len(o) > 1 for o in runs.values())
+    known = all(r.test is not None for o in runs.values() for r in o)
+    return ('both' if several else 'images') if known else ('seeds' if several else 'sd')
 
 def _resamples(
     runs:dict, # Label -> runs
@@ -162,7 +203,7 @@ def _resamples(
 
 def _is_best(
     label:str, # Label
-    scored:dict, # Label -> (runs, (1+B,S) scores, kind)
+    scored:dict, # Label -> (runs, (1+B,S) scores, kind, score, lesions that count)
     sign:int, # -1 where less is better
     level:float # Coverage aimed at, in (0,1)
 )->bool:
@@ -170,19 +211,22 @@ def _is_best(
     others = sorted((o for o in scored if o != label), key=lambda o: -sign * np.nan_to_num(scored[o][1][0].mean()))
     for o in others:
         d = _pair(scored[label][:2], scored[o][:2])
-        if d is None or not _ends(sign * d, scored[label][2], level)[0] > 0: return False
+        if d is None: return False
+        kind, metric, n = scored[label][2:]
+        if not _interval(sign * d, kind, level, metric, n, True)[0] > 0: return False
     return bool(others)
 
 def _difference(
     label:str, # Label
     baseline:str|None, # Label to compare with
-    scored:dict, # Label -> (runs, (1+B,S) scores, kind)
+    scored:dict, # Label -> (runs, (1+B,S) scores, kind, score, lesions that count)
     level:float # Coverage aimed at, in (0,1)
 )->dict: # diff, diff_sd, diff_lo, diff_hi, n_diff; NaN where there is none
     "The paired difference to the baseline"
     d = None if baseline in (None, label) else _pair(scored[label][:2], scored[baseline][:2])
     if d is None: return dict(diff=np.nan, diff_sd=np.nan, diff_lo=np.nan, diff_hi=np.nan, n_diff=0)
-    lo, hi = _ends(d, scored[label][2], level)
+    kind, metric, n = scored[label][2:]
+    lo, hi = _interval(d, kind, level, metric, n, True)
     sd = d[0].std(ddof=1) if d.shape[1] > 1 else np.nan
     return dict(diff=d[0].mean(), diff_sd=sd, diff_lo=lo, diff_hi=hi, n_diff=d.shape[1])
 
@@ -193,12 +237,13 @@ def _metric_rows(
     kind:str, # Interval asked for
     level:float # Coverage aimed at, in (0,1)
 )->list[dict]:
-    "Rows of one metric, one per label; a metric without resamples falls back to `sd`"
-    if kind in ('images', 'both') and any(len(v) == 1 for _, v in scored.values()): kind = 'sd'
-    scored, res = {k: (*v, kind) for k, v in scored.items()}, []
-    bounds = (-1, 1) if metric == 'mcc' else (0, 1)
-    for label, (runs, v, _) in scored.items():
-        lo, hi = np.clip(_ends(v, kind, level), *bounds)
+    "Rows of one metric, one per label; where no interval would cover it falls back to `sd`"
+    rests = {k: _witnesses(o[0], metric, _groups(o)) for k, (o, _) in scored.items()}
+    unsure = any(len(v) == 1 for _, v in scored.values()) or min(n for _, n in rests.values()) < FEWEST.get(metric, 1)
+    if metric == 'ece' or kind in ('images', 'both') and unsure: kind = 'sd'
+    scored, res = {k: (*v, kind, metric, rests[k][0]) for k, v in scored.items()}, []
+    for label, (runs, v, *_) in scored.items():
+        lo, hi = _interval(v, kind, level, metric, rests[label][0])
         res.append(dict(label=label, metric=metric, mean=v[0].mean(), sd=v[0].std(ddof=1) if v.shape[1] > 1 else np.nan,
                         n_runs=len(runs), n_folds=len(runs[0].rows), lo=lo, hi=hi,
                         **_difference(label, baseline, scored, level),
@@ -284,7 +329,7 @@ def compare_runs(
     by:str|list='name', # What names a row of the table: name, method, or settings, e.g. 'student,teacher'
     baseline:str|None=None, # Label that the others are compared with
     metrics:str|list|None=None, # Keys, e.g. 'balanced_accuracy recall_tail'; None: all that the rows have
-    interval:str='images', # sd, seeds, images or both
+    interval:str|None=None, # sd, seeds, images or both; None: both from two seeds on, images for one, seeds without predictions
     n_boot:int=2000, # Resamples of the test images
     level:float=.95, # Coverage aimed at, in (0,1)
     seed:int=0 # Of the resampling; global random state is untouched
@@ -294,6 +339,7 @@ def compare_runs(
     rows = newest_rows(rows)
     runs, notes = label_runs(rows, by)
     _check_baseline(runs, baseline)
+    interval = interval or _default_interval(runs)
     keys, weights = option_words(metrics) or list(METRICS), _resamples(runs, interval, n_boot, seed)
     scores = {k: _label_scores(o, weights, keys) for k, o in runs.items()}
     keys = [m for m in keys if not all(np.isnan(s[m]).all() for s in scores.values())]
@@ -309,7 +355,7 @@ def _check_arguments(
     level:float # Coverage aimed at, in (0,1)
 )->None:
     "One sentence for what `compare_runs` cannot do"
-    if interval not in INTERVALS: raise ValueError(f"interval={interval!r} is none of {', '.join(INTERVALS)}.")
+    if interval and interval not in INTERVALS: raise ValueError(f"interval={interval!r} is none of {', '.join(INTERVALS)}.")
     if not 0 < level < 1 or n_boot < 1: raise ValueError(f"level={level} must lie in (0,1), n_boot={n_boot} above 0.")
     unknown = [m for m in metrics if m not in METRICS]
     if unknown: raise ValueError(f"The metric {unknown[0]!r} is none of {', '.join(METRICS)}.")

@@ -239,8 +239,8 @@ def _share_limits(axes):
     for a in axes: a.set_ylim(min(e[0] for e in ends), max(e[1] for e in ends))
 
 # %% ../../nbs/measure/07_figures.ipynb #6d7eb0ad
-_WHISKERS = dict(sd='± standard deviation over seeds', seeds='Student interval over seeds',
-                 images='bootstrap interval over test images', both='interval over seeds and test images')
+_WHISKERS = dict(sd='± standard deviation over seeds', seeds='interval over seeds, these images only',
+                 images='interval over images, these networks only', both='interval over seeds and test images')
 
 def _whiskers(
     ax, # Axes
@@ -281,7 +281,7 @@ def plot_comparison(
     baseline:str|None=None, # Label to compare with; a table has its own
     metrics:str|list='balanced_accuracy', # Keys, one row of panels each
     by:str|list='name', # What makes a label; a table has its own
-    interval:str='images', # sd, seeds, images or both; a table has its own
+    interval:str|None=None, # sd, seeds, images or both; None: as `compare_runs`; a table has its own
 )->Figure: # One panel per metric, two with a baseline
     """Labels with intervals, and their paired differences to the baseline beside them
 

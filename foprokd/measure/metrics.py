@@ -10,14 +10,27 @@ __all__ = ['bootstrap_intervals', 'evaluate', 'pool_folds', 'GroupRecall', 'long
 # %% ../../nbs/measure/01_metrics.ipynb #eece90ae
 import numpy as np
 import pandas as pd
-from fastai.metrics import AccumMetric, BalancedAccuracy, F1Score, MatthewsCorrCoef, accuracy
+from fastai.metrics import AccumMetric, BalancedAccuracy, MatthewsCorrCoef, accuracy
 from scipy import stats
-from sklearn.metrics import recall_score, roc_auc_score
+from sklearn.metrics import f1_score, recall_score, roc_auc_score
 from ..data.longtail import class_groups
-from .intervals import format_interval, percentile_interval, stratified_weights
-from .scores import calibration_error, check_probs, scores_from_counts, weighted_scores
+from .intervals import format_interval, mean_share_interval, share_interval, stratified_weights
+from .scores import (FEWEST, calibration_error, check_probs, recall_weights, score_bounds,
+                                    scores_from_counts, weighted_scores)
 
 # %% ../../nbs/measure/01_metrics.ipynb #4cf15db5
+def _resampled(p, y, groups, n_boot, seed):
+    "(1+B,) of each score in `FEWEST` that the classes have images enough for, of all images first"
+    rng, fewest = np.random.default_rng(seed), np.bincount(y)[np.unique(y)].min()
+    names, eye = [k for k, n in FEWEST.items() if fewest >= n], np.eye(p.shape[1])
+    cells = np.hstack([eye[y] * (p.argmax(1) == y)[:, None], eye[y], eye[p.argmax(1)]])
+    def of(w):
+        if 'macro_auroc' in names: return weighted_scores(p, y, w, groups)
+        return scores_from_counts(*np.split(w @ cells, 3, 1), groups)
+    chunks = [min(100, n_boot - i) for i in range(0, n_boot, 100)] if names else []
+    parts = [of(np.ones((1, len(y))))] + [of(stratified_weights(y, rng, n, rao_wu=True)) for n in chunks]
+    return {k: np.concatenate([o[k] for o in parts]) for k in names if k in parts[0]}
+
 def bootstrap_intervals(
     probs, # (N,C) probabilities
     targs, # (N,) class indices
@@ -26,16 +39,17 @@ def bootstrap_intervals(
     seed:int=0, # Seed of the resampling; global random state is untouched
     level:float=.95, # Coverage aimed at, in (0,1)
 )->dict: # name -> (2,) lower and upper end; `class_recall` -> (2,C), NaN where there is none
-    "Percentile bootstrap intervals of `weighted_scores`, images resampled within classes; errors as there"
-    (p, y), rng = check_probs(probs, targs), np.random.default_rng(seed)
-    several = np.bincount(y, minlength=p.shape[1]) > 1
-    if not several.any(): return {}
-    chunks = [min(100, n_boot - i) for i in range(0, n_boot, 100)]
-    parts = [weighted_scores(p, y, stratified_weights(y, rng, n), groups) for n in chunks]
-    out = {k: percentile_interval(np.concatenate([o[k] for o in parts]), level) for k in parts[0]}
-    out['class_recall'][:, ~several] = np.nan
-    fixed = {f'recall_{g}' for g, k in groups.items() if not several[list(k)].any()}
-    return {k: v for k, v in out.items() if k not in fixed}
+    "Intervals of `weighted_scores` for other images of the same classes; none for what would not cover"
+    p, y = check_probs(probs, targs)
+    n, hit = (np.bincount(o, minlength=p.shape[1]) for o in (y, y[p.argmax(1) == y]))
+    share = np.divide(hit, n, where=n > 0, out=np.full(len(n), np.nan))
+    out = {k: mean_share_interval(share, n, w, level) for k, w in recall_weights(n, groups).items()}
+    for k, v in _resampled(p, y, groups, n_boot, seed).items():
+        lo, hi = score_bounds(k)
+        v = (v - lo) / (hi - lo)
+        n0 = (n > 0).sum()**2 / (1 / n[n > 0]).sum()
+        out[k] = lo + (hi - lo) * share_interval(v[0], v[1:].var(), n0, level)
+    return {**out, 'class_recall': share_interval(share, 0, n, level)}
 
 # %% ../../nbs/measure/01_metrics.ipynb #b81220d1
 def _point_scores(p, y, groups):
@@ -108,20 +122,27 @@ class GroupRecall(AccumMetric):
                          average='macro', zero_division=np.nan)
 
 # %% ../../nbs/measure/01_metrics.ipynb #1c8c11c3
+def _macro_f1(targ, pred):
+    "Mean F1 of the classes that have an image, as `evaluate` gives it (scikit-learn's `f1_score`)"
+    return f1_score(targ, pred, labels=np.unique(targ), average='macro', zero_division=0)
+
 def longtail_metrics(
     groups:dict|None=None, # name -> class indices, e.g. from `class_groups`; default: no group recalls
 )->list: # fastai metrics
     "Metrics for a `Learner` on a long tail: accuracy, balanced accuracy, MCC, macro F1 and one `GroupRecall` per group"
     recalls = [GroupRecall(k, name=f'recall_{g}') for g, k in (groups or {}).items() if len(k)]
-    return [accuracy, BalancedAccuracy(), MatthewsCorrCoef(), F1Score(average='macro'), *recalls]
+    f1 = AccumMetric(_macro_f1, dim_argmax=-1, to_np=True, invert_arg=True, name='f1_score')
+    return [accuracy, BalancedAccuracy(), MatthewsCorrCoef(), f1, *recalls]
 
 # %% ../../nbs/measure/01_metrics.ipynb #43b9386c
-def _over_runs(v, level):
-    "Mean, Student's interval, smallest and largest of the known values among `v`"
+def _over_runs(v, level, bounds):
+    "Mean, Student's interval, smallest and largest of the known values among `v`; no interval of width zero, or without bounds"
     v = pd.to_numeric(v).dropna().to_numpy(float)
     if not len(v): return dict.fromkeys(('mean', 'lo', 'hi', 'min', 'max'), np.nan)
-    half = stats.t.ppf((1 + level) / 2, len(v) - 1) * stats.sem(v) if len(v) > 1 else np.nan
-    return dict(mean=v.mean(), lo=v.mean() - half, hi=v.mean() + half, min=v.min(), max=v.max())
+    sem = stats.sem(v) if len(v) > 1 and np.ptp(v) > 0 and bounds is not None else np.nan
+    half = stats.t.ppf((1 + level) / 2, max(len(v) - 1, 1)) * sem
+    lo, hi = np.clip([v.mean() - half, v.mean() + half], *(bounds or (None, None)))
+    return dict(mean=v.mean(), lo=lo, hi=hi, min=v.min(), max=v.max())
 
 def _scores_in(df):
     "Columns that are a number and have an interval beside them, as `evaluate` names them"
@@ -147,7 +168,8 @@ def results_table(
         twice = g[g.duplicated(run)] if 'seed' in run else g[:0]
         if len(twice):
             raise ValueError(f"{name!r} has seed {twice.seed.iloc[0]} twice; name in `by` what else differs.")
-        res[name] = {('runs', 'n'): len(g), **{(m, k): v for m in metrics for k, v in _over_runs(g[m], level).items()}}
+        res[name] = {('runs', 'n'): len(g), **{(m, k): v for m in metrics
+                                             for k, v in _over_runs(g[m], level, None if m == 'ece' else score_bounds(m)).items()}}
     index = pd.Index(list(res), name=by) if isinstance(by, str) else pd.MultiIndex.from_tuples(list(res), names=keys)
     columns = pd.MultiIndex.from_tuples(next(iter(res.values())))
     return pd.DataFrame([list(o.values()) for o in res.values()], index=index, columns=columns)

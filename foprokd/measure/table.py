@@ -42,8 +42,8 @@ def _kind_text(
     a = tidy.attrs
     pc = f"{100 * a['level']:g} %"
     what = 'lesions or patients' if a['n_clusters'] < a['n_test'] else 'images'
-    text = dict(sd='± standard deviation over seeds', seeds=f"[{pc} Student interval over seeds]",
-                images=f"[{pc} bootstrap interval, {a['n_boot']} resamples of the test {what} within classes]",
+    text = dict(sd='± standard deviation over seeds', seeds=f"[{pc} Student interval over seeds, on these test images only]",
+                images=f"[{pc} interval for other test {what} of the same classes, for these trained networks only]",
                 both=f"[{pc} interval for other seeds and other test {what}]")[a['interval']]
     odd = [METRICS[m] for m in dict.fromkeys(tidy.metric[tidy.interval != a['interval']])]
     return f"Mean over seeds {text}" + (f"; {', '.join(odd)} ± standard deviation over seeds" if odd else '')
@@ -62,9 +62,18 @@ def _caption(
         res.append(f"Differences to {a['baseline']} are paired in seeds{on}.")
     if tidy.metric.str.startswith('recall_').any(): res.append(f"Groups: {'; '.join(a['group_rule']) or 'unknown'}.")
     if tidy.best.any(): res.append("Bold: the paired difference to every other row has an interval beyond zero.")
-    if k > 1: res.append(f"{k} differences, each at {100 * a['level']:g} % and not corrected for their number: without "
-                         f"any true difference about {k * (1 - a['level']):.2g} would exclude zero.")
+    if k > 1: res.append(f"{k} differences, each at {100 * a['level']:g} % and not corrected for their number: "
+                         + _by_chance(a['interval'], k * (1 - a['level'])))
     return res + a['notes']
+
+def _by_chance(
+    kind:str, # Interval of the table
+    n:float # Differences that would exclude zero if the interval held all chance
+)->str: # End of a sentence
+    "What an interval beyond zero is worth, where there is no true difference"
+    if kind == 'both': return f"without any true difference about {n:.2g} would exclude zero."
+    lacks = dict(images='another seed', seeds='other test images')[kind]
+    return f"without any true difference more than {n:.2g} would exclude zero, as the intervals do not hold {lacks}."
 
 # %% ../../nbs/measure/06_table.ipynb #aeb00e29
 _TEX = {'\\': r'\textbackslash{}', '~': r'\textasciitilde{}', '^': r'\textasciicircum{}', '±': r'$\pm$',

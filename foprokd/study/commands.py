@@ -114,7 +114,7 @@ def _report(
     files = ', '.join(str(Path(o)/'results.jsonl') for o in dict.fromkeys(outs))
     where = f"Rows: {files}; student, prompt, predictions and figures beside it."
     if not rows: return _say(where)
-    what = 'mean [95 % interval over runs]' if len(rows) > 1 else 'value [95 % bootstrap interval over test images]'
+    what = 'mean [95 % interval over runs, on these test images only]' if len(rows) > 1 else 'value [95 % interval for other test images, for this trained network only]'
     over = f', {rows[0]["n_folds"]} folds pooled' if pooled else ''
     _say(f"\nTest{over}, {what}; groups: {rows[0]['group_rule']}\n\n{summary_table(rows).to_string()}\n\n{where}"
          + (' Pooled folds: pooled.jsonl.' if pooled else ''))
@@ -128,7 +128,7 @@ def foprokd_table(
     baseline:str='', # Label that the others are compared with
     by:str='name', # What names a row: name, method, or settings, e.g. student,teacher
     metrics:str='balanced_accuracy,recall_head,recall_medium,recall_tail,recall_mean_of_groups', # Or all
-    interval:str='images', # sd, seeds, images or both
+    interval:str='', # sd, seeds, images or both; default: both from two seeds on, else images
     where:str='', # Only runs with these settings, e.g. 'method=bsm method=ekd size=64'
     grid:str='', # Only runs of this grid file, under its names
     format:str='', # md, latex or csv; default: by the ending of OUT, else md
@@ -145,7 +145,7 @@ def foprokd_table(
     from foprokd.study.grid import rows_for_grid_file
     rows = filter_rows(rows_for_grid_file(load_results(files), grid), where)
     metrics = None if metrics == 'all' else metrics
-    tidy = compare_runs(rows, by, baseline or None, metrics, interval, n_boot, level, seed)
+    tidy = compare_runs(rows, by, baseline or None, metrics, interval or None, n_boot, level, seed)
     text = format_results(tidy, format or _SUFFIX.get(Path(out).suffix, 'md'), digits)
     if not out: sys.stdout.write(text)
     else:
@@ -167,7 +167,7 @@ def _draw(
     "A figure by the name of its kind"
     from foprokd.measure import figures
     if kind == 'comparison':
-        return figures.plot_comparison(rows, baseline or None, metric or 'balanced_accuracy', by, interval)
+        return figures.plot_comparison(rows, baseline or None, metric or 'balanced_accuracy', by, interval or None)
     if kind == 'curves': return figures.plot_curves(rows, by, metric or 'balanced_accuracy_score')
     plots = dict(recall='plot_recall_counts', reliability='plot_reliability', confusion='plot_confusion')
     return getattr(figures, plots[kind])(rows, by)
@@ -183,7 +183,7 @@ def foprokd_plot(
     grid:str='', # Only runs of this grid file, under its names
     baseline:str='', # Label that the others are compared with (comparison)
     metric:str='', # Score(s) of a comparison, or the recorded column of curves
-    interval:str='images', # sd, seeds, images or both (comparison)
+    interval:str='', # sd, seeds, images or both (comparison); default: both from two seeds on
     dpi:int=150 # Dots per inch of a PNG
 ):
     """Draw results: recall by class, reliability, confusion, learning curves, or a comparison

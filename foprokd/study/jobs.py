@@ -316,5 +316,6 @@ def summary_table(
             table[score, end] = table[score, end].clip(-1 if score == 'mcc' else 0, 1)
         return format_table(table).T
     row = rows[0]
-    known = [k for k in row if row.get(f'{k}_ci') and not isinstance(row[k], list)]
-    return pd.DataFrame({row_name(row): {k: format_interval(row[k], *row[f'{k}_ci']) for k in known}})
+    known = [k for k in row if f'{k}_ci' in row and row[k] is not None and not isinstance(row[k], list)]
+    ends = {k: row[f'{k}_ci'] or () if k != 'ece' else () for k in known} # older rows have one of the ECE
+    return pd.DataFrame({row_name(row): {k: format_interval(row[k], *ends[k]) for k in known}})
