@@ -41,10 +41,11 @@ class AdversarialCallback(DistillCallback):
 
     def before_fit(self):
         super().before_fit()
+        params = list(self.teacher_prompt.parameters())
         if not self.teacher.prior_layers and self.teacher.reference is None:
-            device = next(self.learn.model.parameters()).device
+            device = params[0].device
             self.teacher.fit_statistics(self.space(b[0].to(device)) for _, b in zip(range(8), self.dls.train))
-        self.ascent = torch.optim.Adam(self.teacher_prompt.parameters(), lr=self.prompt_lr, maximize=True)
+        self.ascent = torch.optim.Adam(params, lr=self.prompt_lr, maximize=True, fused=params[0].is_cuda or None)
 
     def target(self):
         z = self.teacher_prompt.sample_z(len(self.px), self.px.device)
@@ -62,7 +63,9 @@ class AdversarialCallback(DistillCallback):
             gain, _ = akd_loss(self.projected.float(), feats, prior, prompt.penalty(z), self.w_prior, self.w_pen)
             grads = torch.autograd.grad(gain, params)
         grads = average_over_ranks(grads)
-        if not all(torch.isfinite(g).all() for g in grads): return
+        good = torch.stack([torch.isfinite(g).all() for g in grads]).all()
+        if good.is_cuda: self.ascent.found_inf = (~good).float() # the fused step looks at it on the GPU, as for a scaler
+        elif not good: return
         for p, g in zip(params, grads): p.grad = g
         self.ascent.step(); self.ascent.zero_grad()
 

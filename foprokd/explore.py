@@ -50,6 +50,12 @@ class PromptExplorer(nn.Module):
         "The frozen teacher"
         return self._teacher[0]
 
+    def _apply(self, fn, recurse=True):
+        "Move all parts, the teacher too, which keeps its own precision"
+        super()._apply(fn, recurse)
+        self.teacher.to(next(self.probe.parameters()).device)
+        return self
+
     @property
     def watched(self):
         "Teacher, prompt and pixels, for `PhaseWatch`"

@@ -11,6 +11,7 @@ __all__ = ['to_spectrum', 'from_spectrum', 'amplitude_phase', 'from_amplitude_ph
 
 # %% ../nbs/00_spectrum.ipynb #c5f6804b
 import math
+from functools import lru_cache
 import torch
 from torch import Tensor
 
@@ -59,10 +60,8 @@ def half_weights(
     device=None # Where to put them
 )->Tensor: # (W//2+1,) float32: 1, 2, ..., 2 and a last 1 for even widths
     "How many frequencies of the full plane each column of the half plane stands for"
-    w = torch.full((width//2 + 1,), 2., device=device)
-    w[0] = 1.
-    if width % 2 == 0: w[-1] = 1.
-    return w
+    k = torch.arange(width//2 + 1, device=device)
+    return ((k > 0) & (2*k < width)).float() + 1
 
 # %% ../nbs/00_spectrum.ipynb #0293f516
 def field_norm(
@@ -120,6 +119,14 @@ def orientation(
     return torch.where(a < 0, a + math.pi, a) * (fy.hypot(fx) > 0)
 
 # %% ../nbs/00_spectrum.ipynb #ec30e4cd
+@lru_cache(maxsize=64)
+def _band(size, low, high, keep_dc, device):
+    "The mask of `band_mask`, made once; never to be written to"
+    with torch.inference_mode(False):
+        f = radial_frequency(size, device)
+        mask = (f >= low) & (f < high)
+        return (mask & (f > 0) if keep_dc else mask).float()
+
 def band_mask(
     size:tuple[int,int], # (H, W) of the image
     low:float=0., # Lowest frequency acted on, cycles/pixel
@@ -131,10 +138,7 @@ def band_mask(
     top = math.inf if high is None else high
     if not 0 <= low < top or low > .5**.5:
         raise ValueError(f"A band needs 0 <= low < high and low < .7071, in cycles/pixel, got {low} and {high}.")
-    f = radial_frequency(size, device)
-    mask = (f >= low) & (f < top)
-    if keep_dc: mask[0, 0] = False
-    return mask.float()
+    return _band(tuple(size), low, top, keep_dc, torch.empty(0, device=device).device).clone()
 
 # %% ../nbs/00_spectrum.ipynb #e61c521f
 def full_plane(

@@ -18,10 +18,15 @@ from torch import nn
 from fastcore.basics import patch
 from .backbone import create_backbone, model_from_notes, pool_features, read_checkpoint
 from .train.moments import (RecomputedBlock, batch_moments, channel_moments, inner_blocks,
-                                   layers_with_memory, watch_moments)
+                                   layers_with_memory, uncompiled, watch_moments)
 from .train.ranks import pool_moments
 
 # %% ../nbs/10_teacher.ipynb #a964df0b
+def _channel_kl(mean, var, ref_mean, ref_var, eps):
+    "(d,) KL(batch || remembered) between Gaussians, of each channel"
+    var, ref_var = var + eps, ref_var + eps
+    return .5 * ((ref_var / var).log() + (var + (mean - ref_mean)**2) / ref_var - 1)
+
 def gaussian_kl(
     mean:torch.Tensor, # (d,) batch means
     var:torch.Tensor, # (d,) batch variances
@@ -30,8 +35,7 @@ def gaussian_kl(
     eps:float=1e-5 # Added to both variances, > 0
 )->torch.Tensor: # scalar, >= 0, in nats per channel
     "Mean over channels of KL(batch || remembered) between diagonal Gaussians"
-    var, ref_var = var + eps, ref_var + eps
-    return .5 * ((ref_var / var).log() + (var + (mean - ref_mean)**2) / ref_var - 1).mean()
+    return _channel_kl(mean, var, ref_mean, ref_var, eps).mean()
 
 # %% ../nbs/10_teacher.ipynb #f127e3d6
 # File of the small teacher that comes with the package
@@ -134,17 +138,16 @@ class FrozenTeacher(nn.Module):
                              "give size=.") from e
 
 # %% ../nbs/10_teacher.ipynb #66dbbd1c
-def _kls(
+def _prior(
     seen:list # Of `watch_moments`
-)->list[torch.Tensor]: # Scalars
-    "How far the batch of all processes is from what each layer remembers"
-    now = batch_moments([o[1:] for o in seen])
-    return [gaussian_kl(*o, m.running_mean, m.running_var, m.eps) for o, (m, *_) in zip(now, seen)]
-
-def _uncompiled():
-    "A context in which compiled modules run as written, hooks and all (torch 2.6 or newer)"
-    stance = getattr(torch.compiler, 'set_stance', None)
-    return nullcontext() if stance is None or torch.compiler.is_compiling() else stance('force_eager')
+)->torch.Tensor: # Scalar
+    "How far the batch of all processes is from what the layers remember: all in one, then the mean of their means"
+    layers, now = [m for m, *_ in seen], batch_moments([o[1:] for o in seen])
+    parts = *zip(*now), [m.running_mean for m in layers], [m.running_var for m in layers]
+    same = len({m.eps for m in layers}) == 1
+    eps = layers[0].eps if same else torch.cat([torch.full_like(m.running_var, m.eps) for m in layers])
+    kl = _channel_kl(*(torch.cat(list(o)) for o in parts), eps)
+    return torch.stack([o.mean() for o in kl.split([len(m) for m, _ in now])]).mean()
 
 @patch
 def with_prior(self:FrozenTeacher,
@@ -160,13 +163,13 @@ def with_prior(self:FrozenTeacher,
     inside = {id(m) for f in parts for m in f.layers} # these are watched by the block that computes them anew
     try:
         for f in parts: f.seen = seen
-        with watch_moments([m for m in self.prior_layers if id(m) not in inside], seen), _uncompiled(): feats = self(x)
+        with watch_moments([m for m in self.prior_layers if id(m) not in inside], seen), uncompiled(): feats = self(x)
     finally:
         for f in parts: f.seen = None
     if not seen:
         raise ValueError(f"The BatchNorms of {self.name} were not seen: for the prior of a compiled teacher use torch "
                          "2.6 or newer, or leave the teacher uncompiled.")
-    return feats, torch.stack(_kls(seen)).mean()
+    return feats, _prior(seen)
 
 # %% ../nbs/10_teacher.ipynb #9ed7a1ea
 @patch

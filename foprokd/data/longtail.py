@@ -106,14 +106,14 @@ def check_counts(
     if n.ndim != 1 or len(n) < 1: raise ValueError(f"Counts must have shape (C,), not {tuple(n.shape)}.")
     if vocab is not None and len(vocab) != len(n):
         raise ValueError(f"There are {len(vocab)} class names for {len(n)} counts.")
-    n = n.double()
+    there, n = n.device, n.cpu().double() # not every GPU has float64
     if not (torch.isfinite(n) & (n >= 0)).all():
         raise ValueError(f"Counts must be finite and >= 0, not {n.tolist()}.")
     empty = [str(i) if vocab is None else repr(str(vocab[i])) for i in (n == 0).nonzero().flatten().tolist()]
     if empty:
         raise ValueError(f"No training image for class {', '.join(empty)}; "
                          "drop it from the vocab, or split so that every class has one.")
-    return n.long() if (n == n.round()).all() else n
+    return n.long().to(there) if (n == n.round()).all() else n if there.type == 'mps' else n.to(there)
 
 # %% ../../nbs/data/01_longtail.ipynb #7fbbbd95
 def _profile(t, ratio, profile, alpha):

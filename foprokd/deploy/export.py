@@ -191,7 +191,7 @@ def export_onnx(
     import_onnx() # before anything is computed
     file, dl = check_folder(file), own_loaders(learn).valid
     check_apart(learn.dls, test)
-    counts = training_counts(learn) if counts is None else np.asarray(check_counts(counts, learn.dls.vocab))
+    counts = training_counts(learn) if counts is None else check_counts(counts, learn.dls.vocab).cpu().numpy()
     policy, net = policy or read_policy(learn.dls), deployed_network(learn)
     notes = _about(learn, net, policy, counts)
     if prior is not None: notes.prior = as_prior(_by_name(prior), notes.classes).tolist()

@@ -49,7 +49,7 @@ def training_counts(
 )->np.ndarray: # (C,) training images
     "The counts that a Learner was given, or those of its loaders"
     given = learn.__dict__.get('counts')
-    return np.asarray(check_counts(class_counts(learn.dls) if given is None else given, learn.dls.vocab))
+    return check_counts(class_counts(learn.dls) if given is None else given, learn.dls.vocab).cpu().numpy()
 
 # %% ../../nbs/deploy/07_parity.ipynb #de600008
 def logit_prior(
@@ -64,10 +64,10 @@ def logit_prior(
         y = loader_labels(learn.dls)[0]
         drawn = np.bincount(y, np.asarray(weights, np.float64), len(counts))
     if isinstance(loss, LogitAdjustedLoss):
-        shares, why = drawn * np.exp(-loss.offset.double().cpu().numpy()), 'the loss adjusts logits'
+        shares, why = drawn * np.exp(-loss.offset.cpu().double().numpy()), 'the loss adjusts logits'
     elif 'crossentropy' in name.lower().replace('_', ''):
         weight = getattr(getattr(loss, 'func', loss), 'weight', None)
-        shares, why = drawn * (1 if weight is None else weight.double().cpu().numpy()), 'cross-entropy'
+        shares, why = drawn * (1 if weight is None else weight.cpu().double().numpy()), 'cross-entropy'
     else: shares, why = np.ones(len(counts)), f'assumed: {name} has none'
     return shares / shares.sum(), why
 

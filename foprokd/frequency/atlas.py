@@ -22,6 +22,7 @@ from ..data.files import write_aside
 from .bands import OCTAVES, band_response
 from .reading import rank_correlation
 from .sensitivity import SensitivityMap, sensitivity_map
+from ..measure.scores import as_array
 from ..spectrum import spectrum_axes
 from ..teacher import EMBEDDED_TEACHER, FrozenTeacher
 
@@ -118,6 +119,7 @@ def frequency_atlas(
     path, settings = Path(path).expanduser(), dict(edges=list(edges), gains=list(gains), size=str(size), **map_kwargs)
     path.mkdir(parents=True, exist_ok=True)
     told = {k: v for k, v in settings.items() if k != 'progress'}
+    labels, group = (as_array(o) if isinstance(o, torch.Tensor) else o for o in (labels, group))
     known = (str(None if o is None else list(o)) for o in (labels, group))
     images = _digest(f'format {_FORMAT}', x.cpu().numpy(), *known, json.dumps(told, sort_keys=True))
     maps, bands = {}, []

@@ -25,6 +25,7 @@ from torch import Tensor
 from ..data.splits import stratified_folds
 from ..measure.intervals import (difference_interval, drawn_interval, group_codes,
                                        group_weights, share_interval)
+from ..measure.scores import as_array
 from .controls import BandPrompt
 from ..prompt import IdentityPrompt
 
@@ -45,8 +46,9 @@ def feature_shift(
     base:Tensor # (B,d) features of the plain images
 )->Tensor: # (B,2) 1 - cos in [0,2], and distance over the norm of `base`, >= 0
     "How far features have moved, by angle and by distance"
-    cos = 1 - F.cosine_similarity(f.double(), base.double(), dim=1)
-    return torch.stack([cos.clamp_min(0), (f - base).norm(dim=1) / base.norm(dim=1).clamp_min(1e-12)], 1).float()
+    cos = 1 - F.cosine_similarity(f.cpu().double(), base.cpu().double(), dim=1) # not every GPU has float64
+    cos = cos.clamp_min(0).float().to(f.device)
+    return torch.stack([cos, (f - base).norm(dim=1) / base.norm(dim=1).clamp_min(1e-12)], 1)
 
 # %% ../../nbs/frequency/01_bands.ipynb #d27eb89f
 @dataclass(eq=False)
@@ -165,11 +167,11 @@ def prompt_response(
         f = torch.stack([see(p) for _ in range(views if p.z_dim else 1)])
         shifts.append(torch.stack([feature_shift(o, plain) for o in f]).mean(0).cpu().numpy())
         prompted.append(f.mean(0).cpu().numpy())
-    group = np.arange(n) if group is None else np.asarray(group)
+    group = np.arange(n) if group is None else as_array(group)
     out = PromptResponse(pd.DataFrame(dict(prompt=list(prompts))), *np.stack(shifts, -1).transpose(1, 2, 0), group,
                    name=getattr(model, 'name', type(model).__name__))
     if labels is None: return out
-    out.labels = np.asarray(labels)
+    out.labels = as_array(labels)
     if probe is None:
         probe = make_pipeline(StandardScaler(), LogisticRegression(C=.1, class_weight='balanced', max_iter=500))
     out.correct = _out_of_fold(plain.cpu().numpy(), prompted, out.labels, group, probe, folds, seed,

@@ -83,7 +83,8 @@ class RandomPrompt(SpectralPrompt):
         self.z_dim, self.channels, self.n_radius, self.n_angle = like.z_dim or 64, like.channels or 3, n_radius, n_angle
         self.__dict__['like'] = copy.deepcopy(like).requires_grad_(False) # not a submodule: never trained or saved
         cells = torch.randn(self.z_dim, self.channels * n_angle * n_radius, generator=generator)
-        self.register_buffer('directions', cells / self.z_dim**.5)
+        there = next((t.device for t in (*like.parameters(), *like.buffers())), None)
+        self.register_buffer('directions', (cells / self.z_dim**.5).to(there))
 
     def band(self,
         size:tuple[int,int], # (H, W) of the image

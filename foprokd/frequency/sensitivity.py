@@ -25,6 +25,7 @@ from torch import Tensor
 from .bands import feature_shift, model_features
 from ..measure.intervals import (drawn_interval, group_codes, group_weights,
                                        mean_interval)
+from ..measure.scores import as_array
 from ..spectrum import amplitude_phase, full_plane, half_weights, orientation, radial_frequency, spectrum_axes
 
 # %% ../../nbs/frequency/02_sensitivity.ipynb #f0a4638b
@@ -198,7 +199,7 @@ def sensitivity_map(
         step //= 2
     cosine, l2 = np.ascontiguousarray(plane.values.transpose(3, 2, 0, 1))
     return SensitivityMap(cosine, l2, base.norm(dim=1).cpu().numpy(), plane.measured, x.shape[-1], eps,
-                          getattr(model, 'name', type(model).__name__), None if group is None else np.asarray(group))
+                          getattr(model, 'name', type(model).__name__), None if group is None else as_array(group))
 
 # %% ../../nbs/frequency/02_sensitivity.ipynb #7ab15173
 def radial_mean(

@@ -117,7 +117,7 @@ def _directions(
     if scale == 'standard':
         sd = f.std(0)
         return torch.where(sd > 1e-6, 1 / sd.clamp_min(1e-6), 0.)
-    cov = LedoitWolf(assume_centered=True).fit(f.double().cpu().numpy()).covariance_
+    cov = LedoitWolf(assume_centered=True).fit(f.cpu().double().numpy()).covariance_
     val, vec = torch.linalg.eigh(torch.from_numpy(cov))
     return (vec / val.clamp_min(1e-9).sqrt()).float().to(f.device)
 
@@ -127,9 +127,9 @@ def _directions(
 def fit_scale(self:TeacherFeatures,
     batches # Iterable of (B,3,H,W) pixel batches of the un-prompted target data
 )->TeacherFeatures: # self
-    "Estimate centre and scale of the features once; `ValueError` for fewer than two images"
+    "Estimate centre and scale of the features once, where the pixels are; `ValueError` for fewer than two images"
     if self.scale is None: return self
-    f = torch.cat([self.combine(x) for x in batches])
+    f = torch.cat([self.to(x.device).combine(x) for x in batches])
     if len(f) < 2: raise ValueError(f"{len(f)} images are too few to estimate a scale: give at least 2.")
     self.center = f.mean(0)
     self.directions = _directions(f - self.center, self.scale)

@@ -17,7 +17,7 @@ from .methods import METHODS
 
 # %% ../../nbs/study/06_settings.ipynb #1ce17628
 # Name -> torch type of autocast
-PRECISIONS = dict(fp32=None, bf16='bfloat16')
+PRECISIONS = dict(fp32=None, bf16='bfloat16', fp16='float16')
 
 def parse_kwargs(
     text:str # e.g. 'pad_type=same bn_eps=1e-3'
@@ -53,7 +53,7 @@ class RunConfig(DataConfig):
     prompt_kwargs:str='' # name=value pairs of the prompt, e.g. mode=mix, strength=.5, low=.1, high=.3, cutoff=.15
     explore_kwargs:str='' # name=value pairs of exploration: w_cls, w_prior, w_div, size (shorter side, pixels)
     valid_every:int=1 # Validate in every n-th epoch of the student, and in the last
-    precision:str='fp32' # Train student and run teacher in fp32, or in bf16 by autocast; measured in fp32
+    precision:str='fp32' # fp32, or by autocast bf16, or fp16 (for GPUs without bf16); measured in fp32
     size:int=64 # Side of the student's images, pixels
     bs:int=64 # Batch size
     lr:float=1e-3 # Peak learning rate of the student
@@ -92,7 +92,8 @@ def _check(
     _check_sampling(cfg)
     for n in ('student_kwargs', 'teacher_kwargs', 'explore_kwargs'): parse_kwargs(getattr(cfg, n))
     if cfg.export not in ('', 'onnx'): raise ValueError(f"export={cfg.export!r} is not onnx, the one format there is.")
-    if cfg.precision not in PRECISIONS: raise ValueError(f"precision={cfg.precision!r} is neither fp32 nor bf16.")
+    if cfg.precision not in PRECISIONS:
+        raise ValueError(f"precision={cfg.precision!r} is none of {', '.join(PRECISIONS)}.")
     _check_method(cfg)
     _check_prompt(cfg)
     _check_teacher(cfg)

@@ -12,6 +12,7 @@ import copy, hashlib, os, re
 from contextlib import contextmanager
 import pandas as pd, torch
 from fastai.callback.channelslast import ChannelsLast
+from fastai.callback.fp16 import MixedPrecision
 from fastai.data.core import DataLoaders
 from fastai.torch_core import set_seed
 from ..backbone import read_checkpoint
@@ -26,7 +27,7 @@ from .methods import METHODS
 from .settings import PRECISIONS, RunConfig, parse_kwargs, starting_prompt
 from ..teacher import EMBEDDED_TEACHER, FrozenTeacher
 from ..train.loss_parts import ValidateEvery
-from ..train.ranks import n_ranks
+from ..train.ranks import n_ranks, runs_on_cpu
 
 # %% ../../nbs/study/09_wiring.ipynb #w1c0f009
 def _dtype(
@@ -47,6 +48,17 @@ def _told_as(
         text = re.sub(r'\b(size|ckpt|pretrained)=', rf'{part}_\1=', str(e))
         kind = RuntimeError if isinstance(e, RuntimeError) else ValueError
         raise kind(re.sub(r'\bimg_size=(\d*)', rf"{part}_kwargs='img_size=\1'", text)) from e
+
+def _mixed(
+    cfg:RunConfig # Settings
+)->list: # Of one callback, or none
+    "float16 needs a scaled loss: fastai's mixed precision, in training alone, since what is measured is in fp32"
+    if cfg.precision != 'fp16': return []
+    if runs_on_cpu():
+        raise ValueError("precision='fp16' is for CUDA GPUs, and this run would not be on one: use bf16 or fp32.")
+    cb = MixedPrecision()
+    cb.run_valid = False
+    return [cb]
 
 def _one_teacher(
     name:str, # timm name or 'embedded'
@@ -103,16 +115,16 @@ def _student(
     dls # Its DataLoaders
 )->Student:
     "The network that is trained, heads included"
-    method = METHODS[cfg.method]
+    method, dtype = METHODS[cfg.method], None if _mixed(cfg) else _dtype(cfg)
     if method.reference:
         student = method.reference(teacher, n_out, PixelSpace.from_dls(dls))
-        student.dtype = _dtype(cfg)
+        student.dtype = dtype
         return student
     ckpt = EMBEDDED_TEACHER if cfg.student_ckpt == 'embedded' else cfg.student_ckpt
     ckpt = os.path.expandvars(ckpt) if ckpt else None
     dim = teacher.num_features if method.prompts else None
     with _told_as('student'):
-        student = Student(cfg.student, n_out, dim, cfg.student_pretrained, ckpt, dtype=_dtype(cfg),
+        student = Student(cfg.student, n_out, dim, cfg.student_pretrained, ckpt, dtype=dtype,
                           projector_layers=cfg.projector_layers, **parse_kwargs(cfg.student_kwargs))
     if method.head: method.head(student, teacher, cfg.size)
     return student
@@ -137,7 +149,7 @@ def learner_from_config(
 )->FoProLearner: # Ready for training; its `teacher` is None unless the method is one of EKD's
     "The Learner of a run; `ValueError` for settings that cannot work here"
     if cfg.bs % n_ranks(): raise ValueError(f"bs={cfg.bs} cannot be shared by {n_ranks()} processes: give a multiple.")
-    method, options = METHODS[cfg.method], parse_kwargs(cfg.method_kwargs)
+    method, options, mixed = METHODS[cfg.method], parse_kwargs(cfg.method_kwargs), _mixed(cfg)
     def given(part): return method.given(options, part)
     set_seed(seed, reproducible=True) # for a teacher with random weights
     teacher = teacher_from_config(cfg, df)
@@ -149,7 +161,7 @@ def learner_from_config(
     return fopro_learner(dls, student, teacher if method.prompts else None, prompt, lam=cfg.lam, loss_func=loss,
                          explore_kwargs=parse_kwargs(cfg.explore_kwargs), distill_kwargs=given('distill'),
                          adversarial_kwargs=given('adversarial'),
-                         cbs=[ChannelsLast(), ValidateEvery(cfg.valid_every), *cbs])
+                         cbs=[ChannelsLast(), ValidateEvery(cfg.valid_every), *mixed, *cbs])
 
 # %% ../../nbs/study/09_wiring.ipynb #ef9218e8
 def _facts(

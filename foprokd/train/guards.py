@@ -15,9 +15,15 @@ from fastcore.foundation import docs
 from fastai.callback.core import CancelBatchException, CancelStepException, Callback
 from fastai.callback.fp16 import MixedPrecision
 from fastai.callback.training import GradientAccumulation
-from fastai.torch_core import get_model, num_distrib, rank_distrib
+from fastai.torch_core import get_model, num_distrib, rank_distrib, to_detach
+from .moments import uncompiled
 
 # %% ../../nbs/train/07_guards.ipynb #g0000007
+def _norm(params):
+    "Norm of all gradients; torch before 2.6 has it where it clips only"
+    total = getattr(nn.utils, 'get_total_norm', None)
+    return nn.utils.clip_grad_norm_(params, float('inf')) if total is None else total([p.grad for p in params])
+
 @docs
 class FiniteGuard(Callback):
     """Leave out batches whose loss or gradient is not finite; `FloatingPointError` after `patience` in a row (ours)
@@ -42,14 +48,29 @@ class FiniteGuard(Callback):
         self.means = [b for b in self.learn.model.buffers() if b.is_floating_point()]
         self.kept = [b.clone() for b in self.means]
 
+    def finite(self,
+        *flags # (), on the device of the loss
+    ): # The flags, in all processes
+        flags = torch.stack(flags).float()
+        if num_distrib() > 1:
+            torch.distributed.all_reduce(flags, torch.distributed.ReduceOp.MIN) # leave it out together
+            return flags.tolist()
+        loss = self.learn.loss.detach().as_subclass(torch.Tensor)
+        self.learn.loss, *flags = to_detach(torch.cat([loss.view(1), flags.to(loss)])) # fastai need not ask again
+        return flags
+
     def before_backward(self):
-        if self.idle: return
-        good = torch.isfinite(self.learn.loss_grad).float()
-        if num_distrib() > 1: torch.distributed.all_reduce(good, torch.distributed.ReduceOp.MIN) # leave it out together
-        if good: self.row = 0; return
+        if self.idle or not (self.scaled() or self.learn._grab_cbs(GradientAccumulation)): return # or before the step
+        good, = self.finite(torch.isfinite(self.learn.loss_grad))
+        if not good: self.bad_loss(CancelBatchException)
+        self.row = 0
+
+    def bad_loss(self,
+        leave:type # Exception that leaves the batch
+    ):
         self.row += 1
         self.leave_out('loss', self.row)
-        raise CancelBatchException
+        raise leave
 
     def scaled(self):
         scaler = self.learn.__dict__.get('scaler')
@@ -57,8 +78,11 @@ class FiniteGuard(Callback):
 
     def before_step(self):
         if self.idle or self.scaled(): return
-        params = [p for p, *_ in self.opt.all_params(with_grad=True)]
-        if not torch.isfinite(nn.utils.clip_grad_norm_(params, float('inf'))): # which clips nothing
+        own, norm = self.learn.loss_grad.detach(), _norm([p for p, *_ in self.opt.all_params(with_grad=True)])
+        loss, gradient = self.finite(torch.isfinite(own), torch.isfinite(norm).to(own.device))
+        if not loss: self.bad_loss(CancelStepException)
+        self.row = 0
+        if not gradient:
             self.stuck += 1
             self.leave_out('gradient', self.stuck)
             raise CancelStepException
@@ -116,7 +140,8 @@ class FiniteGuard(Callback):
     ): self.__dict__.update(state, fresh=False)
 
     _docs = dict(before_fit="Nothing seen yet", before_train="Start counting",
-                 before_batch="Keep the buffers", before_backward="Leave out a bad loss",
+                 finite="Ask for flags and the loss, at once", bad_loss="Leave out, in a row",
+                 before_batch="Keep the buffers", before_backward="Leave out a bad loss where the gradient goes on",
                  before_step="Leave out a bad gradient", leave_out="Undo the batch, count it, say so once",
                  scaled="Whether the gradients are a scaler's business", after_step="Count what the scaler left out",
                  stepped="Remember a good batch", after_fit="Keep no tensors",
@@ -142,12 +167,13 @@ def diagnose_prompt(
     return res
 
 # %% ../../nbs/train/07_guards.ipynb #09278051
+@torch.no_grad()
 def diagnose_features(
     teacher:nn.Module, # Teacher with a `name`, (B,3,H,W) -> (B,d) features
     px:torch.Tensor # (B,3,H,W) pixels of different images, B >= 2
 )->str|None: # A sentence, or None
     "Whether a teacher says the same of all images (ours)"
-    feats = teacher(px).detach()
+    with uncompiled(): feats = teacher(px)
     if not px.std(0).max() > 1e-3 or not feats.isfinite().all(): return None # nothing to tell apart
     if feats.std(0).max() > 1e-5 * feats.abs().max(): return None
     return (f"The teacher {teacher.name} has the same features for all images of a batch: are its weights "
@@ -167,11 +193,12 @@ class PhaseWatch(Callback):
     def before_train(self):
         device = next(self.learn.model.parameters()).device
         self.seen = torch.zeros(len(getattr(self.dls, 'vocab', ())), device=device)
+        self.classes = torch.arange(len(self.seen), device=device)
 
     def before_batch(self):
         y = self.yb[0] if len(self.yb) else None
         if y is not None and not y.is_floating_point() and y.ndim == 1 and len(self.seen):
-            self.seen += torch.bincount(y.as_subclass(torch.Tensor), minlength=len(self.seen))[:len(self.seen)]
+            self.seen += (y.as_subclass(torch.Tensor)[:, None] == self.classes).sum(0) # a GPU would wait for `bincount`
         if self.looked or len(self.xb[0]) < 2: return
         self.looked, parts = True, self.parts()
         if parts: self.say('features', diagnose_features(parts['teacher'], parts['pixels'](self.xb[0])))

@@ -63,7 +63,7 @@ class GlobalBatchNorm1d(nn.BatchNorm1d):
     )->Tensor: # (B,d) standardised
         "torch's own layer in a single process and in eval mode"
         if n_ranks() == 1 or not self.training: return super().forward(x)
-        own, n = x.float(), sum_over_ranks(torch.tensor(float(len(x)), device=x.device))
+        own, n = x.float(), sum_over_ranks(torch.full((), len(x), dtype=torch.float32, device=x.device))
         [(mean, var)] = pool_moments([(own.mean(0), own.var(0, unbiased=False), len(x))])
         with torch.no_grad():
             self.num_batches_tracked += 1
@@ -89,7 +89,7 @@ def mean_over_ranks(
 )->Tensor: # (k,) means over all images
     "Mean over the global batch, with gradients (ours)"
     if n_ranks() == 1: return x
-    own = torch.tensor(float(n), device=x.device)
+    own = torch.full((), n, dtype=torch.float32, device=x.device)
     return sum_over_ranks(x * own) / sum_over_ranks(own)
 
 @torch.no_grad()

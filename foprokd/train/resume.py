@@ -21,7 +21,7 @@ from fastai.callback.progress import CSVLogger
 from fastai.callback.tracker import TrackerCallback
 from fastai.callback.training import GradientAccumulation
 from fastai.learner import Learner, Recorder
-from fastai.torch_core import get_model, num_distrib, rank_distrib, to_device
+from fastai.torch_core import apply, get_model, num_distrib, rank_distrib
 
 # %% ../../nbs/train/05_resume.ipynb #r0000007
 def rng_state()->dict: # Plain data
@@ -104,6 +104,10 @@ def _gradients(opt):
     return [g if g is None or g.any() else True for g in grads]
 
 # %% ../../nbs/train/05_resume.ipynb #r0000013
+def _placed(state, device):
+    "`state` on a device, but for single numbers: torch's optimizers count steps on the CPU, and ask in each step"
+    return apply(lambda o: o.to(device) if isinstance(o, torch.Tensor) and o.ndim else o, state)
+
 class ResumableLearner(Learner):
     "A fastai `Learner` whose fit can be left between any two batches and taken up again (ours)"
     resume_from, within, order = None, None, None # state for the next fit; for this epoch; draws before this epoch
@@ -142,7 +146,7 @@ class ResumableLearner(Learner):
         self.train_iter, self.pct_train = state['train_iter'], state['pct_train']
         for cb in self._grab_cbs(GradientAccumulation): cb.count = state['accumulated']
         for name, cb in self._keepers().items():
-            if name in state['callbacks']: cb.load_state_dict(to_device(state['callbacks'][name], self._device()))
+            if name in state['callbacks']: cb.load_state_dict(_placed(state['callbacks'][name], self._device()))
         for cb in self._grab_cbs(TrackerCallback): vars(cb).update(state['trackers'].get(cb.name, {}))
         set_run_rng_state(self.dls, state['draws'], loaders)
 
@@ -176,7 +180,7 @@ def load_fit_state(self:ResumableLearner,
     if state['n_epoch'] != self.n_epoch:
         raise ValueError(f"The state is of a fit of {state['n_epoch']} epochs, this one has {self.n_epoch}.")
     get_model(self.model).load_state_dict(state['model'])
-    opt = to_device(state['opt'], self._device())
+    opt = _placed(state['opt'], self._device())
     self.opt.load_state_dict(dict(opt, hypers=L(opt['hypers'])) if 'hypers' in opt else opt)
     for (p, *_), g in zip(self.opt.all_params(), state['grads']):
         p.grad = None if g is None else torch.zeros_like(p) if g is True else g.to(p.device)
