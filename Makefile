@@ -10,6 +10,7 @@ PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13 python3.10; 
 	$$p -c 'import sys; sys.exit(not (3,10) <= sys.version_info < (3,14))' >/dev/null 2>&1 && echo $$p && break; done)
 DEMO := .venv-demo
 DEV := .venv-dev
+OLD := .venv-oldest
 DEMO_OUT ?= runs/demo
 # nbdev 3 spells its commands and options with dashes; those of nbdev 2, which guides and scripts use, work too.
 NAMES := export test clean docs
@@ -17,7 +18,7 @@ DEMO_FLAGS ?= --data demo --method fopro --student test_resnet --explore 4 --dis
 N_WORKERS ?= 2
 SOURCES := $(shell find foprokd -type f -not -name '*.pyc') settings.ini setup.py release.py pyproject.toml
 
-.PHONY: help demo test test-all lint dev names export docs clean
+.PHONY: help demo test test-all test-oldest lint dev names export docs clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
@@ -41,6 +42,12 @@ run-tests: $(DEV)/.installed
 	$(DEV)/bin/nbdev-test --n-workers $(N_WORKERS) --timing --flags "$$flags"; \
 	$(DEV)/bin/python -m pytest tests -n $(N_WORKERS) --dist loadfile --no-loadscope-reorder -m "$(MARKED)"
 
+# Notebooks, the site, the rules and the wheel need tools of development; all other tests need the package alone.
+OLD_TESTS ?= $(filter-out $(foreach n,site checks house wheel release browser cards card compare faults,tests/test_$(n).py),$(wildcard tests/test_*.py))
+test-oldest: $(OLD)/.installed ## the tests that need no notebook, beside the lowest versions that settings.ini allows
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 PYTHONPATH=$(CURDIR) $(OLD)/bin/python -W ignore -m pytest $(OLD_TESTS) \
+		-n $(N_WORKERS) --dist loadfile --no-loadscope-reorder -m "not long"
+
 lint: $(DEV)/.installed ## the rules of the house, the layers, the code and the requirements
 	$(DEV)/bin/python tools/lint.py
 	$(DEV)/bin/python tools/checks.py
@@ -60,7 +67,7 @@ docs: $(DEV)/.installed ## the site in _docs/ (needs Quarto)
 	$(DEV)/bin/nbdev-docs
 
 clean: ## remove the environments and what builds leave behind
-	rm -rf $(DEMO) $(DEV) build dist _proc _docs *.egg-info nbs/nbdev.yml
+	rm -rf $(DEMO) $(DEV) $(OLD) build dist _proc _docs *.egg-info nbs/nbdev.yml
 
 $(DEMO)/.installed: $(SOURCES)
 	@test -n "$(PYTHON)" || { echo "Python 3.10 to 3.13 is needed: make demo PYTHON=/path/to/python"; exit 1; }
@@ -74,4 +81,11 @@ $(DEV)/.installed: settings.ini setup.py release.py pyproject.toml tools/install
 	test -x $(DEV)/bin/python || $(PYTHON) -m venv $(DEV)
 	tools/install.sh $(CURDIR)/$(DEV)/bin/python -e '.[dev]'
 	$(MAKE) --no-print-directory names
+	touch $@
+
+$(OLD)/.installed: settings.ini tools/oldest.py tools/install.sh
+	@test -n "$(PYTHON)" || { echo "Python 3.10 to 3.13 is needed: make test-oldest PYTHON=/path/to/python"; exit 1; }
+	test -x $(OLD)/bin/python || $(PYTHON) -m venv $(OLD)
+	$(OLD)/bin/python -m pip install --quiet packaging
+	tools/install.sh $(CURDIR)/$(OLD)/bin/python pytest pytest-xdist $$($(OLD)/bin/python tools/oldest.py data distributed deploy)
 	touch $@
