@@ -248,7 +248,7 @@ def run_grid(
     missing, everything = on_main(lambda: (pending_runs(grid, again), pending_runs(grid, True)))
     if len(missing) < len(everything): _say(f'{len(everything) - len(missing)} of {len(everything)} runs are done.')
     tables = SplitTables(bar)
-    if len(missing) > 1 or jobs > 1: try_runs(missing, tables) # one alone is built before it is trained anyway
+    if len(everything) > 1 or jobs > 1: try_runs(missing, tables) # one alone is built before it is trained anyway
     if jobs == 1: unsaved = _run_here(missing, bar, len(everything) == 1, tables)
     else: unsaved = _run_beside(missing, jobs, again)
     files = dict.fromkeys(Path(c.out)/'results.jsonl' for c, _ in grid)
