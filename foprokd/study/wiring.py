@@ -94,7 +94,7 @@ def _student(
     ckpt = os.path.expandvars(ckpt) if ckpt else None
     dim = teacher.num_features if method.prompts else None
     student = Student(cfg.student, n_out, dim, cfg.student_pretrained, ckpt, projector_layers=cfg.projector_layers,
-                      dtype=_dtype(cfg), **parse_kwargs(cfg.student_kwargs))
+                      dtype=_dtype(cfg), size=cfg.size, **parse_kwargs(cfg.student_kwargs))
     if method.head: method.head(student, teacher, cfg.size)
     return student
 
