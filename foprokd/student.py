@@ -8,7 +8,7 @@ Docs: https://foprokd.github.io/foprokd/student.html.md"""
 __all__ = ['projector', 'Student', 'student_notes', 'write_student', 'add_student_notes', 'load_student']
 
 # %% ../nbs/12_student.ipynb #243e89cd
-import copy, json
+import json
 from collections import OrderedDict
 import torch
 from torch import nn
@@ -16,8 +16,9 @@ from fastcore.basics import patch
 from pathlib import Path
 import timm
 from safetensors.torch import load_file, save_file
-from .backbone import (create_backbone, model_from_notes, notes_may_decide, feature_dim, load_weights,
-                              pool_features, read_checkpoint)
+from .backbone import (create_backbone, eval_mode, feature_layout, for_size, fresh_copy, is_device_error,
+                              pool_features, warn_of_scores)
+from .loading import load_weights, model_from_notes, notes_may_decide, read_checkpoint
 from .data.files import write_aside
 
 # %% ../nbs/12_student.ipynb #db7f9533
@@ -32,11 +33,46 @@ def projector(
                                                      nn.ReLU(inplace=True))]
     return nn.Sequential(*hidden, nn.Linear(d_student, d_teacher))
 
+# %% ../nbs/12_student.ipynb #st000001
+def _layout(
+    net:nn.Module, # Backbone
+    size # Side in pixels or (height, width); None: 64, or its own if it takes no other
+)->tuple: # Length of its features, their axis, the blank images that it took
+    "What a backbone gives; `ValueError` if it takes no images"
+    cfg = getattr(net, 'pretrained_cfg', None) or {}
+    own, p = (cfg.get('input_size') or (64,))[-1], next(net.parameters(), torch.empty(0))
+    sizes, first = [size] if size else [own, 64] if cfg.get('fixed_input_size') else [64, own, 224], None
+    for s in sizes:
+        x = torch.zeros(2, 3, *([s] * 2 if isinstance(s, int) else s), device=p.device)
+        try: return *feature_layout(net, x, 'the student'), x
+        except (RuntimeError, AssertionError) as e:
+            if is_device_error(e): raise
+            first = first or ' '.join(str(e).split())[:300]
+    h, w = x.shape[-2:]
+    raise ValueError(f"The student {type(net).__name__} cannot take images of {h}x{w} pixels ({first}).")
+
+def _check_head(
+    name:str, # Of the argument
+    head:nn.Module, # Given in place of a linear layer
+    d:int, # Width of its input
+    n_out:int, # Classes
+    device # Where it lies
+)->None:
+    "`ValueError` for a head of another width"
+    try:
+        with eval_mode(head), torch.no_grad(): shape = tuple(head(torch.zeros(2, d, device=device)).shape)
+    except (RuntimeError, AssertionError) as e:
+        raise ValueError(f"{name}= does not take vectors of length {d} ({' '.join(str(e).split())[:200]}).") from e
+    if shape != (2, n_out):
+        raise ValueError(f"{name}= gives {shape} for two images of {n_out} classes, not (2, {n_out}).")
+
 # %% ../nbs/12_student.ipynb #17f549f1
 class Student(nn.Module):
     "A backbone with classifier, projector and auxiliary classifier (heads of the authors' public EKD code)"
+    axis = None # where the backbone's output has the features, if these are no vectors
+
     def __init__(self,
-        arch:str|nn.Module, # timm name, or a module returning features (its timm classifier is removed in place)
+        arch:str|nn.Module, # timm name, or a module returning features (a known classifier is removed in place)
         n_out:int, # Number of classes C
         teacher_dim:int|None=None, # Teacher feature width dT; None builds no projector
         pretrained:bool=False, # Start from hub weights (names only)
@@ -45,24 +81,27 @@ class Student(nn.Module):
         aux_classifier:nn.Module|None=None, # Replaces the linear auxiliary classifier dT -> C, likewise
         projector_layers:int=2, # Depth of the projector, 2 in the public EKD code
         dtype:torch.dtype|None=None, # Train in this type by autocast, e.g. `torch.bfloat16`; None: as the caller does
+        size:int|tuple|None=None, # Side of its images, or (height, width): a ViT is built for it; None: not known
         **kwargs # Passed to `timm.create_model`
     ):
         super().__init__()
         if n_out < 2: raise ValueError(f"A classifier needs at least 2 classes, got n_out={n_out}.")
         if dtype == torch.float16:
             raise ValueError("float16 trains only with a scaled loss: use learn.to_fp16(), or dtype=torch.bfloat16.")
+        if isinstance(arch, str): kwargs = for_size(arch, size, kwargs)
         self.backbone, _ = create_backbone(arch, pretrained=pretrained, ckpt=ckpt, **kwargs)
+        if isinstance(arch, nn.Module): for_size(self.backbone, size)
         self.n_out, self.teacher_dim, self.dtype = n_out, teacher_dim, dtype
         self.timm_kwargs = kwargs if isinstance(arch, str) else None # of a module nobody knows them
-        cfg = getattr(self.backbone, 'pretrained_cfg', None) or {}
-        own = kwargs.get('img_size') or (cfg.get('input_size') or (64,))[-1]
-        own = own if isinstance(own, int) else own[0]
-        try: self.num_features = feature_dim(self.backbone, own if cfg.get('fixed_input_size') else 64, 'the student')
-        except (RuntimeError, AssertionError): self.num_features = feature_dim(self.backbone, own, 'the student')
+        self.num_features, self.axis, x = _layout(self.backbone, size or kwargs.get('img_size'))
+        if isinstance(arch, nn.Module): warn_of_scores(self.backbone, x, 'the student')
         self.classifier = nn.Linear(self.num_features, n_out) if classifier is None else classifier
         self.projector = projector(self.num_features, teacher_dim, projector_layers) if teacher_dim else None
         self.hint = None # a layer on the middle map, for hints
         self.aux_classifier = aux_classifier or (nn.Linear(teacher_dim, n_out) if teacher_dim else None)
+        self.to(x.device)
+        if classifier is not None: _check_head('classifier', classifier, self.num_features, n_out, x.device)
+        if aux_classifier and teacher_dim: _check_head('aux_classifier', aux_classifier, teacher_dim, n_out, x.device)
 
     def forward(self,
         x:torch.Tensor, # (B,3,H,W) normalised images
@@ -77,13 +116,19 @@ class Student(nn.Module):
         with torch.autocast(x.device.type, self.dtype): out = self._heads(x, heads)
         return tuple(o.float() for o in out) if heads else out.float()
 
+    def reset_classifier(self,
+        num_classes:int=0 # 0 leaves the features
+    )->None:
+        "As timm's, so that a trained student can be a teacher, or the backbone of another one"
+        self.classifier = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
+
     def _heads(self, x, heads):
         "What `forward` returns, in the precision of its context"
         if heads == 'maps':
             last, maps = self.backbone.forward_intermediates(x)
-            f = pool_features(self.backbone.forward_head(last, pre_logits=True), 'the student')
+            f = pool_features(self.backbone.forward_head(last, pre_logits=True), 'the student', self.axis)
             return self.classifier(f), *(maps if self.hint is None else [self.hint(maps[len(maps) // 2])])
-        f = pool_features(self.backbone(x), 'the student')
+        f = pool_features(self.backbone(x), 'the student', self.axis)
         if not heads: return self.classifier(f)
         p = self.projector(f)
         return self.classifier(f), p, self.aux_classifier(p)
@@ -91,20 +136,25 @@ class Student(nn.Module):
 # %% ../nbs/12_student.ipynb #35159054
 class _Pool(nn.Module):
     "`pool_features` as a layer"
-    def forward(self, x): return pool_features(x)
+    axis = None # as in files of version 0.1.0
+    def __init__(self, axis=None):
+        super().__init__()
+        self.axis = axis
+    def forward(self, x): return pool_features(x, axis=self.axis)
 
 @patch
 def deploy(self:Student)->nn.Module: # (B,3,H,W) normalised images -> (B,C) logits, in eval mode
     "A copy of the plain classifier: backbone and classifier only"
-    net, head = copy.deepcopy(self.backbone), copy.deepcopy(self.classifier)
-    plain = type(head) is nn.Linear and hasattr(net, 'reset_classifier') and hasattr(net, 'get_classifier')
+    net, head = fresh_copy(self.backbone), fresh_copy(self.classifier)
+    plain = type(head) is nn.Linear and all(hasattr(net, n) for n in ('reset_classifier', 'get_classifier'))
+    plain = plain and self.axis is None # a head on vectors
     if plain:
         net.reset_classifier(self.n_out)
         own = net.get_classifier()
         plain = isinstance(own, nn.Linear) and own.weight.shape == head.weight.shape
         if plain: own.load_state_dict(head.state_dict())
         else: net.reset_classifier(0)
-    if not plain: net = nn.Sequential(OrderedDict(backbone=net, pool=_Pool(), classifier=head))
+    if not plain: net = nn.Sequential(OrderedDict(backbone=net, pool=_Pool(self.axis), classifier=head))
     return net.to(next(self.parameters()).device).eval()
 
 # %% ../nbs/12_student.ipynb #de800001
@@ -177,7 +227,8 @@ def load_student(
     net = timm.create_model(arch, num_classes=n if plain else 0, **kwargs)
     if not plain:
         head = nn.Linear(sd['classifier.weight'].shape[-1], n)
-        net = nn.Sequential(OrderedDict(backbone=net, pool=_Pool(), classifier=head))
+        axis = _layout(net, kwargs.get('img_size'))[1]
+        net = nn.Sequential(OrderedDict(backbone=net, pool=_Pool(axis), classifier=head))
     odd = sorted(set(sd) ^ set(net.state_dict()))
     if odd: raise ValueError(f"{name!r} does not fit {arch} with {n} classes (first: {odd[0][:80]!r}): if its head was "
                              "a special one, build the network yourself and use `load_weights`.")

@@ -8,7 +8,7 @@ Docs: https://foprokd.github.io/foprokd/teacher.html.md"""
 __all__ = ['EMBEDDED_TEACHER', 'gaussian_kl', 'FrozenTeacher']
 
 # %% ../nbs/10_teacher.ipynb #09d330ee
-import copy
+import warnings
 from contextlib import nullcontext
 from importlib.resources import files
 from pathlib import Path
@@ -16,7 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from fastcore.basics import patch
-from .backbone import create_backbone, model_from_notes, pool_features, read_checkpoint
+from .backbone import (channel_axis, create_backbone, for_size, fresh_copy, is_device_error, pool_features,
+                              takes_size, warn_of_scores)
+from .loading import model_from_notes, read_checkpoint
 from .train.moments import (RecomputedBlock, batch_moments, channel_moments, inner_blocks,
                                    layers_with_memory, uncompiled, watch_moments)
 from .train.ranks import pool_moments
@@ -42,9 +44,17 @@ def gaussian_kl(
 EMBEDDED_TEACHER = Path(str(files('foprokd')))/'weights'/'embedded_teacher.safetensors'
 
 # %% ../nbs/10_teacher.ipynb #2616941e
+def _own_input(net, img_size):
+    "What a network says of its images: side, and the statistics if it knows them"
+    cfg = getattr(net, 'pretrained_cfg', None) or {}
+    sides = img_size or cfg.get('input_size') or getattr(net, 'image_size', None) # the last is torchvision's
+    stats = {n: cfg[n] for n in ('mean', 'std') if cfg.get(n) is not None}
+    return stats | dict(input_size=sides[-1] if isinstance(sides, (list, tuple)) else sides)
+
 def _build(
     model, # As in `FrozenTeacher`
     ckpt, # As in `FrozenTeacher`
+    size, # As in `FrozenTeacher`
     kwargs:dict # For timm
 )->tuple[nn.Module, dict, str]: # Backbone, its settings (mean, std, input_size), its name
     "The backbone behind a teacher, with what its checkpoint or timm's configuration says of its input"
@@ -57,15 +67,33 @@ def _build(
             raise ValueError(f"{str(ckpt)!r} does not say its architecture: use FrozenTeacher('timm_name', ckpt=...).")
         model, own = model_from_notes(notes, sd, Path(ckpt).name)
         kwargs = {**own, **kwargs}
-    if isinstance(model, nn.Module): model = copy.deepcopy(model)
+    side = notes.get('input_size') if size is None else None if size == 'image' else int(size)
+    if isinstance(model, nn.Module): model = fresh_copy(model)
+    else: kwargs = for_size(model, side, kwargs)
     net, meta = create_backbone(model, pretrained=kwargs.pop('pretrained', True), ckpt=ckpt, **kwargs)
-    cfg = getattr(net, 'pretrained_cfg', None) or {}
-    own = dict(mean=cfg.get('mean', 0.), std=cfg.get('std', 1.), input_size=(cfg.get('input_size') or (None,))[-1])
-    return net, {**own, **meta}, model if isinstance(model, str) else type(model).__name__
+    if isinstance(model, nn.Module): for_size(net, side)
+    cfg = _own_input(net, kwargs.get('img_size')) | meta
+    return net, cfg, model if isinstance(model, str) else type(net).__name__
+
+# %% ../nbs/10_teacher.ipynb #tc000001
+def _warn_of_pixels(name):
+    "Ask for the statistics of a network that does not tell them"
+    warnings.warn(f"{name} does not say how its images were normalised, so it gets pixels in [0,1] as they are: give "
+                  "mean= and std= (of torchvision's and fastai's models mean=(0.485, 0.456, 0.406), "
+                  "std=(0.229, 0.224, 0.225); mean=0, std=1 if pixels are right).", stacklevel=3)
+
+def _check_backward(x):
+    "`ValueError` if the gradient to these pixels could not come back through the resize"
+    strict = torch.are_deterministic_algorithms_enabled() and not torch.is_deterministic_algorithms_warn_only_enabled()
+    if strict and x.is_cuda and x.requires_grad and torch.is_grad_enabled():
+        raise ValueError("The antialiased resize has no deterministic gradient on CUDA: give the teacher size='image', "
+                         "images of its own size, or torch.use_deterministic_algorithms(True, warn_only=True).")
 
 # %% ../nbs/10_teacher.ipynb #684bc700
 class FrozenTeacher(nn.Module):
     "A pre-trained network that maps pixels to pooled features and never changes"
+    axis, works = None, None # where its output has the features, and (height, width) of an image that it took
+
     def __init__(self,
         model:str|nn.Module|Path='embedded', # timm name, 'embedded', self-describing checkpoint, or module
         ckpt:str|Path|None=None, # Local safetensors or plain state dict (MoCo-v2 is recognised); None: from the hub
@@ -77,9 +105,11 @@ class FrozenTeacher(nn.Module):
         **kwargs # `pretrained=False` for random weights; the rest goes to `timm.create_model`
     ):
         super().__init__()
-        self.model, cfg, self.name = _build(model, ckpt, kwargs)
-        for n, v in (('mean', mean), ('std', std)):
-            v = torch.as_tensor(cfg[n] if v is None else v, dtype=torch.float32)
+        self.model, cfg, self.name = _build(model, ckpt, size, kwargs)
+        if (mean is None and 'mean' not in cfg) or (std is None and 'std' not in cfg): _warn_of_pixels(self.name)
+        for n, v in (('mean', cfg.get('mean', 0.) if mean is None else mean),
+                     ('std', cfg.get('std', 1.) if std is None else std)):
+            v = torch.as_tensor(v, dtype=torch.float32)
             self.register_buffer(n, v.reshape(1, -1, 1, 1).expand(1, 3, 1, 1).clone())
         self.size = cfg['input_size'] if size is None else None if size == 'image' else int(size)
         self.reference, self.dtype = None, dtype
@@ -89,13 +119,9 @@ class FrozenTeacher(nn.Module):
                              "grad_checkpointing=False.")
         for m in inner_blocks(self.model) if grad_checkpointing else (): m.forward = RecomputedBlock(m)
         self.requires_grad_(False).eval().to(memory_format=torch.channels_last)
-        side = self.size or cfg['input_size'] or 64
-        with torch.no_grad():
-            try: feats = self(torch.zeros(2, 3, side, side))
-            except TypeError as e:
-                raise ValueError(f"{self.name} gives no feature vector for an image batch: {e}.") from e
-        if not feats.isfinite().all(): raise ValueError(f"{self.name} answers a black image with NaN or infinity.")
-        self.num_features = feats.shape[1]
+        self.to(next(self.model.parameters(), self.mean).device)
+        self._look(cfg['input_size'])
+        if isinstance(model, nn.Module): warn_of_scores(self.model, self.mean.new_zeros(2, 3, *self.works), self.name)
 
     def train(self,
         mode:bool=True # Ignored
@@ -114,6 +140,7 @@ class FrozenTeacher(nn.Module):
     )->torch.Tensor: # (B,3,size,size) as the network expects them, channels last
         "The teacher's own resizing and normalisation"
         if self.size and x.shape[-2:] != (self.size, self.size):
+            _check_backward(x)
             x = F.interpolate(x, (self.size, self.size), mode='bilinear', antialias=True)
         return ((x - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
 
@@ -128,14 +155,45 @@ class FrozenTeacher(nn.Module):
         x:torch.Tensor # (B,3,H,W) pixels, nominally in [0,1]
     )->torch.Tensor: # (B, num_features) features; gradients flow to `x` only
         "Pooled features of pixels, after `prepare`"
-        x = self.prepare(x)
         try:
-            with self.precision(x): feats = pool_features(self.model(x), self.name)
+            x = self.prepare(x)
+            with self.precision(x): feats = pool_features(self.model(x), self.name, self.axis)
             return feats if self.dtype is None else feats.float()
         except (RuntimeError, AssertionError) as e:
-            if isinstance(e, torch.cuda.OutOfMemoryError): raise
-            raise ValueError(f"The teacher {self.name} cannot take images of {x.shape[-2]}x{x.shape[-1]} pixels ({e}): "
-                             "give size=.") from e
+            if is_device_error(e): raise
+            raise ValueError(self._why(e, x)) from e
+
+# %% ../nbs/10_teacher.ipynb #tc000003
+@patch
+@torch.no_grad()
+def _look(self:FrozenTeacher, own):
+    "Ask the network with a blank image; `ValueError` if it gives no features. `own` is the side it was made for"
+    x = self.mean.new_zeros(2, 3, *[self.size or own or 64] * 2)
+    if x.is_meta: raise ValueError(f"{self.name} has no weights yet (its device is 'meta'): load them first.")
+    sides = own, 64, 224
+    try:
+        x = self.prepare(x)
+        with self.precision(x): out = self.model(x)
+    except TypeError as e: raise ValueError(f"{self.name} gives no feature vector for an image batch: {e}.") from e
+    except (RuntimeError, AssertionError) as e:
+        if is_device_error(e): raise
+        raise ValueError(self._why(e, x, [(n, n) for n in sides if n])) from e
+    self.axis, self.works = channel_axis(out, self.model, x, name=self.name), tuple(x.shape[-2:])
+    feats = pool_features(out, self.name, self.axis)
+    if not feats.isfinite().all(): raise ValueError(f"{self.name} answers a black image with NaN or infinity.")
+    self.num_features = feats.shape[1]
+
+@patch
+def _why(self:FrozenTeacher, e, x, sizes=None):
+    "What went wrong with images `x`, in a sentence, and which of the `sizes` would work"
+    p, here, why = next(self.model.parameters(), self.mean), tuple(x.shape[-2:]), ' '.join(str(e).split())[:300]
+    if p.device != x.device:
+        return (f"The teacher {self.name} is on {p.device} and the images are on {x.device}: move one of them there "
+                "with .to(device).")
+    size = next((s for s in sizes or [self.works] if s and s != here and takes_size(self.model, s)), None)
+    if size is None: return f"The teacher {self.name} fails on images of {here[0]}x{here[1]} pixels ({why})."
+    return (f"The teacher {self.name} cannot take images of {here[0]}x{here[1]} pixels ({why}): "
+            f"give size={size[0]}.")
 
 # %% ../nbs/10_teacher.ipynb #66dbbd1c
 def _prior(

@@ -11,7 +11,6 @@ __all__ = ['softmax_scale', 'training_counts', 'logit_prior', 'own_loaders', 'lo
 
 # %% ../../nbs/deploy/07_parity.ipynb #de600003
 import os
-from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 import numpy as np
@@ -21,6 +20,7 @@ from fastai.learner import Learner
 from fastai.torch_core import get_model, num_distrib
 from fastcore.basics import noop
 from torch import nn
+from ..backbone import fresh_copy
 from ..data.longtail import loader_labels, check_counts, class_counts
 from .notes import Difference, Notes, Parity
 from .onnx_student import OnnxStudent
@@ -120,7 +120,7 @@ def deployed_network(
 )->nn.Module: # (N,3,h,w) normalised -> (N,C), in eval mode on the CPU
     "A copy of what is deployed, on the CPU"
     model = get_model(learn.model)
-    net = model.deploy() if isinstance(model, Student) else deepcopy(model)
+    net = model.deploy() if isinstance(model, Student) else fresh_copy(model)
     return net.cpu().float().eval()
 
 @torch.no_grad()

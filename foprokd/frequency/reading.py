@@ -20,7 +20,7 @@ from fastai.learner import Recorder
 from fastai.torch_core import get_model
 from scipy.stats import rankdata
 from torch import Tensor, nn
-from ..backbone import eval_mode, pool_features
+from ..backbone import channel_axis, eval_mode, pool_features
 from .bands import band_response
 from .class_spectra import ClassSpectra
 from ..measure.intervals import (drawn_interval, group_codes, group_weights,
@@ -164,10 +164,15 @@ def student_features(
     model:nn.Module # `Student`, timm model, or a `Sequential` of body and head
 ): # Function: (B,3,H,W) -> (B,d)
     "Function from normalised images (B,3,H,W) to features (B,d); `TypeError` for a model of another kind"
-    if isinstance(model, Student): return lambda x: pool_features(model.backbone(x))
+    def pooled(net, forward):
+        def features(x):
+            out = forward(x)
+            return pool_features(out, axis=channel_axis(out, net, x, forward))
+        return features
+    if isinstance(model, Student): return lambda x: pool_features(model.backbone(x), axis=model.axis)
     if hasattr(model, 'forward_features') and hasattr(model, 'forward_head'):
-        return lambda x: pool_features(model.forward_head(model.forward_features(x), pre_logits=True))
-    if isinstance(model, nn.Sequential) and len(model) == 2: return lambda x: pool_features(model[0](x))
+        return pooled(model, lambda x: model.forward_head(model.forward_features(x), pre_logits=True))
+    if isinstance(model, nn.Sequential) and len(model) == 2: return pooled(model[0], model[0])
     raise TypeError(f"A {type(model).__name__} does not say where its features are: give `features`.")
 
 # %% ../../nbs/frequency/04_reading.ipynb #8ee06f2a

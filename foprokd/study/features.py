@@ -13,7 +13,7 @@ import torch
 from sklearn.covariance import LedoitWolf
 from fastcore.basics import patch
 from torch import Tensor, nn
-from ..backbone import pool_features
+from ..backbone import channel_axis, pool_features
 from ..teacher import FrozenTeacher
 
 # %% ../../nbs/study/01_features.ipynb #465227cc
@@ -23,8 +23,9 @@ def feature_maps(
 )->list[Tensor]: # (B,d,h,w) per stage, from fine to coarse
     "Maps of the stages by timm's `forward_intermediates`, or the one last map; `ValueError` for a net without maps"
     if hasattr(net, 'forward_intermediates'): return list(net.forward_intermediates(x, intermediates_only=True))
-    out = net.forward_features(x) if hasattr(net, 'forward_features') else net(x)
-    if isinstance(out, Tensor) and out.ndim == 4: return [out]
+    forward = getattr(net, 'forward_features', net)
+    out = forward(x)
+    if isinstance(out, Tensor) and out.ndim == 4: return [out.movedim(channel_axis(out, net, x, forward), 1)]
     what = f'shape {tuple(out.shape)}' if isinstance(out, Tensor) else f'a {type(out).__name__}'
     raise ValueError(f"{type(net).__name__} returns no map (B,d,h,w) but {what}: use a timm model, or one whose "
                      "forward returns maps.")
@@ -51,8 +52,10 @@ class TeacherFeatures(FrozenTeacher):
         known = all(t.prior_layers for t in teachers)
         self.prior_layers = [m for t in teachers for m in t.prior_layers] if known else []
         self.register_buffer('center', None); self.register_buffer('directions', None)
-        self.requires_grad_(False).eval()
-        with torch.no_grad(): self.num_features = self.combine(torch.zeros(2, 3, *[self.size or 64] * 2)).shape[1]
+        device = teachers[0].mean.device # that of all parts
+        self.to(device).requires_grad_(False).eval()
+        x = torch.zeros(2, 3, *[self.size or 64] * 2, device=device)
+        with torch.no_grad(): self.num_features = self.combine(x).shape[1]
 
     @property
     def dtype(self):

@@ -236,7 +236,7 @@ class _TeacherBackbone(nn.Module):
 
     def forward(self, x):
         px = self.pixels(x)
-        if self.tune: return pool_features(self.net(self.eyes.prepare(px)), 'the teacher')
+        if self.tune: return pool_features(self.net(self.eyes.prepare(px)), 'the teacher', self.eyes.axis)
         self.eyes.dtype = self.half if self.training else None # what is measured is measured in full precision
         with torch.no_grad(): return self.eyes(px)
 

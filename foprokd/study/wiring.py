@@ -124,7 +124,7 @@ def _student(
     ckpt = os.path.expandvars(ckpt) if ckpt else None
     dim = teacher.num_features if method.prompts else None
     with _told_as('student'):
-        student = Student(cfg.student, n_out, dim, cfg.student_pretrained, ckpt, dtype=dtype,
+        student = Student(cfg.student, n_out, dim, cfg.student_pretrained, ckpt, size=cfg.size, dtype=dtype,
                           projector_layers=cfg.projector_layers, **parse_kwargs(cfg.student_kwargs))
     if method.head: method.head(student, teacher, cfg.size)
     return student
