@@ -227,7 +227,8 @@ def _load_states(self:PhasedLearner, states):
     self.prompt = self.prompt # which lets go of an exploration that this process has begun
     if states['explorer'] is not None:
         ex = self.exploration()
-        ex.model.load_state_dict(states['explorer'])
+        device = getattr(self.dls, 'device', None) or next(self.model.parameters()).device
+        ex.model.to(device).load_state_dict(states['explorer'])
         for cb in ex._grab_cbs(ExploreCallback): cb.seen = self.dls
         self._hand_probe()
     for t, kept in zip(_single_teachers(self.teacher), states['references']):

@@ -33,8 +33,9 @@ def paths():
 
 @lru_cache
 def warm():
-    "The process that has imported everything, see `warm.py`; None where there is no fork"
-    return WarmPython(environment(PYTHONPATH=paths())) if hasattr(os, 'fork') else None
+    "The process that has imported everything, see `warm.py`; None where there is no fork, or a GPU, which cannot be used after one"
+    import torch
+    return WarmPython(environment(PYTHONPATH=paths())) if hasattr(os, 'fork') and not torch.cuda.is_available() else None
 
 
 def run_file(file, args, cwd, env, fresh):

@@ -93,6 +93,7 @@ class TeacherFeatures(FrozenTeacher):
         f = self.combine(x)
         if self.scale is None: return f
         if self.center is None: raise ValueError(f"scale={self.scale!r} needs fit_scale(batches of pixels) first.")
+        if f.device != self.center.device: self.to(f.device) # as the parts have done
         f = f - self.center
         return f * self.directions if self.directions.ndim == 1 else f @ self.directions
 
@@ -132,7 +133,7 @@ def fit_scale(self:TeacherFeatures,
 )->TeacherFeatures: # self
     "Estimate centre and scale of the features once, where the pixels are; `ValueError` for fewer than two images"
     if self.scale is None: return self
-    f = torch.cat([self.to(x.device).combine(x) for x in batches])
+    f = torch.cat([self.combine(x) for x in batches])
     if len(f) < 2: raise ValueError(f"{len(f)} images are too few to estimate a scale: give at least 2.")
     self.center = f.mean(0)
     self.directions = _directions(f - self.center, self.scale)
