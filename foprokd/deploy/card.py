@@ -112,6 +112,8 @@ or in Python, where onnxruntime, NumPy and Pillow are enough:
     print(dict(zip(student.classes, student.probabilities(image[None])[0])))
 
 Another program hands the graph `images`, uint8 (N,H,W,3) RGB, {{ run.pixels }}.
+onnxruntime 1.15 or newer runs it, and warns twice of the two optional inputs, which is harmless
+(`SessionOptions.log_severity_level = 3` silences it).
 
 ## Data
 

@@ -20,6 +20,7 @@ from .notes import NOTES_KEY, Notes
 
 # %% ../../nbs/deploy/02_graph.ipynb #eee58a95
 ONNX_OPSET = 18 # The first with an antialiasing `Resize`
+_IR = 8 # Format of the file; the newest that onnxruntime 1.15 reads, and new enough for that opset
 
 def import_onnx(): # The module
     "The `onnx` package with what writes it; `ImportError` with the way to get it"
@@ -164,8 +165,9 @@ def student_graph(
 ): # `onnx.ModelProto`: `images` (N,H,W,3) uint8 [, `prior` (C,), `temperature`] -> `probabilities`, `logits` (N,C)
     "The deployed student as one graph (ours); `ValueError` for a prior that is none, `ImportError` without onnx"
     onnx, body = import_onnx(), network_graph(net, tuple(policy['model_size']))
+    body.ir_version = _IR
     prior = _check_prior(prior_of_logits)
-    whole = dict(opset_imports=[onnx.helper.make_opsetid('', ONNX_OPSET)], ir_version=body.ir_version)
+    whole = dict(opset_imports=[onnx.helper.make_opsetid('', ONNX_OPSET)], ir_version=_IR)
     ends = [onnx.helper.make_model(g, **whole) for g in (_pixels(policy, inside), _probabilities(prior, scale))]
     model = _joined(_joined(ends[0], body, 'normalised'), ends[1], 'raw')
     model.producer_name = 'foprokd'
@@ -238,10 +240,13 @@ def read_notes(
 def check_folder(
     file:str|Path # Where to
 )->Path: # The same
-    "`ValueError` for a file in a folder that is not there, before anything is computed"
+    "Make the folder of a file, before anything is computed; `ValueError` where that is not possible"
     file = Path(file)
-    if file.parent.is_dir(): return file
-    raise ValueError(f"There is no folder {str(file.parent)!r} for {file.name!r}.")
+    try: file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise ValueError(f"There is no folder {str(file.parent)!r} for {file.name!r}, and it cannot be made: "
+                         f"{e.strerror or e}.") from None
+    return file
 
 def save_graph(
     model, # `onnx.ModelProto`

@@ -52,6 +52,15 @@ def import_onnxruntime(): # The module
     return onnxruntime
 
 # %% ../../nbs/deploy/05_onnx_student.ipynb #de300009
+def _why_refused(
+    e:Exception # Of onnxruntime
+)->str: # At most 200 characters
+    "The reason alone: onnxruntime begins with a place in its own source and a signature, and ends with what is wrong"
+    said = why_unread(e, 2000)
+    why = said.rpartition(') ')[2] if 'onnxruntime::' in said else said
+    newer = ': the file is of a newer format than it reads, so update it (pip install -U onnxruntime)'
+    return why[-200:].rstrip('.') + newer * ('IR version' in why or 'opset' in why)
+
 def _session(
     data:bytes, # Of the file
     threads:int # Of onnxruntime
@@ -64,7 +73,7 @@ def _session(
         opts.add_session_config_entry(k, v)
     try: return ort.InferenceSession(data, opts, providers=['CPUExecutionProvider'])
     except Exception as e:
-        raise ValueError(f'onnxruntime {ort.__version__} refuses the student: {why_unread(e)[:200]}') from None
+        raise ValueError(f'onnxruntime {ort.__version__} refuses the student: {_why_refused(e)}') from None
 
 # %% ../../nbs/deploy/05_onnx_student.ipynb #8392cf7c
 def _check_graph(

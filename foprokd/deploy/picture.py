@@ -196,10 +196,11 @@ def read_picture(
         return np.asarray(rgb), '; '.join(filter(None, [several, ignored]))
 
 def why_unread(
-    e:Exception # From `read_picture`
+    e:Exception, # From `read_picture`
+    most:int=300 # Characters
 )->str: # One line
     "Why an image could not be read, for a sentence"
     if isinstance(e, UnidentifiedImageError): return f"no image of the formats {', '.join(_FORMATS)}"
     if isinstance(e, MemoryError): return 'it does not fit into memory'
     said = isinstance(e, (OSError, ValueError)) and (getattr(e, 'strerror', '') or str(e))
-    return ' '.join((said or f'{type(e).__name__}: {e}').split())[:300]
+    return ' '.join((said or f'{type(e).__name__}: {e}').split())[:most]
