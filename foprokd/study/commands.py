@@ -265,9 +265,9 @@ def foprokd_plot(
     if kind not in KINDS: raise ValueError(f"kind={kind!r} is none of {', '.join(KINDS)}.")
     file = Path(out)
     if file.suffix not in ('.png', '.svg', '.pdf'): raise ValueError(f"out={out!r} must end in .png, .svg or .pdf.")
-    for name, kinds in _NEEDED_BY.items():
-        value, usual = dict(baseline=(baseline, ''), interval=(interval, 'images'), metric=(metric, ''))[name]
-        if kind not in kinds and value != usual: raise ValueError(f"{name}={value!r} has no effect with kind={kind!r}: leave it out.")
+    for name, value in dict(baseline=baseline, interval=interval, metric=metric).items():
+        if kind not in _NEEDED_BY[name] and value not in ('', None, 'images'):
+            raise ValueError(f"{name}={value!r} has no effect with kind={kind!r}: leave it out.")
     with loading():
         from foprokd.measure.results import filter_rows, load_results
         from foprokd.study.grid import rows_for_grid_file
