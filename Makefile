@@ -13,7 +13,7 @@ DEV := .venv-dev
 DEMO_OUT ?= runs/demo
 # nbdev 3 spells its commands and options with dashes; those of nbdev 2, which guides and scripts use, work too.
 NAMES := export test clean docs
-DEMO_FLAGS ?= --data demo --method fopro --student test_resnet --explore 4 --distill 15 --lr 3e-3 --seeds 0
+DEMO_FLAGS ?= --data demo
 N_WORKERS ?= 2
 SOURCES := $(shell find foprokd -type f -not -name '*.pyc') settings.ini setup.py release.py pyproject.toml
 

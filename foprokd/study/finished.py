@@ -14,8 +14,8 @@ import numpy as np
 from fastai.learner import Learner
 from ..backbone import load_weights, read_checkpoint
 from ..data.loaders import test_dl
-from ..deploy.export import export_onnx
 from .methods import METHODS
+from .run_files import write_onnx
 from .settings import RunConfig, parse_kwargs
 from .sources import describe_data, load_data
 from .wiring import learner_from_config
@@ -89,4 +89,4 @@ def export_run(
 )->Path: # The file
     "The student of a run as a checked ONNX file with its prior, temperature and thresholds (ours); `ValueError`"
     learn, test = finished_learner(path, **moved)
-    return export_onnx(learn, file or _run_of(path)[0]/'student.onnx', test=test, calibration=True)
+    return write_onnx(learn, file or _run_of(path)[0]/'student.onnx', test)

@@ -113,12 +113,11 @@ def _run_one(
     seed:int, # Seed
     df:pd.DataFrame|None=None, # Split table
     bar:bool=False # Progress bars
-)->str: # What could not be written, '' if nothing
+)->UnsavedError|None: # What could not be written, if anything
     "Train, and write row and files; a run that has both needs its checkpoints no more"
     try: run_experiment(cfg, seed, df, bar, rows=Path(cfg.out)/'results.jsonl')
-    except UnsavedError as e: return str(e)
+    except UnsavedError as e: return e
     on_main(lambda: shutil.rmtree(checkpoint_folder(cfg, seed), ignore_errors=True))
-    return ''
 
 # %% ../../nbs/study/12_jobs.ipynb #j1c0f008
 def _run_here(
@@ -126,7 +125,7 @@ def _run_here(
     bar:bool, # Progress bars
     strict:bool, # An error ends it, as in a single run
     tables:SplitTables # That were read already
-)->dict: # Settings hash, seed and fold -> what could not be written
+)->dict[tuple, UnsavedError]: # By settings hash, seed and fold
     "One job after the other in this process; images are read once for jobs that share them"
     unsaved = {}
     for cfg, seed in jobs:
@@ -160,7 +159,7 @@ def run_job(
     _follow_parent(job['parent'])
     torch.set_num_threads(int(os.environ['OMP_NUM_THREADS']))
     cfg = RunConfig(**job['settings'])
-    if lost := _run_one(cfg, job['seed']): sys.exit(f'not saved: {lost}')
+    if lost := _run_one(cfg, job['seed']): sys.exit(str(lost))
 
 # %% ../../nbs/study/12_jobs.ipynb #j1c0f010
 def _start(
@@ -241,7 +240,7 @@ def _run_beside(
     jobs:list[tuple[RunConfig, int]], # Settings and seeds
     n:int, # Processes
     again:bool # Also those that another grid has run meanwhile
-)->dict: # Settings hash, seed and fold -> what could not be written
+)->dict[tuple, UnsavedError]: # By settings hash, seed and fold
     "`n` jobs at a time, each in its own process"
     threads, queue, running = _share(torch.get_num_threads(), min(n, len(jobs))), list(enumerate(jobs, 1)), {}
     unsaved = {}
@@ -255,7 +254,7 @@ def _run_beside(
                 if p.poll() is None: continue
                 del running[i]
                 why, left = _ended(p, cfg, seed)
-                if why and not left: unsaved[_job_key(cfg, seed)] = why
+                if why and not left: unsaved[_job_key(cfg, seed)] = UnsavedError(why, None)
                 said = why or ('asked to leave, goes on next time' if left else f'{time.monotonic() - start:.0f} s')
                 _say(f"{i}/{len(jobs)} {_title(cfg, seed)}: {said}")
             time.sleep(.2)
@@ -277,13 +276,15 @@ def run_grid(
     missing, everything = on_main(lambda: (pending_runs(grid, again), pending_runs(grid, True)))
     on_main(lambda: _say_done(grid, missing, len(everything)))
     tables = SplitTables(bar)
-    if len(missing) > 1 or jobs > 1: try_runs(missing, tables) # one alone is built before it is trained anyway
+    if len(everything) > 1 or jobs > 1: try_runs(missing, tables) # one alone is built before it is trained anyway
     _say_data(missing, tables)
     if jobs == 1: unsaved = _run_here(missing, bar, len(everything) == 1, tables)
     else: unsaved = _run_beside(missing, jobs, again)
     files = dict.fromkeys(Path(c.out)/'results.jsonl' for c, _ in grid)
     found = on_main(lambda: rows_of_grid(grid, [r for f in files if f.is_file() for r in read_rows(f)]))
-    return [r | ({'unsaved': unsaved[row_key(r)]} if row_key(r) in unsaved else {}) for r in found]
+    had = {row_key(r) for r in found}
+    found += [e.row for k, e in unsaved.items() if e.row and k not in had] # which even the file of rows did not take
+    return [r | ({'unsaved': str(unsaved[row_key(r)])} if row_key(r) in unsaved else {}) for r in found]
 
 # %% ../../nbs/study/12_jobs.ipynb #ee287e0d
 def _fold_rows(
