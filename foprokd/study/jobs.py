@@ -8,7 +8,7 @@ Docs: https://foprokd.github.io/foprokd/study/jobs.html.md"""
 __all__ = ['pending_runs', 'failure_row', 'run_job', 'run_grid', 'pool_runs', 'pool_grid', 'summary_table']
 
 # %% ../../nbs/study/12_jobs.ipynb #j1c0f003
-import json, os, re, shutil, signal, subprocess, sys, threading, time, warnings
+import json, os, shutil, signal, subprocess, sys, threading, time, warnings
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 from datetime import datetime, timezone
@@ -206,8 +206,7 @@ def _say_data(
         if key in shown: continue
         try: df = tables(cfg)
         except Exception: continue # said by the run itself
-        n = df.split.value_counts()
-        sizes = ', '.join(f'{p} {n.get(p, 0):,}' for p in SPLIT_PARTS)
+        sizes = ', '.join(f'{p} {(df.split == p).sum():,}' for p in SPLIT_PARTS)
         if not rank_distrib(): _say(f'  fold {cfg.fold}: {sizes}' if whole in shown else data_summary(cfg, df))
         shown |= {key, whole}
 
