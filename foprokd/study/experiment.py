@@ -230,8 +230,8 @@ def _begin_checkpoints(
     "Checkpoints of other images or weights under the same names are removed, and it is said; others are gone on with"
     note, now = folder/'made_from.json', json.dumps(made_from, sort_keys=True)
     if note.exists() and note.read_text() != now:
-        warnings.warn(f"The images or the weights behind the settings have changed since the checkpoints in {str(folder)!r} "
-                      "were written: the run begins anew.")
+        warnings.warn("The images or the weights behind the settings have changed since the checkpoints in "
+                      f"{str(folder)!r} were written: the run begins anew.")
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     note.write_text(now)
