@@ -314,9 +314,9 @@ def overview_text(
     if 'split' in df: lines['parts'] = _parts_line(df, table)
     asked = f", {cut['imbalance']:g} asked, {cut['cut_off']:,} images left out" if cut.get('imbalance') else ''
     ratio = f"{a['true_ratio']:.1f}" if a['true_ratio'] else 'none, a class is empty'
-    lines['ratio'] = f"{ratio} ({a['largest']:,} to {a['smallest']:,} images){asked}"
+    lines['true ratio'] = f"{ratio} ({a['largest']:,} to {a['smallest']:,} images){asked}"
     lines |= {'classes': f"{' + '.join(parts)}; {group.rule}"} | _class_lines(table, group)
     bare = [f"{p} of {', '.join(table.index[table[p] == 0][:5])}" for p in parts if (table[p] == 0).any()]
     if bare: lines['no image'] = f"in {'; in '.join(bare)}"
-    text = '\n'.join(fill(f'{k:9} {v}', 98, subsequent_indent=' ' * 10) for k, v in lines.items())
+    text = '\n'.join(fill(f'{k:10} {v}', 98, subsequent_indent=' ' * 11) for k, v in lines.items())
     return f"Understood of {title or u.get('source') or 'the data'}:\n{indent(text, '  ')}"

@@ -123,24 +123,32 @@ def _finding(
     except (ValueError, TypeError, RecursionError): return None
     return res if isinstance(res, dict) and set(res) == set(_EMPTY) else None
 
+_INSTEAD = {} # file that cannot be used -> data base in memory
+
 class _Memory:
-    "Findings under path, size, time of change and the way of looking; without a usable file it remembers nothing"
+    "Findings under path, size, time of change and the way of looking; without a usable file for this process only"
     def __init__(self,
         file:Path|None, # SQLite file
         how:str # What else findings depend on
     ): self.file, self.how = file, how
 
     def _run(self, act):
-        "`act` with an open data base; one warning, and no memory from then on, if that fails"
+        "`act` with an open data base; where its file cannot be used, one warning, and one in memory from then on"
         if self.file is None: return None
-        try:
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-            with closing(sqlite3.connect(self.file, timeout=60)) as db, db:
-                db.execute('create table if not exists facts (path text primary key, state text, found text)')
-                return act(db)
-        except (sqlite3.Error, OSError) as e:
-            warnings.warn(f"Findings cannot be remembered in {str(self.file)!r} ({e}): going on without.")
-            self.file = None
+        table = 'create table if not exists facts (path text primary key, state text, found text)'
+        if self.file not in _INSTEAD:
+            try:
+                self.file.parent.mkdir(parents=True, exist_ok=True)
+                with closing(sqlite3.connect(self.file, timeout=60)) as db, db:
+                    db.execute(table)
+                    return act(db)
+            except (sqlite3.Error, OSError) as e:
+                warnings.warn(f"Findings cannot be remembered in {str(self.file)!r} ({e}): "
+                          "they are for this process alone.")
+                _INSTEAD[self.file] = sqlite3.connect(':memory:', check_same_thread=False)
+        with _INSTEAD[self.file] as db:
+            db.execute(table)
+            return act(db)
 
     def state(self, file):
         "What a finding must have been made of, None for a file that is not there"

@@ -105,9 +105,11 @@ def _cut(
     take = Fraction(fraction).limit_denominator(10) if fraction >= .1 else Fraction(1, round(1 / fraction))
     n, k = take.numerator, take.denominator
     fold = _k_fold(df, k, seed)
-    if _far_off(df, fold < n, fraction):
-        fold = np.random.default_rng([seed, k]).permutation(k)[fold]
-    return np.flatnonzero(fold < n)
+    usual, rng = fold < n, np.random.default_rng([seed, k])
+    if not _far_off(df, usual, fraction): return np.flatnonzero(usual)
+    drawn = [rng.permutation(k)[fold] < n for _ in range(20)]
+    full = [part for part in drawn if df.label[part].nunique() >= df.label[usual].nunique()]
+    return np.flatnonzero((full or drawn)[0])
 
 # %% ../../nbs/data/06_splits.ipynb #a8f01d07
 def _note_shares(

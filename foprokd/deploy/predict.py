@@ -162,6 +162,8 @@ def _arguments(
     a = p.parse_intermixed_args(argv)
     if not a.images and not a.about: p.error('the following arguments are required: IMAGES_OR_FOLDERS')
     if a.images and a.about: p.error('--about takes no images')
+    idle = [o for o in ('csv', 'json', 'level') if a.about and getattr(a, o) is not None]
+    if idle: p.error(f'--{idle[0]} has no effect with --about, which prints JSON: leave it out')
     if a.csv is None and a.json is None: a.csv = '-'
     if a.csv and a.json and len({os.path.realpath(o) for o in (a.csv, a.json)}) == 1:
         p.error('--csv and --json are the same file')

@@ -8,7 +8,7 @@ Docs: https://foprokd.github.io/foprokd/study/command.html.md"""
 __all__ = ['take_fields', 'flag_words', 'command_parser', 'loading', 'as_command']
 
 # %% ../../nbs/study/13_command.ipynb #8e707e84
-import argparse, os, re, signal, sys, threading, traceback, warnings
+import argparse, os, re, signal, sys, textwrap, threading, traceback, warnings
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from difflib import get_close_matches
 from functools import partial, wraps
@@ -79,7 +79,7 @@ def command_parser(
     about = {k: p for k, p in docments(f, full=True, returns=False).items() if p.get('kind') is not Parameter.VAR_KEYWORD}
     words = [k.upper() for k, p in about.items() if p.default is Parameter.empty]
     p = _Parser(f.__name__, usage=' '.join([f.__name__, *words, '[--flag value ...]']), epilog=example,
-                description=(f.__doc__ or '').split('\n\n')[0], add_help=False,
+                description=textwrap.fill((f.__doc__ or '').split('\n\n')[0], 96), add_help=False,
                 formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=26, width=100))
     heading = {n: title for title, ns in (groups or {}).items() for n in ns.split()}
     to = {title: p.add_argument_group(title) for title in groups or {}}

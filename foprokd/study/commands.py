@@ -46,8 +46,9 @@ def foprokd_data(
         from foprokd.study.run_files import on_screen
         from foprokd.study.sources import data_summary, load_data, run_groups
     for k in folds_of(cfg):
-        df = load_data(replace(cfg, fold=None if k is None else str(k), bad='drop'), bar=on_screen())
-        _say(('' if k is None else f'fold {k}: ') + data_summary(cfg, df))
+        one = replace(cfg, fold=None if k is None else str(k), bad='drop')
+        df = load_data(one, bar=on_screen())
+        _say(data_summary(one, df))
         _say(f'\n{leakage_summary(leakage_report(df)).to_string()}\n')
         name = 'data' if k is None else f'data_fold{k}'
         file = data_page(df, Path(cfg.out)/f'{name}.html', title=Path(cfg.data).name, samples=not no_samples,
@@ -265,9 +266,9 @@ def foprokd_plot(
     if kind not in KINDS: raise ValueError(f"kind={kind!r} is none of {', '.join(KINDS)}.")
     file = Path(out)
     if file.suffix not in ('.png', '.svg', '.pdf'): raise ValueError(f"out={out!r} must end in .png, .svg or .pdf.")
-    for name, kinds in _NEEDED_BY.items():
-        value, usual = dict(baseline=(baseline, ''), interval=(interval, 'images'), metric=(metric, ''))[name]
-        if kind not in kinds and value != usual: raise ValueError(f"{name}={value!r} has no effect with kind={kind!r}: leave it out.")
+    for name, value in dict(baseline=baseline, interval=interval, metric=metric).items():
+        if kind not in _NEEDED_BY[name] and value not in ('', None, 'images'):
+            raise ValueError(f"{name}={value!r} has no effect with kind={kind!r}: leave it out.")
     with loading():
         from foprokd.measure.results import filter_rows, load_results
         from foprokd.study.grid import rows_for_grid_file

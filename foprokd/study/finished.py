@@ -68,7 +68,8 @@ def finished_learner(
     folder, cfg, seed = _run_of(path)
     cfg = replace(cfg, **{k: v for k, v in moved.items() if v})
     df, saved = load_data(cfg), np.load(folder/'test_predictions.npz')
-    if describe_data(df)['data_hash'] != str(saved['data_hash']):
+    known = 'data_hash' if 'split_hash' in saved else 'split_hash' # runs of 0.1.0 knew the names of their images
+    if describe_data(df)[known] != str(saved['data_hash']):
         raise ValueError(f"data={cfg.data!r} are not the images that the run {folder.name!r} saw: a file, a label or "
                          "the split has changed since.")
     method, whole = METHODS[cfg.method], learner_from_config(_untaught(cfg), df, seed)

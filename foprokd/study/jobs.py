@@ -8,7 +8,7 @@ Docs: https://foprokd.github.io/foprokd/study/jobs.html.md"""
 __all__ = ['pending_runs', 'failure_row', 'run_job', 'run_grid', 'pool_runs', 'pool_grid', 'summary_table']
 
 # %% ../../nbs/study/12_jobs.ipynb #j1c0f003
-import hashlib, json, os, re, shutil, signal, subprocess, sys, threading, time
+import json, os, shutil, signal, subprocess, sys, threading, time, warnings
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 from datetime import datetime, timezone
@@ -16,12 +16,13 @@ from itertools import product
 from pathlib import Path
 import numpy as np, pandas as pd, torch
 from fastai.torch_core import rank_distrib
+from ..data.labels import SPLIT_PARTS
 from ..data.longtail import class_groups
 from ..measure.intervals import format_interval
 from ..measure.metrics import evaluate, format_table, pool_folds, results_table
 from ..measure.rows import append_row, check_row, provenance, read_rows, row_name
 from .config import GROUPS_ON, DataConfig, folds_of, folds_partition, parse_groups
-from .experiment import run_experiment
+from .experiment import run_experiment, weights_digests
 from .grid import row_key, rows_of_grid
 from .methods import METHODS
 from .run_files import UnsavedError, checkpoint_folder, run_folder
@@ -31,25 +32,26 @@ from .trial import SplitTables, try_runs
 from ..train.ranks import n_ranks, on_main
 
 # %% ../../nbs/study/12_jobs.ipynb #b93db545
-_BEHIND = {*DataConfig.__dataclass_fields__, 'teacher_ckpt'} - {'out'}
+_BEHIND = {*DataConfig.__dataclass_fields__, 'teacher', 'teacher_ckpt', 'student_ckpt'} - {'out'}
 
 def _fingerprints(
     cfg:RunConfig # Settings
-)->tuple[str|None, str|None]: # Of the split table and of the teacher's file; None where they cannot be read here
+)->dict: # data_hash, split_hash, teacher, student; without what cannot be read here
     "What lies behind the paths of a run at this moment"
-    try: data = describe_data(load_data(cfg))['data_hash']
-    except (ValueError, OSError): data = None
-    files = [Path(os.path.expandvars(f)) for f in (cfg.teacher_ckpt or '').split('+') if f]
-    known = files and all(f.is_file() for f in files)
-    return data, '+'.join(hashlib.sha256(f.read_bytes()).hexdigest()[:12] for f in files) if known else None
+    try: now = {k: v for k, v in describe_data(load_data(cfg)).items() if k.endswith('_hash')}
+    except (ValueError, OSError) as e:
+        warnings.warn(f"data={cfg.data!r} cannot be read now, so rows that were made of it are taken as they are: {e}")
+        now = {}
+    return now | weights_digests(cfg)
 
 def _same_files(
     row:dict, # A finished row
-    now:tuple # From `_fingerprints`
+    now:dict # From `_fingerprints`
 )->bool: # True, too, where it cannot be known
     "Whether a row was made from what lies behind the paths now"
-    had = row.get('data_hash'), (row.get('teacher') or {}).get('ckpt_sha256')
-    return all(a is None or b is None or a == b for a, b in zip(had, now))
+    had = dict(teacher=(row.get('teacher') or {}).get('ckpt_sha256'), student=row.get('student_ckpt_sha256'))
+    had['data_hash' if 'split_hash' in row else 'split_hash'] = row.get('data_hash') # of 0.1.0: names only
+    return all(v is None or now.get(k) in (None, v) for k, v in had.items())
 
 # %% ../../nbs/study/12_jobs.ipynb #j1c0f006
 def pending_runs(
@@ -111,12 +113,11 @@ def _run_one(
     seed:int, # Seed
     df:pd.DataFrame|None=None, # Split table
     bar:bool=False # Progress bars
-)->str: # What could not be written, '' if nothing
+)->UnsavedError|None: # What could not be written, if anything
     "Train, and write row and files; a run that has both needs its checkpoints no more"
     try: run_experiment(cfg, seed, df, bar, rows=Path(cfg.out)/'results.jsonl')
-    except UnsavedError as e: return str(e)
+    except UnsavedError as e: return e
     on_main(lambda: shutil.rmtree(checkpoint_folder(cfg, seed), ignore_errors=True))
-    return ''
 
 # %% ../../nbs/study/12_jobs.ipynb #j1c0f008
 def _run_here(
@@ -124,15 +125,12 @@ def _run_here(
     bar:bool, # Progress bars
     strict:bool, # An error ends it, as in a single run
     tables:SplitTables # That were read already
-)->dict: # Settings hash, seed and fold -> what could not be written
+)->dict[tuple, UnsavedError]: # By settings hash, seed and fold
     "One job after the other in this process; images are read once for jobs that share them"
-    shown, unsaved = None, {}
+    unsaved = {}
     for cfg, seed in jobs:
         try:
             df = tables(cfg)
-            if tables.key(cfg) != shown:
-                shown = tables.key(cfg)
-                _say(('' if cfg.fold is None else f'fold {cfg.fold}: ') + data_summary(cfg, df))
             _say(f'\n{_title(cfg, seed)}')
             if lost := _run_one(cfg, seed, df, bar): unsaved[_job_key(cfg, seed)] = lost
         except Exception as e:
@@ -161,7 +159,7 @@ def run_job(
     _follow_parent(job['parent'])
     torch.set_num_threads(int(os.environ['OMP_NUM_THREADS']))
     cfg = RunConfig(**job['settings'])
-    if lost := _run_one(cfg, job['seed']): sys.exit(f'not saved: {lost}')
+    if lost := _run_one(cfg, job['seed']): sys.exit(str(lost))
 
 # %% ../../nbs/study/12_jobs.ipynb #j1c0f010
 def _start(
@@ -196,6 +194,35 @@ def _share(
     "An equal share of the cores"
     return max(1, cores // max(1, n))
 
+# %% ../../nbs/study/12_jobs.ipynb #a8f01d42
+def _say_data(
+    jobs:list[tuple[RunConfig, int]], # Settings and seeds that will be run
+    tables:SplitTables # Tables that have been read; extended
+)->None:
+    "What was understood of each data set, once, and the sizes of its further folds"
+    shown = set()
+    for cfg, _ in jobs:
+        key, whole = tables.key(cfg), tables.key(replace(cfg, fold=None))
+        if key in shown: continue
+        try: df = tables(cfg)
+        except Exception: continue # said by the run itself
+        sizes = ', '.join(f'{p} {(df.split == p).sum():,}' for p in SPLIT_PARTS)
+        if not rank_distrib(): _say(f'  fold {cfg.fold}: {sizes}' if whole in shown else data_summary(cfg, df))
+        shown |= {key, whole}
+
+def _say_done(
+    grid:list[tuple[RunConfig, list[int]]], # Settings and seeds
+    missing:list[tuple[RunConfig, int]], # What will be run
+    n:int # Runs in all
+)->None:
+    "How many runs are done, and how many of them by rows that know nothing of contents"
+    if len(missing) == n: return
+    todo, files = {_job_key(*job) for job in missing}, {Path(c.out)/'results.jsonl' for c, _ in grid}
+    rows = rows_of_grid(grid, [r for f in sorted(files) if f.is_file() for r in read_rows(f)])
+    old = sum(row_key(r) not in todo and 'failed' not in r and 'split_hash' not in r for r in rows)
+    note = f' {old} of them by rows of version 0.1.0, which did not look into the images: --again runs them anew.'
+    _say(f"{n - len(missing)} of {n} runs are done.{note if old else ''}")
+
 # %% ../../nbs/study/12_jobs.ipynb #d8cab509
 def _ended(
     p:subprocess.Popen, # Job that has ended
@@ -212,7 +239,7 @@ def _run_beside(
     jobs:list[tuple[RunConfig, int]], # Settings and seeds
     n:int, # Processes
     again:bool # Also those that another grid has run meanwhile
-)->dict: # Settings hash, seed and fold -> what could not be written
+)->dict[tuple, UnsavedError]: # By settings hash, seed and fold
     "`n` jobs at a time, each in its own process"
     threads, queue, running = _share(torch.get_num_threads(), min(n, len(jobs))), list(enumerate(jobs, 1)), {}
     unsaved = {}
@@ -226,7 +253,7 @@ def _run_beside(
                 if p.poll() is None: continue
                 del running[i]
                 why, left = _ended(p, cfg, seed)
-                if why and not left: unsaved[_job_key(cfg, seed)] = why
+                if why and not left: unsaved[_job_key(cfg, seed)] = UnsavedError(why, None)
                 said = why or ('asked to leave, goes on next time' if left else f'{time.monotonic() - start:.0f} s')
                 _say(f"{i}/{len(jobs)} {_title(cfg, seed)}: {said}")
             time.sleep(.2)
@@ -246,14 +273,17 @@ def run_grid(
     if jobs > 1 and n_ranks() > 1: raise ValueError(f"jobs={jobs} is for one process; {n_ranks()} train together here.")
     grid = list(grid)
     missing, everything = on_main(lambda: (pending_runs(grid, again), pending_runs(grid, True)))
-    if len(missing) < len(everything): _say(f'{len(everything) - len(missing)} of {len(everything)} runs are done.')
+    on_main(lambda: _say_done(grid, missing, len(everything)))
     tables = SplitTables(bar)
     if len(everything) > 1 or jobs > 1: try_runs(missing, tables) # one alone is built before it is trained anyway
+    _say_data(missing, tables)
     if jobs == 1: unsaved = _run_here(missing, bar, len(everything) == 1, tables)
     else: unsaved = _run_beside(missing, jobs, again)
     files = dict.fromkeys(Path(c.out)/'results.jsonl' for c, _ in grid)
     found = on_main(lambda: rows_of_grid(grid, [r for f in files if f.is_file() for r in read_rows(f)]))
-    return [r | ({'unsaved': unsaved[row_key(r)]} if row_key(r) in unsaved else {}) for r in found]
+    had = {row_key(r) for r in found}
+    found += [e.row for k, e in unsaved.items() if e.row and k not in had] # which even the file of rows did not take
+    return [r | ({'unsaved': str(unsaved[row_key(r)])} if row_key(r) in unsaved else {}) for r in found]
 
 # %% ../../nbs/study/12_jobs.ipynb #ee287e0d
 def _fold_rows(

@@ -149,7 +149,7 @@ def _check_prompt(
         raise ValueError(f"prompt={cfg.prompt!r} does not go with method={cfg.method!r}: it has "
                          f"{', '.join(kinds) or 'no prompt'}.")
     if cfg.prompt == 'random' and cfg.rounds > 1: raise ValueError("prompt='random' explores once: leave `rounds` at 1.")
-    starting_prompt(cfg)
+    if cfg.prompt_kwargs: starting_prompt(cfg) # which takes torch
 
 # %% ../../nbs/study/06_settings.ipynb #m1c0f035
 def _check_teacher(
@@ -173,10 +173,10 @@ def starting_prompt(
     cfg:RunConfig # Settings
 ): # A `SpectralPrompt`; None for methods without a prompt
     "The prompt at the start of a run; `ValueError` for options that it does not have"
-    from foprokd.frequency.controls import HighPassPrompt, LowPassPrompt
-    from foprokd.prompt import FourierPromptGenerator, IdentityPrompt
     kinds, kwargs = METHODS[cfg.method].prompts, parse_kwargs(cfg.prompt_kwargs)
     if not kinds: return None
+    from foprokd.frequency.controls import HighPassPrompt, LowPassPrompt
+    from foprokd.prompt import FourierPromptGenerator, IdentityPrompt
     kind = cfg.prompt or kinds[0]
     classes = dict(identity=IdentityPrompt, lowpass=LowPassPrompt, highpass=HighPassPrompt,
                    learned=FourierPromptGenerator, random=FourierPromptGenerator)
@@ -239,6 +239,11 @@ def idle_settings(
     return idle | {k: f'with method={cfg.method!r}' for k in unused}
 
 # %% ../../nbs/study/06_settings.ipynb #b20c0024
+def _plain(v):
+    "A value as a number where it is one, else as text; what says nothing is 0"
+    try: return float(v or 0)
+    except (TypeError, ValueError): return str(v)
+
 def check_used(
     given:dict, # Settings that somebody wrote
     runs:list # The runs that they are for
@@ -247,5 +252,5 @@ def check_used(
     for k, v in given.items():
         usual = type(runs[0]).__dataclass_fields__[k].default
         why = [idle_settings(c).get(k) for c in runs]
-        if v and str(v) != str(usual) and all(why):
+        if _plain(v) not in (0, _plain(usual)) and all(why):
             raise ValueError(f"{k}={v!r} has no effect {why[0]}: leave it out.")
