@@ -45,7 +45,8 @@ def _check_parts(
     for part in ('valid', 'test') if cfg.fold is None and 'split' in df else ():
         share, n = getattr(cfg, part), (df.split == part).sum()
         if n and share != DataConfig.__dataclass_fields__[part].default:
-            raise ValueError(f"{part}={share} has no effect: the data bring {n} images as their {part} part; leave it out.")
+            raise ValueError(f"{part}={share} has no effect: the data bring {n} images as their {part} part; "
+                             "leave it out.")
 
 def load_data(
     cfg:DataConfig, # Settings; its fold is None or a number
