@@ -111,13 +111,15 @@ def _asked(
 
 # %% ../../nbs/study/13_command.ipynb #b20c0009
 class _Pipe:
-    "A stream whose reader may leave, as `head` does: what is written from then on goes nowhere"
-    def __init__(self, stream): self._stream = stream
+    "A stream that ends no program: its reader may leave, as `head` does, or its disk be full; `error` is of the latter"
+    def __init__(self, stream): self._stream, self.error = stream or open(os.devnull, 'w'), None
     def __getattr__(self, k): return getattr(self._stream, k)
 
     def _try(self, act, *args):
         try: return act(*args)
-        except BrokenPipeError: os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+        except OSError as e:
+            if not isinstance(e, BrokenPipeError): self.error = e
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno()) # what is written from now on goes nowhere
 
     def write(self, text):
         self._try(self._stream.write, text)
@@ -167,6 +169,7 @@ def _program(
                 if any(s.name in loud for s in traceback.extract_tb(e.__traceback__)): raise
                 parser.exit(2, f'{name}: {said(e)}\n')
             finally: out.flush()
+            if out.error: parser.exit(2, f'{name}: its output could not be written ({out.error.strerror})\n')
     finally: _running.pop()
 
 # %% ../../nbs/study/13_command.ipynb #4dd184d4
