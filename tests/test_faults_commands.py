@@ -265,6 +265,14 @@ def test_b11_a_reader_that_leaves_does_not_end_the_program(tmp_path):
     assert err == 'talk: data_root=3 is odd\n'  # nothing of what is for developers, and no line of code
 
 
+@pytest.mark.skipif(not Path('/dev/full').exists(), reason='needs /dev/full')
+def test_b11_output_without_room_does_not_end_the_program_and_is_said(tmp_path):
+    p = talk(tmp_path, ['bash', '-c', f'{sys.executable} talk.py >/dev/full'])
+    out, err = p.communicate(timeout=60)
+    assert (p.returncode, (tmp_path/'end').read_text()) == (2, 'reached')
+    assert err.splitlines()[-1] == 'talk: its output could not be written (No space left on device)'
+
+
 @pytest.mark.parametrize('how', ['loading', 'later'])
 def test_b11_ctrl_c_is_one_line(tmp_path, how):
     p = talk(tmp_path, [sys.executable, 'talk.py', '--how', how], start_new_session=True)
