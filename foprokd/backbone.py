@@ -163,7 +163,8 @@ def _last_linear(net, x):
         for h in hooks: h.remove()
     if not isinstance(got, torch.Tensor) or got.shape[2:].numel() != 1 or not got.any(): return None
     got, small = got.flatten(1), 1e-6 * got.abs().max().item() # activations of untrained networks can be tiny
-    same = [(n, m) for n, m, o in seen if o.shape == got.shape and any(f(o).allclose(got, 1e-6, small) for f in _SCORES)]
+    seen = [(n, m, o) for n, m, o in seen if o.shape == got.shape]
+    same = [(n, m) for n, m, o in seen if any(f(o).allclose(got, 1e-6, small) for f in _SCORES)]
     return same[-1] if same else None
 
 def warn_of_scores(

@@ -17,7 +17,7 @@ from pathlib import Path
 import timm
 from safetensors.torch import load_file, save_file
 from .backbone import (create_backbone, eval_mode, feature_layout, for_size, fresh_copy, is_device_error,
-                              pool_features, warn_of_scores)
+                              pool_features, takes_size, warn_of_scores)
 from .loading import load_weights, model_from_notes, notes_may_decide, read_checkpoint
 from .data.files import write_aside
 
@@ -40,16 +40,16 @@ def _layout(
 )->tuple: # Length of its features, their axis, the blank images that it took
     "What a backbone gives; `ValueError` if it takes no images"
     cfg = getattr(net, 'pretrained_cfg', None) or {}
-    own, p = (cfg.get('input_size') or (64,))[-1], next(net.parameters(), torch.empty(0))
-    sizes, first = [size] if size else [own, 64] if cfg.get('fixed_input_size') else [64, own, 224], None
-    for s in sizes:
+    own, p, tried = (cfg.get('input_size') or (64,))[-1], next(net.parameters(), torch.empty(0)), []
+    for s in [size] if size else [own, 64] if cfg.get('fixed_input_size') else [64, own, 224]:
         x = torch.zeros(2, 3, *([s] * 2 if isinstance(s, int) else s), device=p.device)
         try: return *feature_layout(net, x, 'the student'), x
         except (RuntimeError, AssertionError) as e:
             if is_device_error(e): raise
-            first = first or ' '.join(str(e).split())[:300]
-    h, w = x.shape[-2:]
-    raise ValueError(f"The student {type(net).__name__} cannot take images of {h}x{w} pixels ({first}).")
+            tried.append(f"images of {x.shape[2]}x{x.shape[3]} pixels ({' '.join(str(e).split())[:300]})")
+    fits = next((n for n in (own, 64, 224) if takes_size(net, (n, n))), None)
+    if fits: raise ValueError(f"The student {type(net).__name__} cannot take {tried[0]}, as it can of {fits}x{fits}.")
+    raise ValueError(f"The student {type(net).__name__} fails on {tried[0]}.")
 
 def _check_head(
     name:str, # Of the argument

@@ -323,6 +323,11 @@ def test_e6_networks_of_one_size_are_built_for_the_size_that_is_asked_for(name, 
     assert student(X).shape == (2, 3) and student.timm_kwargs['img_size'] == 64
 
 
+class Fixed(Made):
+    "Takes 64 pixels only"
+    def forward(self, x): return super().forward(x).flatten(1).unflatten(1, (8, 64)).mean(2)
+
+
 def test_e6_swin_modules_and_oblong_students(tmp_path):
     "E6: a module is set to the size (the teacher's copy, not the user's); what cannot be is told with a size that works"
     tiny = timm.create_model('swin_tiny_patch4_window7_224', depths=(1, 1), num_heads=(1, 1), embed_dim=8)
@@ -334,7 +339,8 @@ def test_e6_swin_modules_and_oblong_students(tmp_path):
     vit = torchvision.models.VisionTransformer(32, 16, 1, 1, 24, 48)
     assert FrozenTeacher(vit, **KNOWN).size == 32
     with pytest.raises(ValueError, match='images of 64x64 pixels .*give size=32'): FrozenTeacher(vit, size=64, **KNOWN)
-    with pytest.raises(ValueError, match='The student .* cannot take images of 48x48'): Student(vit, 3, size=48)
+    with pytest.raises(ValueError, match='(?s)The student .* cannot take images of 48x48 .* as it can of 64x64'): Student(Fixed(), 3, size=48)
+    with pytest.raises(ValueError, match='(?s)The student .* fails on images of 64x64 .* to have 1 channels'): Student('test_resnet', 3, in_chans=1)
 
 
 def test_e6_img_size_alone_is_the_size(quiet):
