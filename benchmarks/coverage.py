@@ -111,7 +111,7 @@ def expected(recall, n, groups):
 def compared(rng, reps):
     "Means and differences of `compare_runs` (foprokd_table, foprokd_plot)"
     names = 'balanced_accuracy recall_tail recall_mean_of_groups accuracy mcc macro_f1'.split()
-    for n, ks in {**SIZES, 5: FEW[5], 20: FEW[20], 40: FEW[40]}.items():
+    for n, ks in {**SIZES, 5: FEW[5], 20: FEW[20]}.items():
         ks, c, groups = np.array(ks), len(ks), thirds(len(ks))
         word = [g for k in range(c) for g in groups if k in groups[g]]
         for level, slope in dict(falling=np.linspace(2, -1, c), high=np.linspace(4, 3, c)).items():
@@ -241,7 +241,7 @@ def readings(rng, reps):
         p = np.array([.9, .6, .4])
         for _ in range(reps // 2):
             hit = rng.random((2, len(y))) < p[y] - np.array([[0], [.1]])
-            o = PromptResponse(pd.DataFrame(dict(prompt=['a'])), np.ones((1, len(y))), np.ones((1, len(y))), np.arange(len(y)), y, hit)
+            o = PromptResponse(pd.DataFrame(dict(prompt=['a'])), np.ones((1, len(y))), np.ones((1, len(y))), np.arange(len(y)), labels=y, correct=hit)
             t = o.frame(n_boot=100).set_index('measure')
             ends.append([*t.loc['balanced accuracy', ['lower', 'upper']], *t.loc['loss', ['lower', 'upper']], *t.loc['recall of 2', ['lower', 'upper']]])
         e = np.array(ends, float).T
@@ -249,8 +249,8 @@ def readings(rng, reps):
             yield f'probe under prompts, {k}', str(n), *held(e[i], e[i + 1], truth), reps // 2
 
 
-PARTS = dict(shares=(shares, 20_000), scores=(scores, 300), student=(student, 500), compared=(compared, 200), means=(means, 10_000),
-             covers=(covers, 500), eight_bits=(eight_bits, 200), readings=(readings, 400))
+PARTS = dict(shares=(shares, 20_000), scores=(scores, 120), student=(student, 400), compared=(compared, 100), means=(means, 10_000),
+             covers=(covers, 300), eight_bits=(eight_bits, 120), readings=(readings, 280))
 
 
 def simulate(parts=tuple(PARTS), share=1., seed=0):

@@ -86,6 +86,19 @@ def recalls(self:PromptResponse,
     hit = np.stack([(weights * c) @ own for c in self.correct], 1)
     return np.divide(hit, n[:, None], out=np.full_like(hit, np.nan), where=n[:, None] > 0)
 
+def _probe_interval(
+    told, # `PromptResponse` with labels
+    measure:str, # 'balanced accuracy', 'loss' or 'recall of' a class
+    v:np.ndarray, # (1+B,P) its values, of all images and of the resamples
+    groups:int # Groups that are drawn
+)->np.ndarray: # (2,P); NaN for one group
+    "95 % interval of a share of images that the probe has right, or of a difference of two"
+    if groups < 2 or len(v) < 2: return np.full((2, v.shape[1]), np.nan)
+    n = pd.Series(told.group).groupby(told.labels).nunique()
+    n = n[[k for k in n.index if measure in ('balanced accuracy', 'loss') or measure == f'recall of {k}']]
+    rests, var = len(n)**2 / (1 / n).sum(), np.nanvar(v[1:], 0) * groups / (groups - 1)
+    return difference_interval(v[0], var, rests) if measure == 'loss' else share_interval(v[0], var, rests)
+
 @patch
 def frame(self:PromptResponse,
     n_boot:int=1000, # Resamples; 0 for no intervals
@@ -101,22 +114,9 @@ def frame(self:PromptResponse,
         acc = np.nanmean(r, 2)
         out.update({'balanced accuracy': acc[:, 1:], 'loss': acc[:, :1] - acc[:, 1:]},
                    **{f'recall of {c}': r[:, 1:, i] for i, c in enumerate(self.classes)})
-        ends.update({k: self.probe_interval(k, v, groups) for k, v in out.items() if k not in ends})
+        ends.update({k: _probe_interval(self, k, v, groups) for k, v in out.items() if k not in ends})
     rows = [self.prompts.assign(measure=k, value=v[0], lower=ends[k][0], upper=ends[k][1]) for k, v in out.items()]
     return pd.concat(rows, ignore_index=True)
-
-@patch
-def probe_interval(self:PromptResponse,
-    measure:str, # 'balanced accuracy', 'loss' or 'recall of' a class
-    v:np.ndarray, # (1+B,P) its values, of all images and of the resamples
-    groups:int # Groups that are drawn
-)->np.ndarray: # (2,P); NaN for one group
-    "95 % interval of a share of images that the probe has right, or of a difference of two"
-    if groups < 2 or len(v) < 2: return np.full((2, v.shape[1]), np.nan)
-    n = pd.Series(self.group).groupby(self.labels).nunique()
-    n = n[[k for k in n.index if measure in ('balanced accuracy', 'loss') or measure == f'recall of {k}']]
-    rests, var = len(n)**2 / (1 / n).sum(), np.nanvar(v[1:], 0) * groups / (groups - 1)
-    return difference_interval(v[0], var, rests) if measure == 'loss' else share_interval(v[0], var, rests)
 
 # %% ../../nbs/frequency/01_bands.ipynb #582ab042
 def _out_of_fold(plain, prompted, labels, group, probe, folds, seed, refit):

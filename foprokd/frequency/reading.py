@@ -107,7 +107,8 @@ def rank_correlation(
         w = np.concatenate([np.ones((1, len(m))), group_weights(g, draws, n_boot)])
         return ((w / w.sum(1, keepdims=True)) @ m.reshape(len(m), -1).astype(float)).reshape(-1, *m.shape[1:])
     rho = (_ranks(means(a, groups[0]), size) * _ranks(means(b, groups[1]), size)).sum(1)
-    z, n = np.arctanh(np.clip(rho, -1 + 1e-9, 1 - 1e-9)), min(k for k in map(groups_of, (a, b), groups) if k > 1) if n_boot else 1
+    z = np.arctanh(np.clip(rho, -1 + 1e-9, 1 - 1e-9))
+    n = min(k for k in map(groups_of, (a, b), groups) if k > 1) if n_boot else 1
     lower, upper = np.tanh(drawn_interval(z[0], z[1:], n))
     return dict(rho=float(rho[0]), lower=float(lower), upper=float(upper))
 
@@ -257,7 +258,7 @@ def drift(self:FrequencyRecorder,
     n_boot:int=200, # Resamples of the images
     seed:int=0 # Of the resampling
 )->pd.DataFrame: # epoch, distance in [0,1], lower, upper
-    "Total variation distance of the student's profile from the teacher's; no interval where noise moves it; `ValueError`"
+    "Total variation distance to the teacher's profile, no interval where noise moves it; `ValueError`: no teacher"
     if self.reference is None: raise ValueError("There was no teacher to compare with: FrequencyRecorder(teacher=...).")
     w = self.reference.draws(n_boot, seed)
     def profile(a):

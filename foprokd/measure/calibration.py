@@ -113,7 +113,7 @@ def calibrate(
     folds:int=5, # Folds for the scores after calibration
     seed:int=0, # Of the folds
     n_bins:int=15, # Bins of the calibration error
-)->dict: # JSON-able: `temperature`, `at_bound` and `why_not` determined, `n`, `ece_before`, `ece_after`, ...; `test` likewise or None
+)->dict: # JSON-able: `temperature`, `at_bound`, `why_not` determined, `n`, `ece_before`, `ece_after`, ...; `test`
     "A temperature and its effect, cross-fitted; `ValueError` as `fit_temperature` and for fewer than 20 images"
     z, y = _checked(logits, targs)
     if len(y) < 20: raise ValueError(f"{len(y)} images are too few to calibrate on: at least 20 are needed.")

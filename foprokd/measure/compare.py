@@ -329,7 +329,7 @@ def compare_runs(
     by:str|list='name', # What names a row of the table: name, method, or settings, e.g. 'student,teacher'
     baseline:str|None=None, # Label that the others are compared with
     metrics:str|list|None=None, # Keys, e.g. 'balanced_accuracy recall_tail'; None: all that the rows have
-    interval:str|None=None, # sd, seeds, images or both; None: both from two seeds on, images for one, seeds without predictions
+    interval:str|None=None, # sd, seeds, images or both; None: both from two seeds on, images for one
     n_boot:int=2000, # Resamples of the test images
     level:float=.95, # Coverage aimed at, in (0,1)
     seed:int=0 # Of the resampling; global random state is untouched
@@ -355,7 +355,8 @@ def _check_arguments(
     level:float # Coverage aimed at, in (0,1)
 )->None:
     "One sentence for what `compare_runs` cannot do"
-    if interval and interval not in INTERVALS: raise ValueError(f"interval={interval!r} is none of {', '.join(INTERVALS)}.")
+    if interval and interval not in INTERVALS:
+        raise ValueError(f"interval={interval!r} is none of {', '.join(INTERVALS)}.")
     if not 0 < level < 1 or n_boot < 1: raise ValueError(f"level={level} must lie in (0,1), n_boot={n_boot} above 0.")
     unknown = [m for m in metrics if m not in METRICS]
     if unknown: raise ValueError(f"The metric {unknown[0]!r} is none of {', '.join(METRICS)}.")

@@ -136,7 +136,7 @@ def longtail_metrics(
 
 # %% ../../nbs/measure/01_metrics.ipynb #43b9386c
 def _over_runs(v, level, bounds):
-    "Mean, Student's interval, smallest and largest of the known values among `v`; no interval of width zero, or without bounds"
+    "Mean, Student's interval (none of width zero, or without bounds), smallest and largest of what is known in `v`"
     v = pd.to_numeric(v).dropna().to_numpy(float)
     if not len(v): return dict.fromkeys(('mean', 'lo', 'hi', 'min', 'max'), np.nan)
     sem = stats.sem(v) if len(v) > 1 and np.ptp(v) > 0 and bounds is not None else np.nan
@@ -162,6 +162,7 @@ def results_table(
     keys, metrics = [by] if isinstance(by, str) else list(by), _scores_in(df) if metrics is None else metrics
     missing = [o for o in [*keys, *metrics] if o not in df]
     if missing: raise ValueError(f"The {len(df)} rows have no column {', '.join(missing)}.")
+    bounds = {m: None if m == 'ece' else score_bounds(m) for m in metrics}
     res = {}
     for name, g in df.groupby(by, sort=False):
         run = [o for o in ('seed', 'fold') if o in g]
@@ -169,7 +170,7 @@ def results_table(
         if len(twice):
             raise ValueError(f"{name!r} has seed {twice.seed.iloc[0]} twice; name in `by` what else differs.")
         res[name] = {('runs', 'n'): len(g), **{(m, k): v for m in metrics
-                                             for k, v in _over_runs(g[m], level, None if m == 'ece' else score_bounds(m)).items()}}
+                                             for k, v in _over_runs(g[m], level, bounds[m]).items()}}
     index = pd.Index(list(res), name=by) if isinstance(by, str) else pd.MultiIndex.from_tuples(list(res), names=keys)
     columns = pd.MultiIndex.from_tuples(next(iter(res.values())))
     return pd.DataFrame([list(o.values()) for o in res.values()], index=index, columns=columns)

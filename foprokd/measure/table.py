@@ -42,8 +42,9 @@ def _kind_text(
     a = tidy.attrs
     pc = f"{100 * a['level']:g} %"
     what = 'lesions or patients' if a['n_clusters'] < a['n_test'] else 'images'
-    text = dict(sd='± standard deviation over seeds', seeds=f"[{pc} Student interval over seeds, on these test images only]",
-                images=f"[{pc} interval for other test {what} of the same classes, for these trained networks only]",
+    text = dict(sd='± standard deviation over seeds',
+                seeds=f"[{pc} Student interval over seeds, on these test images only]",
+                images=f"[{pc} interval for other test {what}, for these trained networks only]",
                 both=f"[{pc} interval for other seeds and other test {what}]")[a['interval']]
     odd = [METRICS[m] for m in dict.fromkeys(tidy.metric[tidy.interval != a['interval']])]
     return f"Mean over seeds {text}" + (f"; {', '.join(odd)} ± standard deviation over seeds" if odd else '')

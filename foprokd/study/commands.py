@@ -155,7 +155,8 @@ def _report(
     files = ', '.join(str(Path(o)/'results.jsonl') for o in dict.fromkeys(outs))
     where = f"Rows: {files}; student, prompt, predictions and figures beside it."
     if not rows: return _say(where)
-    what = 'mean [95 % interval over runs, on these test images only]' if len(rows) > 1 else 'value [95 % interval for other test images, for this trained network only]'
+    what = ('mean [95 % interval over runs, on these test images only]' if len(rows) > 1 else
+            'value [95 % interval for other test images, for this trained network only]')
     over = f', {rows[0]["n_folds"]} folds pooled' if pooled else ''
     _say(f"\nTest{over}, {what}; groups: {rows[0]['group_rule']}\n\n{summary_table(rows).to_string()}\n\n{where}"
          + (' Pooled folds: pooled.jsonl.' if pooled else ''))
