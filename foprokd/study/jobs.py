@@ -8,7 +8,7 @@ Docs: https://foprokd.github.io/foprokd/study/jobs.html.md"""
 __all__ = ['pending_runs', 'failure_row', 'run_job', 'run_grid', 'pool_runs', 'pool_grid', 'summary_table']
 
 # %% ../../nbs/study/12_jobs.ipynb #j1c0f003
-import json, os, shutil, signal, subprocess, sys, threading, time, warnings
+import json, os, re, shutil, signal, subprocess, sys, threading, time, warnings
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 from datetime import datetime, timezone
