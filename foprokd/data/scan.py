@@ -266,6 +266,18 @@ def verify_images(
     kept = ['image', 'problem', 'detail', 'bytes', 'format', 'width', 'height']
     return scan.loc[scan.problem != '', kept].reset_index(drop=True)
 
+def _told_formats(
+    df:pd.DataFrame, # Label table
+    scan:pd.DataFrame # Of its files
+)->pd.DataFrame: # The same table
+    "One warning if files hold another format than their names say"
+    odd = scan[scan.problem == 'wrong extension']
+    if len(odd):
+        first = '/'.join(Path(odd.image.iloc[0]).parts[-2:])
+        warnings.warn(f"{len(odd)} files hold another format than their names say and are used, "
+                      f"the first is {first!r} ({odd.detail.iloc[0]}).")
+    return df
+
 def usable_rows(
     df:pd.DataFrame, # Label table
     bad:str='refuse', # Files with a problem: 'refuse' or 'drop'
@@ -279,11 +291,7 @@ def usable_rows(
     if odd: raise ValueError(f"ignore names {min(odd)!r}, which is none of {', '.join(FILE_PROBLEMS)}.")
     scan = scan_images(df.image, **kwargs) if scan is None else findings_of(scan, df.image)
     wrong = ((scan.problem != '') & ~scan.problem.isin([ignore] if isinstance(ignore, str) else ignore)).to_numpy()
-    named = scan[(scan.problem == 'wrong extension') & ~wrong]
-    if len(named):
-        warnings.warn(f"{len(named)} files hold another format than their names say and are used, the first is "
-                      f"{'/'.join(Path(named.image.iloc[0]).parts[-2:])!r} ({named.detail.iloc[0]}).")
-    if not wrong.any(): return df
+    if not wrong.any(): return _told_formats(df, scan)
     n = scan.problem[wrong].value_counts()
     text = (f"{wrong.sum()} of {len(df)} files cannot be used ({', '.join(f'{k} {v}' for k, v in n.items())}), "
             f"the first are {', '.join(repr('/'.join(Path(f).parts[-2:])) for f in scan.image[wrong][:3])}")
@@ -297,4 +305,4 @@ def usable_rows(
     warnings.warn(f'{text}: they are dropped.')
     res = df[~wrong].reset_index(drop=True)
     res.attrs = {**df.attrs, 'dropped': {k: int(v) for k, v in n.items()}}
-    return res
+    return _told_formats(res, scan[~wrong])

@@ -111,7 +111,7 @@ def _readings(
     pairs, n, m = set(zip(outer, inner)), len(set(outer)), len(set(inner))
     below = {r[-1] for r in rows if len(r) > 1}
     same = len(pairs) == n == m
-    if same or n > 1 and _hold_others(below): return outer
+    if same or n > 1 and (m == 1 or _hold_others(below)): return outer
     a, b = (', '.join(map(repr, sorted(set(o))[:3])) for o in (outer, inner))
     raise ValueError(f"The folders can be read in two ways, as {n} classes by the outer ones (as "
                      f"{a}) or as {m} by the inner ones (as {b}): say class_folder='outer' or "
