@@ -111,6 +111,7 @@ def test_b7_the_row_is_written_first_and_the_rest_is_one_line(quick, tmp_path, w
     said = only_line(res)
     assert 'No space left on device' in said and '--again' in said and 'results.jsonl' in said and 'balanced_accuracy' in res.out
     assert len(rows(tmp_path)) == 1
+    if where != 'numpy.savez_compressed': return
     res = shell('foprokd_run', *quick, '--method', 'bsm', '--quiet', '--again', '--out', tmp_path)
     assert res.code == 0 and list(tmp_path.glob('*/student.safetensors')) and len(rows(tmp_path)) == 2
 
@@ -147,7 +148,7 @@ def test_b7_what_cannot_be_written_is_found_before_the_training(quick, tmp_path,
     (['--method', 'bsm,ekd', '--teacher', 'test_resnet', '--teacher-ckpt', '{absent}'], ['ekd: No checkpoint at']),
     (['--method', 'bsm,at', '--teacher', 'embedded', '--teacher-ckpt', '{text}'], ['at: ', 'notes.pth']),
     (['--method', 'bsm,ce', '--student-ckpt', '{absent}'], ['2 of 2 kinds of runs cannot work; bsm: No checkpoint at']),
-    (['--method', 'bsm,ekd', '--teacher', 'resnet18'], ['could not be fetched', 'give a local file with --teacher-ckpt, or ']),
+    (['--method', 'bsm,ekd', '--teacher', 'resnet18'], ['could not be fetched', 'give a local file with --teacher-ckpt, or --teacher-kwargs pretrained=False']),
 ])
 def test_b10_all_runs_are_tried_before_the_first_is_trained(quick, tmp_path, more, words):
     import torch
@@ -295,8 +296,6 @@ def test_b11_output_that_nobody_watches_has_lines_and_no_bars(quick, tmp_path):
     assert '\r' not in res.out and '█' not in res.out and '|---' not in res.out
     lines = [o for o in res.out.splitlines() if o.startswith('epoch ')]
     assert len(lines) == 2 and 'train_loss' in lines[0] and 'valid_loss' in lines[0], res.out
-    res = shell('foprokd_data', '--data', quick[1], '--no-samples', '--out', tmp_path)
-    assert res.code == 0 and '\r' not in res.out and res.err == ''
 
 
 # ------------------------------------------------------------------------------------------------------------ B12
