@@ -15,6 +15,7 @@ from torch import nn
 from fastcore.basics import patch
 from pathlib import Path
 import timm
+from timm.layers import BatchNormAct2d
 from safetensors.torch import load_file, save_file
 from .backbone import (create_backbone, model_from_notes, notes_may_decide, feature_dim, load_weights,
                               pool_features, read_checkpoint)
@@ -62,6 +63,7 @@ class Student(nn.Module):
         self.classifier = nn.Linear(self.num_features, n_out) if classifier is None else classifier
         self.projector = projector(self.num_features, teacher_dim, projector_layers) if teacher_dim else None
         self.hint = None # a layer on the middle map, for hints
+        self.norm_acts = [k for k, m in self.named_modules() if isinstance(m, BatchNormAct2d)] # an activation in a norm
         self.aux_classifier = aux_classifier or (nn.Linear(teacher_dim, n_out) if teacher_dim else None)
 
     def forward(self,
