@@ -183,7 +183,7 @@ def test_d7_masks_are_made_once_and_handed_out_as_copies():
     assert BandPrompt(.1, .2).band((8, 8)).equal(band_mask((8, 8), .1, .2))
 
 
-@pytest.mark.parametrize('arch', ['test_resnet', 'mobilenetv3_small_050', 'resnet18'])
+@pytest.mark.parametrize('arch', ['test_resnet', 'resnet18'])
 def test_d7_the_prior_is_one_kl_equal_to_those_of_the_layers(arch):
     t = FrozenTeacher(timm.create_model(arch, num_classes=0), size='image')
     if arch == 'resnet18': t.prior_layers[3].eps = 1e-3  # not all alike
@@ -290,7 +290,7 @@ def test_d9_a_compiled_teacher_is_compiled_once(teacher):
     def count(graph, inputs): graphs.append(torch.is_grad_enabled()); return graph
     learn = fopro_learner(loaders(), 'test_resnet', FrozenTeacher('embedded', size=32))
     learn.teacher.model.compile(backend=count)
-    try: quiet(learn, 1, 1)
+    try: quiet(learn, 0, 1)
     finally: torch._dynamo.reset()
     assert graphs == [False]
     assert not torch.is_inference_mode_enabled() and diagnose_features(teacher, torch.rand(4, 3, 32, 32)) is None
