@@ -64,7 +64,7 @@ class AdversarialCallback(DistillCallback):
             grads = torch.autograd.grad(gain, params)
         grads = average_over_ranks(grads)
         good = torch.stack([torch.isfinite(g).all() for g in grads]).all()
-        if good.is_cuda: self.ascent.found_inf = (~good).float() # the fused step looks at it on the GPU, as for a scaler
+        if good.is_cuda: self.ascent.found_inf = (~good).float() # the fused step looks at it on the GPU
         elif not good: return
         for p, g in zip(params, grads): p.grad = g
         self.ascent.step(); self.ascent.zero_grad()

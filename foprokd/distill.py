@@ -82,6 +82,14 @@ class DistillCallback(LossPartsCallback):
             raise ValueError("Soft targets come from a probe: explore first, or give probe=, from features to logits.")
         broadcast_module(self.probe.to(device).eval())
 
+    def before_train(self):
+        student = get_model(self.learn.model)
+        lost = [k for k in getattr(student, 'norm_acts', ()) if type(student.get_submodule(k)) is nn.SyncBatchNorm]
+        if not lost: return
+        raise ValueError(f"torch's SyncBatchNorm, which fastai's DistributedTrainer uses, has taken the activation of "
+                         f"{len(lost)} norms of the student (first: {lost[0]}): build it anew, and train a "
+                         "FoProLearner, or with distrib_ctx(sync_bn=False).")
+
     def before_batch(self):
         self.px = self.space(self.xb[0])
         if self.prompt_student: self.learn.xb = (self.prompt_both(), *self.xb[1:])
@@ -119,7 +127,8 @@ class DistillCallback(LossPartsCallback):
     def target(self):
         return self.teacher(self.px if self.prompt_student else self.teacher_prompt(self.px))
 
-    _docs = dict(before_fit="Check the student, bring teacher and prompt to its device, the same on all ranks",
+    _docs = dict(before_train="Refuse a student that has lost its activations",
+                 before_fit="Check the student, bring teacher and prompt to its device, the same on all ranks",
                  before_batch="Ask the teacher about the pixels, and the student for all heads",
                  after_pred="Keep the heads, leave the logits to fastai", after_loss="Add auxiliary and feature term",
                  caller_precision="The autocast that fastai's mixed precision enters only after `before_batch`",

@@ -15,6 +15,7 @@ from torch import nn
 from fastcore.basics import patch
 from pathlib import Path
 import timm
+from timm.layers import BatchNormAct2d
 from safetensors.torch import load_file, save_file
 from .backbone import (create_backbone, eval_mode, feature_layout, for_size, fresh_copy, is_device_error,
                               pool_features, takes_size, warn_of_scores)
@@ -98,6 +99,7 @@ class Student(nn.Module):
         self.classifier = nn.Linear(self.num_features, n_out) if classifier is None else classifier
         self.projector = projector(self.num_features, teacher_dim, projector_layers) if teacher_dim else None
         self.hint = None # a layer on the middle map, for hints
+        self.norm_acts = [k for k, m in self.named_modules() if isinstance(m, BatchNormAct2d)] # an activation in a norm
         self.aux_classifier = aux_classifier or (nn.Linear(teacher_dim, n_out) if teacher_dim else None)
         self.to(x.device)
         if classifier is not None: _check_head('classifier', classifier, self.num_features, n_out, x.device)

@@ -78,7 +78,7 @@ def watch_moments(
         for h in hooks: h.remove()
 
 # %% ../../nbs/train/03_moments.ipynb #mo000022
-def uncompiled():
+def uncompiled(): # Context
     "A context in which compiled modules run as written, hooks and all (torch 2.6 or newer)"
     stance = getattr(torch.compiler, 'set_stance', None)
     return nullcontext() if stance is None or torch.compiler.is_compiling() else stance('force_eager')
