@@ -340,7 +340,8 @@ def test_e6_swin_modules_and_oblong_students(tmp_path):
     assert FrozenTeacher(vit, **KNOWN).size == 32
     with pytest.raises(ValueError, match='images of 64x64 pixels .*give size=32'): FrozenTeacher(vit, size=64, **KNOWN)
     with pytest.raises(ValueError, match='(?s)The student .* cannot take images of 48x48 .* as it can of 64x64'): Student(Fixed(), 3, size=48)
-    with pytest.raises(ValueError, match='(?s)The student .* fails on images of 64x64 .* to have 1 channels'): Student('test_resnet', 3, in_chans=1)
+    with pytest.raises(ValueError, match='(?s)The student .* fails on images of 64x64 .* to have 1 channels'): Student(timms('test_resnet', in_chans=1), 3)
+    assert Student('vit_tiny_patch16_224', 3, size=32, in_chans=1, depth=1)(torch.rand(2, 1, 32, 32)).shape == (2, 3)
 
 
 def test_e6_img_size_alone_is_the_size(quiet):
