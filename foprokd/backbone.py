@@ -216,9 +216,13 @@ def for_size(
     if size is None or not fixed or 'img_size' in kwargs: return kwargs
     size = [size] * 2 if isinstance(size, int) else list(size)
     if named:
+        if list(cfg.input_size[1:]) == size: return kwargs
         more = kwargs | dict(img_size=size[0] if size[0] == size[1] else size)
         return more if not _can_be(model, size, kwargs) and _can_be(model, size, more) else kwargs
-    if hasattr(model, 'set_input_size') and not takes_size(model, size): model.set_input_size(img_size=tuple(size))
+    if hasattr(model, 'set_input_size') and not takes_size(model, size):
+        with warnings.catch_warnings(): # torch's, of timm's interpolation
+            warnings.simplefilter('ignore')
+            model.set_input_size(img_size=tuple(size))
     return kwargs
 
 # %% ../nbs/08_backbone.ipynb #de000002

@@ -1,5 +1,6 @@
 "Networks and files of others: layouts, classifiers, checkpoints, sizes, precisions, devices (FAULTS.md A1, A5, B1, B3, D3, D9, E5, E6, E9, E11)."
 import copy
+import re
 import warnings
 from types import SimpleNamespace
 
@@ -229,6 +230,20 @@ def test_b1_what_does_not_fit_is_shown(held, words, tmp_path):
     "B1: with keys of the file; a hole, an unknown part, two networks"
     torch.save(held, tmp_path/'w.pth')
     with pytest.raises(ValueError, match=words): FrozenTeacher('test_resnet', ckpt=tmp_path/'w.pth')
+
+
+def test_b1_microsofts_swin_and_fastais_torchvision(tmp_path, quiet):
+    "B1: timm's filter renames stages; a body under numbers is shown as the file has it"
+    small = dict(depths=(1, 1, 1, 1), embed_dim=12, num_heads=(1, 1, 1, 1))
+    sd = timm.create_model('swin_tiny_patch4_window7_224', **small).state_dict()
+    def theirs(k): return re.sub(r'layers\.(\d)\.downsample', lambda m: f'layers.{int(m[1]) - 1}.downsample', k).replace('head.fc.', 'head.')
+    torch.save(dict(model={theirs(k): v for k, v in sd.items()} | {'layers.0.blocks.0.attn.relative_position_index': torch.zeros(49, 49).long()}), tmp_path/'w.pth')
+    for kw in (dict(size=224), dict(size=64)): FrozenTeacher('swin_tiny_patch4_window7_224', ckpt=tmp_path/'w.pth', **kw, **small)
+    got = FrozenTeacher('swin_tiny_patch4_window7_224', ckpt=tmp_path/'w.pth', **small).model.state_dict()
+    assert all(v.equal(sd[k]) for k, v in got.items())
+    numbered = {f'0.{i}.{k}': v for i, c in enumerate(torchvision.models.resnet18().children()) for k, v in c.state_dict().items()}
+    torch.save(dict(model=numbered), tmp_path/'w.pth')
+    with pytest.raises(ValueError, match="missing: 'conv1.weight', .*; only in the file: '0.0.weight'"): Student('resnet18', 3, ckpt=tmp_path/'w.pth')
 
 
 def test_b1_no_patch_size_is_resampled_by_accident(tmp_path):
