@@ -56,7 +56,7 @@ def _seen(out, x):
 
 def _steady(out, x, forward):
     "Axes that stay as long as they are when the images grow"
-    try: other = forward(x.new_zeros(2, 3, *(n + 64 for n in x.shape[-2:])))
+    try: other = forward(x.new_zeros(2, x.shape[1], *(n + 64 for n in x.shape[-2:])))
     except Exception: return [] # of one size only
     return [i for i in range(1, out.ndim) if other.ndim == out.ndim and other.shape[i] == out.shape[i] > 1]
 
@@ -65,7 +65,7 @@ def _steady(out, x, forward):
 def channel_axis(
     out:torch.Tensor, # What the network returned: (B,d), maps (B,.,.,.) or tokens (B,.,.)
     net:nn.Module, # The network, in eval mode
-    x:torch.Tensor, # (B,3,H,W) images that it was given
+    x:torch.Tensor, # (B,C,H,W) images that it was given
     forward=None, # What gave `out`; None: `net`
     name:str='model' # What to call the network in an error
 )->int|None: # Axis of `out`; None for vectors, and for what `pool_features` refuses
@@ -169,7 +169,7 @@ def _last_linear(net, x):
 
 def warn_of_scores(
     net:nn.Module, # Network that is taken for a backbone
-    x:torch.Tensor, # (B,3,H,W) images that it takes
+    x:torch.Tensor, # (B,C,H,W) images that it takes
     name:str='model' # What to call the network in the warning
 )->None:
     "Warn if a network that timm did not build ends in a linear layer: these may be scores of classes (ours)"
@@ -185,12 +185,13 @@ def warn_of_scores(
 # %% ../nbs/08_backbone.ipynb #fs000002
 def takes_size(
     net:nn.Module, # Network
-    size:tuple # (height, width) in pixels
+    size:tuple, # (height, width) in pixels
+    channels:int=3 # Of its images
 )->bool: # Whether it answers to images of this size
     "Try a blank image"
     p = next(net.parameters(), torch.empty(0))
     try:
-        with eval_mode(net), torch.no_grad(): net(torch.zeros(2, 3, *size, device=p.device))
+        with eval_mode(net), torch.no_grad(): net(torch.zeros(2, channels, *size, device=p.device))
         return True
     except Exception: return False
 
@@ -199,7 +200,8 @@ def _can_be(arch, size, kwargs):
     "Whether timm builds a network with these arguments that takes images of this size"
     try:
         with torch.device('meta'):
-            return takes_size(timm.create_model(arch, **kwargs | dict(num_classes=0, pretrained=False)), size)
+            net = timm.create_model(arch, **kwargs | dict(num_classes=0, pretrained=False))
+            return takes_size(net, size, kwargs.get('in_chans', 3))
     except Exception: return False
 
 def for_size(
@@ -214,9 +216,13 @@ def for_size(
     if size is None or not fixed or 'img_size' in kwargs: return kwargs
     size = [size] * 2 if isinstance(size, int) else list(size)
     if named:
+        if list(cfg.input_size[1:]) == size: return kwargs
         more = kwargs | dict(img_size=size[0] if size[0] == size[1] else size)
         return more if not _can_be(model, size, kwargs) and _can_be(model, size, more) else kwargs
-    if hasattr(model, 'set_input_size') and not takes_size(model, size): model.set_input_size(img_size=tuple(size))
+    if hasattr(model, 'set_input_size') and not takes_size(model, size):
+        with warnings.catch_warnings(): # torch's, of timm's interpolation
+            warnings.simplefilter('ignore')
+            model.set_input_size(img_size=tuple(size))
     return kwargs
 
 # %% ../nbs/08_backbone.ipynb #de000002
@@ -280,7 +286,7 @@ def create_backbone(
 @torch.no_grad()
 def feature_layout(
     model:nn.Module, # Backbone
-    x:torch.Tensor, # (B,3,H,W) images to ask with
+    x:torch.Tensor, # (B,C,H,W) images to ask with
     name:str='model' # What to call the model in an error
 )->tuple[int, int|None]: # d, and the axis of the features in its output, None for vectors
     "Length of the feature vectors and where they lie, found by one forward in eval mode"
@@ -292,11 +298,12 @@ def feature_layout(
 def feature_dim(
     model:nn.Module, # Backbone
     size:int=64, # Side of the blank test image, pixels
-    name:str='model' # What to call the model in an error
+    name:str='model', # What to call the model in an error
+    channels:int=3 # Of the test image
 )->int: # d
     "Length of the feature vector, found by one forward in eval mode; the model's mode is put back"
     p = next(model.parameters(), torch.empty(0))
-    return feature_layout(model, torch.zeros(2, 3, size, size, device=p.device), name)[0]
+    return feature_layout(model, torch.zeros(2, channels, size, size, device=p.device), name)[0]
 
 # %% ../nbs/08_backbone.ipynb #180806c7
 def _mobilenetv1(name, width, pretrained=False, **kwargs):

@@ -186,10 +186,11 @@ def _translated(
     filt = getattr(sys.modules.get(type(model).__module__), 'checkpoint_filter_fn', None)
     if filt is None: return sd
     if getattr(model, 'reg_token', None) is None: sd = {k: v for k, v in sd.items() if not _REGISTERS.fullmatch(k)}
-    with suppress(Exception): # it trips over keys of others
+    with suppress(Exception), warnings.catch_warnings(): # it trips over keys of others
+        warnings.simplefilter('ignore') # torch's, of timm's interpolation
         new = filt(dict(sd), model)
-        same = {k for k in new if k not in sd or new[k].numel() == sd[k].numel() or re.search('pos|relative', k)}
-        return new if same == set(new) else sd
+        kernels = [k for k in new if k in sd and new[k].ndim == sd[k].ndim == 4]
+        return sd if any(new[k].shape[2:] != sd[k].shape[2:] for k in kernels) else new
     return sd
 
 # %% ../nbs/07_loading.ipynb #ld000010
@@ -200,7 +201,9 @@ def _misfit(
 )->str:
     "A sentence that shows what is missing and what the file has instead"
     own = model.state_dict()
-    sd, odd = min(((r, _compare(model, r)) for r in readings), key=lambda o: len(o[1][0]) + len(o[1][2]))
+    told = [(r, _compare(model, r)) for r in readings]
+    near = [o for o in told if 2 * len(own.keys() & o[0]) > len(own)] or told[:1] # else as the file has it
+    sd, odd = min(near, key=lambda o: len(o[1][0]) + len(o[1][2]))
     first = [', '.join(repr(k)[:80] for k in ks[:2]) for ks in odd[:2]]
     sizes = ', '.join(f'{repr(k)[:80]} {tuple(sd[k].shape)} for {tuple(own[k].shape)}' for k in odd[2][:2])
     shown = zip(('missing', 'only in the file', 'of another shape'), (*first, sizes))

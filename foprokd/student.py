@@ -37,18 +37,19 @@ def projector(
 # %% ../nbs/12_student.ipynb #st000001
 def _layout(
     net:nn.Module, # Backbone
-    size # Side in pixels or (height, width); None: 64, or its own if it takes no other
+    size, # Side in pixels or (height, width); None: 64, or its own if it takes no other
+    channels:int=3 # Of its images
 )->tuple: # Length of its features, their axis, the blank images that it took
     "What a backbone gives; `ValueError` if it takes no images"
     cfg = getattr(net, 'pretrained_cfg', None) or {}
     own, p, tried = (cfg.get('input_size') or (64,))[-1], next(net.parameters(), torch.empty(0)), []
     for s in [size] if size else [own, 64] if cfg.get('fixed_input_size') else [64, own, 224]:
-        x = torch.zeros(2, 3, *([s] * 2 if isinstance(s, int) else s), device=p.device)
+        x = torch.zeros(2, channels, *([s] * 2 if isinstance(s, int) else s), device=p.device)
         try: return *feature_layout(net, x, 'the student'), x
         except (RuntimeError, AssertionError) as e:
             if is_device_error(e): raise
             tried.append(f"images of {x.shape[2]}x{x.shape[3]} pixels ({' '.join(str(e).split())[:300]})")
-    fits = next((n for n in (own, 64, 224) if takes_size(net, (n, n))), None)
+    fits = next((n for n in (own, 64, 224) if takes_size(net, (n, n), channels)), None)
     if fits: raise ValueError(f"The student {type(net).__name__} cannot take {tried[0]}, as it can of {fits}x{fits}.")
     raise ValueError(f"The student {type(net).__name__} fails on {tried[0]}.")
 
@@ -94,7 +95,8 @@ class Student(nn.Module):
         if isinstance(arch, nn.Module): for_size(self.backbone, size)
         self.n_out, self.teacher_dim, self.dtype = n_out, teacher_dim, dtype
         self.timm_kwargs = kwargs if isinstance(arch, str) else None # of a module nobody knows them
-        self.num_features, self.axis, x = _layout(self.backbone, size or kwargs.get('img_size'))
+        self.num_features, self.axis, x = _layout(self.backbone, size or kwargs.get('img_size'),
+                                                        kwargs.get('in_chans', 3))
         if isinstance(arch, nn.Module): warn_of_scores(self.backbone, x, 'the student')
         self.classifier = nn.Linear(self.num_features, n_out) if classifier is None else classifier
         self.projector = projector(self.num_features, teacher_dim, projector_layers) if teacher_dim else None
@@ -229,7 +231,7 @@ def load_student(
     net = timm.create_model(arch, num_classes=n if plain else 0, **kwargs)
     if not plain:
         head = nn.Linear(sd['classifier.weight'].shape[-1], n)
-        axis = _layout(net, kwargs.get('img_size'))[1]
+        axis = _layout(net, kwargs.get('img_size'), kwargs.get('in_chans', 3))[1]
         net = nn.Sequential(OrderedDict(backbone=net, pool=_Pool(axis), classifier=head))
     odd = sorted(set(sd) ^ set(net.state_dict()))
     if odd: raise ValueError(f"{name!r} does not fit {arch} with {n} classes (first: {odd[0][:80]!r}): if its head was "

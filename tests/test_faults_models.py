@@ -1,5 +1,6 @@
 "Networks and files of others: layouts, classifiers, checkpoints, sizes, precisions, devices (FAULTS.md A1, A5, B1, B3, D3, D9, E5, E6, E9, E11)."
 import copy
+import re
 import warnings
 from types import SimpleNamespace
 
@@ -231,6 +232,20 @@ def test_b1_what_does_not_fit_is_shown(held, words, tmp_path):
     with pytest.raises(ValueError, match=words): FrozenTeacher('test_resnet', ckpt=tmp_path/'w.pth')
 
 
+def test_b1_microsofts_swin_and_fastais_torchvision(tmp_path, quiet):
+    "B1: timm's filter renames stages; a body under numbers is shown as the file has it"
+    small = dict(depths=(1, 1, 1, 1), embed_dim=12, num_heads=(1, 1, 1, 1))
+    sd = timm.create_model('swin_tiny_patch4_window7_224', **small).state_dict()
+    def theirs(k): return re.sub(r'layers\.(\d)\.downsample', lambda m: f'layers.{int(m[1]) - 1}.downsample', k).replace('head.fc.', 'head.')
+    torch.save(dict(model={theirs(k): v for k, v in sd.items()} | {'layers.0.blocks.0.attn.relative_position_index': torch.zeros(49, 49).long()}), tmp_path/'w.pth')
+    for kw in (dict(size=224), dict(size=64)): FrozenTeacher('swin_tiny_patch4_window7_224', ckpt=tmp_path/'w.pth', **kw, **small)
+    got = FrozenTeacher('swin_tiny_patch4_window7_224', ckpt=tmp_path/'w.pth', **small).model.state_dict()
+    assert all(v.equal(sd[k]) for k, v in got.items())
+    numbered = {f'0.{i}.{k}': v for i, c in enumerate(torchvision.models.resnet18().children()) for k, v in c.state_dict().items()}
+    torch.save(dict(model=numbered), tmp_path/'w.pth')
+    with pytest.raises(ValueError, match="missing: 'conv1.weight', .*; only in the file: '0.0.weight'"): Student('resnet18', 3, ckpt=tmp_path/'w.pth')
+
+
 def test_b1_no_patch_size_is_resampled_by_accident(tmp_path):
     "B1: a ViT of patches of 8 is not one of 16, though timm's filter would make it so"
     torch.save(timms('test_vit', patch_size=8, img_size=80).state_dict(), tmp_path/'w.pth')
@@ -340,7 +355,8 @@ def test_e6_swin_modules_and_oblong_students(tmp_path):
     assert FrozenTeacher(vit, **KNOWN).size == 32
     with pytest.raises(ValueError, match='images of 64x64 pixels .*give size=32'): FrozenTeacher(vit, size=64, **KNOWN)
     with pytest.raises(ValueError, match='(?s)The student .* cannot take images of 48x48 .* as it can of 64x64'): Student(Fixed(), 3, size=48)
-    with pytest.raises(ValueError, match='(?s)The student .* fails on images of 64x64 .* to have 1 channels'): Student('test_resnet', 3, in_chans=1)
+    with pytest.raises(ValueError, match='(?s)The student .* fails on images of 64x64 .* to have 1 channels'): Student(timms('test_resnet', in_chans=1), 3)
+    assert Student('vit_tiny_patch16_224', 3, size=32, in_chans=1, depth=1)(torch.rand(2, 1, 32, 32)).shape == (2, 3)
 
 
 def test_e6_img_size_alone_is_the_size(quiet):
