@@ -11,6 +11,7 @@ __all__ = ['METRICS', 'INTERVALS', 'compare_runs']
 import numpy as np
 import pandas as pd
 from collections import Counter
+from functools import lru_cache
 from scipy.special import stdtrit
 from .intervals import (difference_interval, share_interval,
                                        stratified_weights)
@@ -31,14 +32,15 @@ def _counted(
     k = int(cluster.max()) + 1
     return np.bincount(cluster * c + classes, weights=keep, minlength=k * c).reshape(k, c).astype(float)
 
-def _weights(
-    run:LabelRun, # With predictions
+@lru_cache(2)
+def _drawn(
+    held:bytes, # Of (K,C) images of each cluster and class, float64
+    c:int, # Classes that have images
     n_boot:int, # Resamples
     seed:int # Of the draw
-)->np.ndarray: # (1+n_boot, K) weights of the clusters, the first row ones
-    "Clusters resampled within their rarest class (Rao & Wu 1988); no resample loses a class"
-    held = _counted(run.cluster, run.y, int(run.y.max()) + 1)
-    held, rng = held[:, held.sum(0) > 0], np.random.default_rng(seed)
+)->np.ndarray: # (1+n_boot, K)
+    "What `_weights` gives; kept, as one test set is asked about many times"
+    held, rng = np.frombuffer(held).reshape(-1, c), np.random.default_rng(seed)
     stratum = np.where(held > 0, held.sum(0), np.inf).argmin(1)
     def draw(b): return stratified_weights(stratum, rng, b, rao_wu=True)
     w = draw(n_boot)
@@ -46,7 +48,19 @@ def _weights(
         lost = (w @ held == 0).any(1)
         if lost.any(): w[lost] = draw(lost.sum())
     w[(w @ held == 0).any(1)] += 1
-    return np.concatenate([np.ones((1, len(held))), w])
+    w = np.concatenate([np.ones((1, len(held))), w])
+    w.setflags(write=False)
+    return w
+
+def _weights(
+    run:LabelRun, # With predictions
+    n_boot:int, # Resamples
+    seed:int # Of the draw
+)->np.ndarray: # (1+n_boot, K) weights of the clusters, the first row ones; not to be changed
+    "Clusters resampled within their rarest class (Rao & Wu 1988); no resample loses a class"
+    held = _counted(run.cluster, run.y, int(run.y.max()) + 1)
+    held = np.ascontiguousarray(held[:, held.sum(0) > 0])
+    return _drawn(held.tobytes(), held.shape[1], n_boot, seed)
 
 def _scores(
     run:LabelRun, # With predictions
