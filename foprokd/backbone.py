@@ -314,11 +314,13 @@ def eval_mode(
 def feature_dim(
     model:nn.Module, # Backbone
     size:int=64, # Side of the blank test image, pixels
-    name:str='model' # What to call the model in an error
+    name:str='model', # What to call the model in an error
+    channels:int=3 # Of the test image
 )->int: # d
     "Length of the feature vector, found by one forward in eval mode; the model's mode is put back"
     p = next(model.parameters(), torch.empty(0))
-    with eval_mode(model): return pool_features(model(torch.zeros(2, 3, size, size, device=p.device)), name).shape[1]
+    x = torch.zeros(2, channels, size, size, device=p.device)
+    with eval_mode(model): return pool_features(model(x), name).shape[1]
 
 # %% ../nbs/08_backbone.ipynb #180806c7
 def _mobilenetv1(name, width, pretrained=False, **kwargs):

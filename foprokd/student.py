@@ -35,6 +35,7 @@ def projector(
 # %% ../nbs/12_student.ipynb #17f549f1
 class Student(nn.Module):
     "A backbone with classifier, projector and auxiliary classifier (heads of the authors' public EKD code)"
+    asked = None # what a phase wants of the next forward in training, as `heads`
     def __init__(self,
         arch:str|nn.Module, # timm name, or a module returning features (its timm classifier is removed in place)
         n_out:int, # Number of classes C
@@ -54,11 +55,13 @@ class Student(nn.Module):
         self.backbone, _ = create_backbone(arch, pretrained=pretrained, ckpt=ckpt, **kwargs)
         self.n_out, self.teacher_dim, self.dtype = n_out, teacher_dim, dtype
         self.timm_kwargs = kwargs if isinstance(arch, str) else None # of a module nobody knows them
+        self.pretrained = pretrained and ckpt is None # then it expects images normalised as there
         cfg = getattr(self.backbone, 'pretrained_cfg', None) or {}
         own = kwargs.get('img_size') or (cfg.get('input_size') or (64,))[-1]
         own = own if isinstance(own, int) else own[0]
-        try: self.num_features = feature_dim(self.backbone, own if cfg.get('fixed_input_size') else 64, 'the student')
-        except (RuntimeError, AssertionError): self.num_features = feature_dim(self.backbone, own, 'the student')
+        sides, chans = [own if cfg.get('fixed_input_size') else 64, own], kwargs.get('in_chans', 3)
+        try: self.num_features = feature_dim(self.backbone, sides[0], 'the student', chans)
+        except (RuntimeError, AssertionError): self.num_features = feature_dim(self.backbone, own, 'the student', chans)
         self.classifier = nn.Linear(self.num_features, n_out) if classifier is None else classifier
         self.projector = projector(self.num_features, teacher_dim, projector_layers) if teacher_dim else None
         self.hint = None # a layer on the middle map, for hints
@@ -69,6 +72,7 @@ class Student(nn.Module):
         heads:bool|str=False # Also return projection and auxiliary logits, or the `'maps'` of the stages
     )->torch.Tensor|tuple: # (B,C) logits, or (logits, (B,dT) projection, (B,C) auxiliary logits), or (logits, *maps)
         "Logits, and more on demand"
+        if self.asked and self.training: heads = self.asked
         if heads == 'maps' and not hasattr(self.backbone, 'forward_intermediates'):
             raise ValueError(f"{type(self.backbone).__name__} gives no maps of its stages: use a timm backbone.")
         if heads is True and self.projector is None:
