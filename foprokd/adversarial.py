@@ -12,8 +12,10 @@ import torch
 from torch import nn
 from fastcore.foundation import docs
 from .distill import DistillCallback
+from .explore import foreign_reference, own_reference
 from .losses import akd_loss
 from .pixels import PixelSpace
+from .train.first_batch import check_numbers
 from .train.ranks import average_over_ranks
 from .teacher import FrozenTeacher
 
@@ -34,6 +36,8 @@ class AdversarialCallback(DistillCallback):
         pixels:PixelSpace|None=None # From batches to pixels; None reads it off the DataLoaders
     ):
         super().__init__(teacher, prompt, lam, pixels)
+        check_numbers(w_prior=w_prior, w_pen=w_pen)
+        check_numbers(True, prompt_lr=prompt_lr)
         if not list(self.teacher_prompt.parameters()):
             raise ValueError(f"The adversarial phase moves its prompt, but a {type(self.teacher_prompt).__name__} "
                              "has no parameters: use a FourierPromptGenerator.")
@@ -42,9 +46,11 @@ class AdversarialCallback(DistillCallback):
     def before_fit(self):
         super().before_fit()
         params = list(self.teacher_prompt.parameters())
-        if not self.teacher.prior_layers and self.teacher.reference is None:
+        foreign = self.teacher.reference is None or foreign_reference(self.teacher, self.dls)
+        if not self.teacher.prior_layers and foreign:
             device = params[0].device
             self.teacher.fit_statistics(self.space(b[0].to(device)) for _, b in zip(range(8), self.dls.train))
+            own_reference(self.teacher, self.dls)
         self.ascent = torch.optim.Adam(params, lr=self.prompt_lr, maximize=True, fused=params[0].is_cuda or None)
 
     def target(self):

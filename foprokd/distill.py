@@ -15,9 +15,10 @@ from fastcore.foundation import docs
 from fastai.callback.fp16 import MixedPrecision
 from fastai.learner import Learner
 from fastai.torch_core import get_model
-from .losses import cosine_distance, soft_target_loss
+from .losses import cosine_distance, full_precision, soft_target_loss
 from .pixels import PixelSpace
 from .prompt import IdentityPrompt
+from .train.first_batch import check_data, check_numbers
 from .train.ranks import broadcast_module
 from .train.loss_parts import LossPartsCallback
 from .student import Student
@@ -61,8 +62,9 @@ class DistillCallback(LossPartsCallback):
     ):
         if not isinstance(teacher, FrozenTeacher):
             raise TypeError(f"Got a {type(teacher).__name__} as teacher: wrap a network as FrozenTeacher(network).")
-        self.teacher, self.lam, self.pixels, self.lam_end = teacher, lam, pixels, lam_end
-        if not soft >= 0: raise ValueError(f"The weight of the soft targets must be >= 0, not {soft}.")
+        check_numbers(lam=lam, lam_end=lam_end, soft=soft)
+        check_numbers(True, temperature=temperature)
+        self.teacher, self.lam, self.pixels, self.lam_end, self.space = teacher, lam, pixels, lam_end, None
         self.prompt_student, self.soft, self.temperature, self.probe = prompt_student, soft, temperature, probe
         if soft: self.part_names = (*self.part_names, 'soft')
         self.teacher_prompt = IdentityPrompt() if prompt is None else prompt
@@ -71,6 +73,9 @@ class DistillCallback(LossPartsCallback):
     def watched(self):
         "Teacher, prompt and pixels, for `PhaseWatch`; during a fit"
         return dict(teacher=self.teacher, prompt=self.teacher_prompt, pixels=self.space)
+
+    def after_create(self):
+        check_data(self.dls, self.loss_func, PixelSpace.from_dls(self.dls) if self.pixels is None else self.pixels)
 
     def before_fit(self):
         unwrap_student(self.learn, self.teacher)
@@ -91,13 +96,17 @@ class DistillCallback(LossPartsCallback):
                          "FoProLearner, or with distrib_ctx(sync_bn=False).")
 
     def before_batch(self):
+        if self.space is None: self.before_fit() # a batch outside a fit
         self.px = self.space(self.xb[0])
         if self.prompt_student: self.learn.xb = (self.prompt_both(), *self.xb[1:])
-        self.learn.xb = (*self.xb, True)
-        if not self.early: return
-        with self.caller_precision(): self.feats, self.px = self.target(), None
+        if self.early:
+            with self.caller_precision(): self.feats, self.px = self.target(), None
+        self.ask()
 
-    def after_pred(self): self.learn.pred, self.projected, self.aux = self.pred
+    def take(self,
+        projected, # (B,dT) of the student
+        aux # (B,C) of its auxiliary classifier
+    ): self.projected, self.aux = projected, aux
 
     def after_loss(self):
         target = self.feats if self.early else self.target()
@@ -115,7 +124,7 @@ class DistillCallback(LossPartsCallback):
     def soft_targets(self,
         target # (B,dT) features of the teacher
     ): # scalar
-        with torch.no_grad(): logits = self.probe(target.float())
+        with torch.no_grad(): logits = self.probe(full_precision(target))
         return soft_target_loss(self.pred, logits, self.temperature)
 
     @torch.no_grad()
@@ -130,7 +139,7 @@ class DistillCallback(LossPartsCallback):
     _docs = dict(before_train="Refuse a student that has lost its activations",
                  before_fit="Check the student, bring teacher and prompt to its device, the same on all ranks",
                  before_batch="Ask the teacher about the pixels, and the student for all heads",
-                 after_pred="Keep the heads, leave the logits to fastai", after_loss="Add auxiliary and feature term",
+                 take="Keep the heads", after_create="Look at the data", after_loss="Add auxiliary and feature term",
                  caller_precision="The autocast that fastai's mixed precision enters only after `before_batch`",
                  soft_targets="Scalar: disagreement of the plain classifier with the probe on (B,dT) features",
                  prompt_both="(B,3,H,W) prompted batch for the student; the teacher will see the same",

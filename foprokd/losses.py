@@ -56,9 +56,14 @@ def checked_pair(
     return pred, targ.to(pred)
 
 # %% ../nbs/15_losses.ipynb #f69c2042
+def _check_some(x):
+    "`ValueError` for a batch without images, whose mean would be NaN"
+    if not len(x): raise ValueError(f"The batch is empty: shape {tuple(x.shape)} has no mean.")
+
 def _offset_ce(pred, targ, offset, reduction):
     "Cross-entropy of `pred + offset`, `offset` (C,)"
     pred, targ = checked_pair(pred, targ, len(offset), soft=True)
+    if reduction == 'mean': _check_some(pred)
     return F.cross_entropy(pred + offset.to(pred), targ, reduction=reduction)
 
 def balanced_softmax_loss(
@@ -86,7 +91,7 @@ def logit_adjusted_loss(
 # %% ../nbs/15_losses.ipynb #a678f7a0
 class LongTailLoss(nn.Module):
     "A loss on raw logits with what a fastai `Learner` expects of one; a subclass adds `forward(pred, targ)`."
-    y_int = True
+    y_int, balances, prior = True, False, None # whether it corrects for a long tail; class shares that it expects
     def __init__(self,
         reduction:str='mean', # 'mean', 'sum' or 'none'; may be changed at any time
     ):
@@ -122,6 +127,16 @@ class LogitAdjustedLoss(LongTailLoss):
         self.tau = tau
         self.register_buffer('offset', tau*log_prior(counts, classes))
 
+    @property
+    def balances(self)->bool:
+        "Whether it corrects for a long tail, which all but `tau=0` do"
+        return self.tau != 0
+
+    @property
+    def prior(self)->Tensor|None: # (C,) shares, sum 1; None with `tau=0`
+        "The class shares that it expects of the batches"
+        return (self.offset.double()/self.tau).exp() if self.tau else None
+
     def forward(self,
         pred:Tensor, # (B,C) raw logits
         targ:Tensor, # (B,) class indices
@@ -146,6 +161,7 @@ def cosine_distance(
     if a.shape != b.shape:
         raise ValueError(f"Features of shape {tuple(a.shape)} and {tuple(b.shape)} cannot be compared; "
                          "the projector must have the teacher's width.")
+    _check_some(a)
     return (2 - 2*F.cosine_similarity(full_precision(a), full_precision(b), dim=-1)).mean()
 
 # %% ../nbs/15_losses.ipynb #795c9b29
@@ -157,6 +173,7 @@ def mode_seeking(
     eps:float=1e-2, # > 0, keeps the loss below 1/eps
 ) -> Tensor: # scalar in (0, 1/eps], larger when the images do not follow the latents
     "Inverse of image change per latent change (Mao et al. 2019); in training over the batch of all processes."
+    _check_some(x1)
     far = lambda a, b: (full_precision(a) - full_precision(b)).abs().mean()
     means = torch.stack([far(x1, x2), far(z1, z2)])
     dx, dz = mean_over_ranks(means, len(x1)) if means.requires_grad else means
@@ -189,7 +206,8 @@ def soft_target_loss(
         raise ValueError(f"Logits of shape {tuple(logits.shape)} and {tuple(teacher_logits.shape)} cannot be compared: "
                          "student and soft targets must have the same classes.")
     if not temperature > 0: raise ValueError(f"The temperature must be positive, not {temperature}.")
-    log_p, log_q = (F.log_softmax(z.float() / temperature, 1) for z in (teacher_logits.detach(), logits))
+    _check_some(logits)
+    log_p, log_q = (F.log_softmax(full_precision(z) / temperature, 1) for z in (teacher_logits.detach(), logits))
     return temperature**2 * F.kl_div(log_q, log_p, log_target=True, reduction='batchmean')
 
 # %% ../nbs/15_losses.ipynb #d0e7c691

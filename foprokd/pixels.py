@@ -43,11 +43,22 @@ class PixelSpace(nn.Module):
         return (x.as_subclass(torch.Tensor) - self.mean.to(x.device)) / self.std.to(x.device)
 
 # %% ../nbs/09_pixels.ipynb #68857068
+def _torchvision_norm(ds):
+    "torchvision's `Normalize` among the transforms of a dataset or of what it is a part of; None if it has none"
+    t = getattr(ds, 'transform', None)
+    for o in reversed(getattr(t, 'transforms', [t])):
+        if type(o).__module__.startswith('torchvision.') and type(o).__name__ == 'Normalize': return o
+    part = vars(ds).get('dataset') if hasattr(ds, '__dict__') else None
+    return None if part is None else _torchvision_norm(part)
+
 @patch(cls_method=True)
 def from_dls(cls:PixelSpace,
-    dls # fastai `DataLoaders`
+    dls # `DataLoaders` of fastai or torch loaders
 )->PixelSpace: # With the statistics where they are
-    "The pixel space of a `DataLoaders`: the statistics of its `Normalize`, or the identity if it has none"
+    "The pixel space of a `DataLoaders`: `dls.pixels`, or its `Normalize`, fastai's or torchvision's, or the identity"
+    given = getattr(dls, 'pixels', None)
+    if isinstance(given, cls): return given
     fs = getattr(getattr(dls.train, 'after_batch', None), 'fs', [])
     norm = next((t for t in fs if isinstance(t, Normalize)), None)
-    return cls() if norm is None or norm.mean is None else cls(norm.mean, norm.std)
+    if norm is None or norm.mean is None: norm = _torchvision_norm(getattr(dls.train, 'dataset', None))
+    return cls() if norm is None else cls(norm.mean, norm.std)

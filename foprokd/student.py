@@ -72,6 +72,7 @@ def _check_head(
 class Student(nn.Module):
     "A backbone with classifier, projector and auxiliary classifier (heads of the authors' public EKD code)"
     axis = None # where the backbone's output has the features, if these are no vectors
+    asked = None # what a phase wants of the next forward in training, as `heads`
 
     def __init__(self,
         arch:str|nn.Module, # timm name, or a module returning features (a known classifier is removed in place)
@@ -95,6 +96,7 @@ class Student(nn.Module):
         if isinstance(arch, nn.Module): for_size(self.backbone, size)
         self.n_out, self.teacher_dim, self.dtype = n_out, teacher_dim, dtype
         self.timm_kwargs = kwargs if isinstance(arch, str) else None # of a module nobody knows them
+        self.pretrained = pretrained and ckpt is None # then it expects images normalised as there
         self.num_features, self.axis, x = _layout(self.backbone, size or kwargs.get('img_size'),
                                                         kwargs.get('in_chans', 3))
         if isinstance(arch, nn.Module): warn_of_scores(self.backbone, x, 'the student')
@@ -112,6 +114,7 @@ class Student(nn.Module):
         heads:bool|str=False # Also return projection and auxiliary logits, or the `'maps'` of the stages
     )->torch.Tensor|tuple: # (B,C) logits, or (logits, (B,dT) projection, (B,C) auxiliary logits), or (logits, *maps)
         "Logits, and more on demand"
+        if self.asked and self.training: heads = self.asked
         if heads == 'maps' and not hasattr(self.backbone, 'forward_intermediates'):
             raise ValueError(f"{type(self.backbone).__name__} gives no maps of its stages: use a timm backbone.")
         if heads is True and self.projector is None:

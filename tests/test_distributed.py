@@ -241,7 +241,7 @@ def test_command_gives_one_row(tmp_path):
     [folder] = [p for p in out.iterdir() if p.is_dir()]
     names = sorted(p.name for p in folder.iterdir())
     assert names == ['epochs.csv', 'history.json', 'losses.png', 'prompt.safetensors', 'prompts.png', 'recall.png', 'student.safetensors', 'test_predictions.npz']
-    assert len((folder/'epochs.csv').read_text().splitlines()) == 2  # a header and the epoch of distillation
+    assert len((folder/'epochs.csv').read_text().splitlines()) == 3  # a header, an epoch of exploration and one of distillation
     saved = np.load(folder/'test_predictions.npz')
     assert len(saved['images']) == len(set(saved['images'])) == len(saved['probs']) == row['n_test'] > 0
     n = sum(row['class_counts']['train']) // 32  # batches of an epoch in one process

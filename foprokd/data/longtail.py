@@ -6,14 +6,17 @@ Docs: https://foprokd.github.io/foprokd/data/longtail.html.md"""
 
 # %% auto #0
 __all__ = ['loader_labels', 'class_counts', 'check_counts', 'longtail_counts', 'imbalance_ratio', 'subsample_longtail',
-           'ClassGroups', 'class_groups', 'sampling_weights']
+           'ClassGroups', 'class_groups', 'sampling_weights', 'drawn_shares', 'class_names']
 
 # %% ../../nbs/data/01_longtail.ipynb #658dbe01
+import copy
+from itertools import islice
 import numpy as np
 import torch
 from fastcore.foundation import L
 from torch import Tensor
-from torch.utils.data import ConcatDataset, DataLoader as TorchDataLoader, Subset, TensorDataset
+from torch.utils.data import (BatchSampler, ConcatDataset, DataLoader as TorchDataLoader, RandomSampler,
+                              SequentialSampler, Subset, TensorDataset)
 
 # %% ../../nbs/data/01_longtail.ipynb #97306624
 def _as_labels(y, kinds='iub'):
@@ -218,3 +221,77 @@ def sampling_weights(
     if labels.max() >= len(n): raise ValueError(f"Class index {labels.max()} is outside the {len(n)} classes.")
     w = (n**(powers[scheme]-1))[labels]
     return w/w.sum()
+
+# %% ../../nbs/data/01_longtail.ipynb #lt000002
+def _epochs(draw):
+    "Indices of as many epochs as make chance small, each with weight 1; None if nothing comes"
+    drawn = []
+    while len(drawn) < 2000:
+        n = len(drawn)
+        drawn += islice(draw(), 20_000)
+        if len(drawn) == n: return None
+    return np.asarray(drawn), np.ones(len(drawn))
+
+def _copied(sampler, ds):
+    "A copy of a torch sampler that shares the dataset, and draws without moving the original; None if there is none"
+    memo = {id(ds): ds}
+    for v in vars(sampler).values():
+        if isinstance(v, torch.Generator): memo[id(v)] = torch.Generator(v.device).set_state(v.get_state())
+    try: return copy.deepcopy(sampler, memo)
+    except Exception: return None # whatever a stranger's sampler holds
+
+def _torch_draw(dl, n):
+    "Indices that a torch loader draws in an epoch, and their weights; None for all images as they are"
+    own = type(dl.batch_sampler) in (BatchSampler, type(None))
+    sampler = dl.sampler if own else dl.batch_sampler
+    if own and type(sampler) in (SequentialSampler, RandomSampler): return None
+    w = getattr(sampler, 'weights', None)
+    if own and w is not None and getattr(sampler, 'replacement', True):
+        idxs = np.asarray(getattr(sampler, 'indices', range(n)))
+        if len(w) == len(idxs): return idxs, np.asarray(w, dtype=float)
+    sampler = _copied(sampler, dl.dataset)
+    if sampler is None: return None
+    return _epochs((lambda: sampler) if own else lambda: (i for b in sampler for i in b))
+
+# %% ../../nbs/data/01_longtail.ipynb #lt000003
+def _fastai_draw(dl, n):
+    "Indices that a fastai loader draws in an epoch, and their weights; None for all images as they are"
+    from fastai.callback.data import WeightedDL
+    from fastai.data.load import DataLoader
+    if isinstance(dl, WeightedDL): return (np.arange(n), np.asarray(dl.wgts, float)) if dl.shuffle else None
+    if type(dl).get_idxs is DataLoader.get_idxs and 'get_idxs' not in vars(dl): return None
+    state = dl.rng.getstate()
+    found = _epochs(dl.get_idxs)
+    dl.rng.setstate(state)
+    return found
+
+def drawn_shares(
+    dl, # Training loader, fastai's or torch's
+    n_classes:int|None=None, # C; default: as in `class_counts`
+) -> tuple|None: # (C,) shares of images and of draws, and the chance in the latter; None if all are drawn as they are
+    """What share of the images a loader draws from each class (ours)
+
+    A `ValueError` or `TypeError` for labels that are none."""
+    from fastai.data.load import DataLoader
+    from fastai.torch_core import no_random
+    dl = getattr(dl, '__dict__', {}).get('dl', dl) # without fastai's distributed loader around it
+    if not isinstance(dl, (DataLoader, TorchDataLoader)) or not hasattr(dl.dataset, '__len__'): return None
+    find = _fastai_draw if isinstance(dl, DataLoader) else _torch_draw
+    with no_random(reproducible=False): found = find(dl, len(dl.dataset))
+    if found is None: return None
+    y, counts = loader_labels(dl)[0].astype(np.int64), class_counts(dl, n_classes).double()
+    drawn = torch.from_numpy(np.bincount(y[found[0]], found[1], minlength=len(counts)))
+    chance = 0. if len(found[0]) == len(y) and found[1].min() < found[1].max() else .6*(len(counts)/len(found[0]))**.5
+    return counts/counts.sum(), drawn/drawn.sum(), chance
+
+# %% ../../nbs/data/01_longtail.ipynb #lt000007
+def class_names(
+    dls, # `DataLoaders`
+) -> list: # (C,) names in the order of the classifier's outputs
+    "What the classes are called; a `ValueError` says how to name them."
+    names = getattr(dls, 'vocab', None)
+    if names is None:
+        try: names = loader_labels(dls)[1]
+        except (TypeError, ValueError): names = None
+    if names is None: raise ValueError("These DataLoaders name no classes: name them, dls.vocab = ['...', ...].")
+    return [str(o) for o in names]

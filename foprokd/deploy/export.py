@@ -19,7 +19,7 @@ from fastai.torch_core import get_model
 from torch import nn
 from timm.models import save_for_hf
 import timm
-from ..data.longtail import check_counts, class_groups
+from ..data.longtail import check_counts, class_groups, class_names
 from .graph import (ONNX_OPSET, check_folder, import_onnx, save_graph, set_inputs, set_notes,
                                   student_graph)
 from .notes import Fit, Notes, Parity, scores_on
@@ -47,7 +47,7 @@ def _settings_hash(
     shapes = [(k, tuple(v.shape)) for k, v in net.state_dict().items()]
     own = dict(model=[type(net).__name__, shapes], loss=name(learn.loss_func), optimizer=name(learn.opt_func),
                lr=learn.lr, wd=learn.wd, moms=learn.moms, transforms=[type(f).__name__ for f in fs])
-    about = known | own | dict(phases=phases, images=len(learn.dls.train_ds), bs=learn.dls.bs)
+    about = known | own | dict(phases=phases, images=len(learn.dls.train_ds), bs=getattr(learn.dls.train, 'bs', None))
     return hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 # %% ../../nbs/deploy/08_export.ipynb #de700001
@@ -215,7 +215,7 @@ def export_safetensors(
     if not isinstance(model, Student):
         raise TypeError(f"Only a Student is written so, not a {type(model).__name__}: make one with fopro_learner, or "
                         "export as .onnx.")
-    return write_student(model, check_folder(file), [str(o) for o in learn.dls.vocab],
+    return write_student(model, check_folder(file), class_names(learn.dls),
                          px.mean.flatten().tolist(), px.std.flatten().tolist(),
                          counts=training_counts(learn).tolist(), **_made(learn))
 

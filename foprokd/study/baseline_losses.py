@@ -130,6 +130,11 @@ class FocalLoss(LongTailLoss):
         self.gamma = gamma
         self.register_buffer('alpha', None if alpha is None else torch.as_tensor(alpha).float())
 
+    @property
+    def balances(self)->bool:
+        "Whether its weights correct for a long tail"
+        return self.alpha is not None and bool(self.alpha.max() > 1.5*self.alpha.min())
+
     def forward(self,
         pred:Tensor, # (B,C) raw logits
         targ:Tensor, # (B,) class indices
@@ -152,6 +157,7 @@ class ClassBalancedLoss(FocalLoss):
 # %% ../../nbs/study/02_baseline_losses.ipynb #d5332f0a
 class LDAMLoss(LongTailLoss):
     "`ldam_loss` as a fastai loss function; assign `weight` (C,) to re-weight, for instance from `drw_weights`."
+    balances = True # by its margins
     def __init__(self,
         counts, # (C,) training images per class, each >= 1
         max_m:float=.5, # margin of the rarest class, in cosine units

@@ -24,6 +24,7 @@ from ..losses import soft_target_loss
 from ..pixels import PixelSpace
 from ..prompt import IdentityPrompt
 from ..train.ranks import GlobalBatchNorm1d, broadcast_module, share_ranks
+from ..train.first_batch import check_numbers
 from ..train.loss_parts import LossPartsCallback
 from ..student import Student
 from ..teacher import FrozenTeacher
@@ -38,22 +39,6 @@ def probe_learner(
     return explore_learner(dls, teacher, IdentityPrompt(), w_prior=0., w_div=0., **kwargs)
 
 # %% ../../nbs/study/04_rivals.ipynb #a8cba613
-def _check_weight(
-    weight:float # Weight of a term
-)->float: # The same
-    "`ValueError` for a weight that is no number >= 0"
-    if not weight >= 0: raise ValueError(f"The weight of a loss term must be >= 0, not {weight}.")
-    return weight
-
-def _check_alone(
-    cb:LossPartsCallback # Callback about to train
-)->None:
-    "`ValueError` if another callback of its Learner makes the training loss, too"
-    for o in cb.learn.cbs:
-        if isinstance(o, LossPartsCallback) and o is not cb:
-            raise ValueError(f"{type(cb).__name__} and {type(o).__name__} both make the training loss: keep one "
-                             "(a FoProLearner for a rival has teacher=None).")
-
 @docs
 class SoftTargetCallback(LossPartsCallback):
     """Knowledge distillation from a linear-probed teacher (Hinton et al. 2015)
@@ -69,7 +54,9 @@ class SoftTargetCallback(LossPartsCallback):
         if not isinstance(probe, (Learner, nn.Module)) or isinstance(probe, FrozenTeacher):
             raise TypeError(f"Soft targets come from a network with logits, not from a {type(probe).__name__}: give "
                             "probe_learner(dls, teacher).")
-        self.probe, self.weight, self.temperature = probe, _check_weight(weight), temperature
+        check_numbers(weight=weight)
+        check_numbers(True, temperature=temperature)
+        self.probe, self.weight, self.temperature = probe, weight, temperature
 
     @property
     def source(self): return get_model(self.probe.model) if isinstance(self.probe, Learner) else self.probe
@@ -90,7 +77,6 @@ class SoftTargetCallback(LossPartsCallback):
                     values=[[float(v) for v in row] for row in rec.values], losses=[float(x) for x in rec.losses])
 
     def before_fit(self):
-        _check_alone(self)
         device = next(self.learn.model.parameters()).device
         self.judge = self.source.to(device)
         if hasattr(self.judge, 'teacher'): self.judge.teacher.to(device)
@@ -135,10 +121,10 @@ def add_hint(
 class _MapsCallback(LossPartsCallback):
     "Base of the callbacks that compare maps"
     def __init__(self, teacher, weight, pixels=None):
-        self.teacher, self.weight, self.pixels = _check_teacher(teacher), _check_weight(weight), pixels
+        check_numbers(weight=weight)
+        self.teacher, self.weight, self.pixels = _check_teacher(teacher), weight, pixels
 
     def before_fit(self):
-        _check_alone(self)
         student = get_model(self.learn.model)
         if not isinstance(student, Student):
             raise TypeError(f"{type(self).__name__} needs a Student, got a {type(student).__name__}.")
@@ -146,9 +132,11 @@ class _MapsCallback(LossPartsCallback):
         self.space = (PixelSpace.from_dls(self.dls) if self.pixels is None else self.pixels).to(device)
         broadcast_module(self.teacher.to(device))
 
-    def before_batch(self): self.images, self.learn.xb = self.xb[0], (*self.xb, 'maps')
+    def before_batch(self):
+        self.images = self.xb[0]
+        self.ask('maps')
 
-    def after_pred(self): self.learn.pred, *self.maps = self.pred
+    def take(self, *maps): self.maps = maps
 
     def after_loss(self):
         with torch.no_grad():

@@ -16,6 +16,7 @@ from fastai.callback.core import CancelBatchException, CancelStepException, Call
 from fastai.callback.fp16 import MixedPrecision
 from fastai.callback.training import GradientAccumulation
 from fastai.torch_core import get_model, num_distrib, rank_distrib, to_detach
+from .first_batch import smallest_batch
 from .moments import uncompiled
 
 # %% ../../nbs/train/07_guards.ipynb #g0000007
@@ -29,12 +30,12 @@ class FiniteGuard(Callback):
     """Leave out batches whose loss or gradient is not finite; `FloatingPointError` after `patience` in a row (ours)
 
     A `ValueError` for a patience below 1."""
-    order, run_valid = GradientAccumulation.order + 1, False
+    order, run_valid, idle, out = GradientAccumulation.order + 1, False, True, False # idle outside a fit
     def __init__(self,
         patience:int=10 # Batches in a row, at least 1
     ):
         if patience < 1: raise ValueError(f"patience must be at least 1 batch, not {patience}.")
-        self.patience, self.skipped, self.row, self.stuck = patience, 0, 0, 0
+        self.patience, self.skipped, self.row, self.stuck, self.left, self.batches = patience, 0, 0, 0, 0, 0
 
     def before_fit(self):
         self.good, self.kept, self.fresh = None, None, True
@@ -42,9 +43,11 @@ class FiniteGuard(Callback):
 
     def before_train(self): # `validate` has a `before_fit`, too
         if self.fresh: self.skipped, self.row, self.stuck, self.fresh = 0, 0, 0, False
+        self.left, self.batches, self.out = 0, 0, False
 
     def before_batch(self):
         if self.idle: return
+        self.batches += 1
         self.means = [b for b in self.learn.model.buffers() if b.is_floating_point()]
         self.kept = [b.clone() for b in self.means]
 
@@ -97,7 +100,19 @@ class FiniteGuard(Callback):
 
     def stepped(self):
         parts = getattr(self.learn, 'loss_parts', None)
+        if self.good is None and hasattr(self.learn, 'recorder'): # bad batches at the start are no part of the mean
+            if self.recorder.smooth_loss.val.isnan(): self.recorder.smooth_loss.reset()
         self.stuck, self.good = 0, (self.learn.loss.detach(), parts and {k: v.detach() for k, v in parts.items()})
+
+    def after_batch(self):
+        if not self.out: return
+        loss, parts = self.good or (torch.full_like(self.learn.loss.detach(), float('nan')), None)
+        self.learn.loss, self.out = loss, False
+        if hasattr(self.learn, 'loss_parts'): self.learn.loss_parts = parts
+
+    def after_train(self):
+        if self.idle or not 0 < self.batches <= self.left: return
+        self.stop('loss or gradient', f'the end of epoch {self.epoch}, of which nothing was trained', self.left)
 
     def after_fit(self): self.good = self.kept = self.means = None
 
@@ -105,16 +120,12 @@ class FiniteGuard(Callback):
         what:str, # What is not finite
         row:int # Batches in a row so far
     ):
-        self.skipped += 1
+        self.skipped, self.left, self.out = self.skipped + 1, self.left + 1, True
         with torch.no_grad():
             for b, k in zip(self.means, self.kept): b.copy_(k)
         at = f'epoch {self.epoch}, batch {self.iter}'
         if row >= self.patience: self.stop(what, at, row)
         if self.skipped == 1: warnings.warn(f"The {what} of {at} is not finite: such batches are left out and counted.")
-        loss, parts = self.good or (torch.zeros_like(self.learn.loss), None)
-        self.learn.loss = loss
-        if hasattr(self.learn, 'loss_parts'):
-            self.learn.loss_parts = parts or {k: torch.zeros_like(v) for k, v in self.learn.loss_parts.items()}
 
     def stop(self,
         what:str, # What is not finite
@@ -133,7 +144,7 @@ class FiniteGuard(Callback):
         raise FloatingPointError(f"The {what} was not finite in {row} batches in a row, up to {at}: look at the "
                                  f"images, lower the learning rate, or go back to a checkpoint; {where}.")
 
-    def state_dict(self): return dict(skipped=self.skipped, row=self.row, stuck=self.stuck)
+    def state_dict(self): return {k: getattr(self, k) for k in ('skipped', 'row', 'stuck', 'left', 'batches')}
 
     def load_state_dict(self,
         state:dict # From `state_dict`
@@ -145,6 +156,8 @@ class FiniteGuard(Callback):
                  before_step="Leave out a bad gradient", leave_out="Undo the batch, count it, say so once",
                  scaled="Whether the gradients are a scaler's business", after_step="Count what the scaler left out",
                  stepped="Remember a good batch", after_fit="Keep no tensors",
+                 after_batch="Repeat the last good numbers, or NaN if there are none",
+                 after_train="End if the whole epoch was left out",
                  stop="Save batch and model, and end", state_dict="The counts", load_state_dict="Put them back")
 
 # %% ../../nbs/train/07_guards.ipynb #g0000012
@@ -183,7 +196,7 @@ def diagnose_features(
 @docs
 class PhaseWatch(Callback):
     "Say once, as a warning, when teacher, prompt or data have stopped giving the phases what they need (ours)"
-    run_valid = False
+    run_valid, seen, looked, cut = False, None, True, False # outside a fit nothing is watched
     def __init__(self,
         said:set|None=None # Kinds that were said already, shared between phases; None: none yet
     ): self.said = set() if said is None else said
@@ -191,11 +204,16 @@ class PhaseWatch(Callback):
     def before_fit(self): self.looked = False
 
     def before_train(self):
+        smallest_batch(self.dl) # which refuses a training set without a batch
+        self.cut = False
         device = next(self.learn.model.parameters()).device
         self.seen = torch.zeros(len(getattr(self.dls, 'vocab', ())), device=device)
         self.classes = torch.arange(len(self.seen), device=device)
 
+    def after_cancel_train(self): self.cut = True
+
     def before_batch(self):
+        if self.seen is None: return
         y = self.yb[0] if len(self.yb) else None
         if y is not None and not y.is_floating_point() and y.ndim == 1 and len(self.seen):
             self.seen += (y.as_subclass(torch.Tensor)[:, None] == self.classes).sum(0) # a GPU would wait for `bincount`
@@ -210,6 +228,7 @@ class PhaseWatch(Callback):
 
     def after_train(self):
         if num_distrib() > 1: torch.distributed.all_reduce(self.seen)
+        if self.cut: return # a callback ended the epoch, and the rest may have held them
         absent = [str(v) for v, n in zip(getattr(self.dls, 'vocab', ()), self.seen) if n == 0 and self.seen.any()]
         names = ', '.join(absent[:5]) + (f' and {len(absent) - 5} more' if len(absent) > 5 else '')
         if absent: self.say('absent', f"No image of the class {names} was in epoch {self.epoch}: dropped with the "
@@ -234,6 +253,7 @@ class PhaseWatch(Callback):
         warnings.warn(sentence)
 
     _docs = dict(before_fit="The first batch will be looked at", before_train="Start counting classes",
+                 after_cancel_train="The epoch was not whole",
                  before_batch="Count classes, look once at the features", after_train="Look for absent classes",
                  after_fit="Look at the prompt", state_dict="Classes seen, kinds said", load_state_dict="Put them back",
                  parts="Teacher, prompt and pixels to look at, by name; none for a baseline",
