@@ -64,8 +64,9 @@ def fopro_learner(
     if prompt is not None and not isinstance(prompt, SpectralPrompt):
         what = f'a {type(prompt).__name__}' if isinstance(prompt, nn.Module) else repr(prompt)[:80]
         raise TypeError(f"Got {what} where a prompt is needed: give an instance of a SpectralPrompt.")
-    counts = class_counts(dls) if kwargs.get('counts') is None else kwargs['counts']
-    counts = check_counts(counts, getattr(dls, 'vocab', None))
+    given = kwargs.get('counts')
+    counts = check_counts(class_counts(dls) if given is None else given, getattr(dls, 'vocab', None))
+    counts.counted, kwargs['counts'] = given is None, counts # so that labels are read once
     if teacher is not None and not isinstance(teacher, FrozenTeacher):
         teacher = FrozenTeacher(teacher, **(teacher_kwargs or {}))
     if not isinstance(student, Student):

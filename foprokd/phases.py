@@ -20,7 +20,7 @@ from fastai.callback.schedule import Learner
 from fastai.data.core import DataLoaders
 from fastai.torch_core import get_model, num_distrib, rank_distrib
 from .adversarial import AdversarialCallback
-from .data.longtail import check_counts, class_counts
+from .data.longtail import check_counts, class_counts, class_names
 from .distill import DistillCallback
 from .explore import ExploreCallback, check_exploration, explore_learner, own_reference
 from .losses import BalancedSoftmaxLoss
@@ -55,12 +55,13 @@ class PhasedLearner(ResumableLearner):
         **kwargs # Passed to `Learner`
     ):
         check_numbers(lam=lam)
-        self._given = [k for k, v in dict(counts=counts, loss=loss_func).items() if v is not None] # not read off `dls`
+        by_hand = counts is not None and not getattr(counts, 'counted', False)
+        self._given = ['counts'] * by_hand + ['loss'] * (loss_func is not None) # what was not read off `dls`
         counts = class_counts(dls) if counts is None else counts
         counts = check_counts(counts, getattr(dls, 'vocab', None))
         loss_func = BalancedSoftmaxLoss(counts) if loss_func is None else loss_func
         super().__init__(dls, model, loss_func=loss_func, **kwargs)
-        self._classes = getattr(dls, 'vocab', None)
+        self._own_loss, self._classes = None if 'loss' in self._given else loss_func, class_names(dls, None)
         self.counts, self.teacher, self.feat_weight, self.phase_history = counts, teacher, lam, []
         self.saver, self.phase_log, self.said = None, PhaseLog(), set() # two of `fit_fopro`; what was said
         self.add_cbs([FiniteGuard(), PhaseWatch(self.said)])
@@ -124,12 +125,15 @@ def _look(self:PhasedLearner, counts, loss_func):
 @patch
 def _new_counts(self:PhasedLearner):
     "The counts of new data; `ValueError` for other classes"
-    old, new = (list(map(str, v)) if v is not None else None for v in (self._classes, getattr(self.dls, 'vocab', None)))
-    n, names = len(self.counts), new and ', '.join(new[:8])
+    old, new, n = self._classes, class_names(self.dls, None), len(self.counts)
     if old and new and old != new:
-        raise ValueError(f"The new data have {len(new)} classes ({names}), and the student's outputs are "
+        raise ValueError(f"The new data have {len(new)} classes ({', '.join(new[:8])}), and the student's outputs are "
                          f"the {n} of the old ones: make a new learner for them.")
-    return self.counts if 'counts' in self._given else check_counts(class_counts(self.dls, n), new)
+    try: counts = class_counts(self.dls, n)
+    except TypeError: # labels that nobody can read
+        if 'counts' in self._given: return self.counts
+        raise
+    return self.counts if 'counts' in self._given else check_counts(counts, new)
 
 # %% ../nbs/36_phases.ipynb #ph000003
 @patch
@@ -139,10 +143,11 @@ def _follow(self:PhasedLearner):
     if hasattr(source, '__len__') and not len(source): return # fastai's `new_empty`
     counts = self._new_counts()
     loss, ex = BalancedSoftmaxLoss(counts), self.explorer
-    self._look(counts, self.loss_func if 'loss' in self._given else loss)
+    self._look(counts, loss if self.loss_func is self._own_loss else self.loss_func)
+    if ex is not None: check_draw(self.dls.train, loss, len(counts))
     self.counts, self._source = counts, source
-    for own in ([] if 'loss' in self._given else [self.loss_func]) + ([ex.loss_func] if ex else []):
-        own.offset.copy_(loss.offset)
+    for own in (self._own_loss, ex and ex.loss_func):
+        if own is not None: own.offset.copy_(loss.offset)
     if ex is None: return
     ex.dls = self.dls
     device = ex.model.pixels.mean.device

@@ -287,11 +287,13 @@ def drawn_shares(
 # %% ../../nbs/data/01_longtail.ipynb #lt000007
 def class_names(
     dls, # `DataLoaders`
+    *default, # Returned where nothing names them
 ) -> list: # (C,) names in the order of the classifier's outputs
     "What the classes are called; a `ValueError` says how to name them."
     names = getattr(dls, 'vocab', None)
     if names is None:
         try: names = loader_labels(dls)[1]
         except (TypeError, ValueError): names = None
+    if names is None and default: return default[0]
     if names is None: raise ValueError("These DataLoaders name no classes: name them, dls.vocab = ['...', ...].")
     return [str(o) for o in names]
