@@ -322,7 +322,8 @@ def test_d9_labels_may_be_tensors(teacher):
 
 # ---- the same, and what CPUs cannot show, on the pretend device
 PRETEND = '''
-import collections, json, sys, tempfile, warnings
+import json, tempfile, warnings
+from pathlib import Path
 warnings.simplefilter('ignore')
 import fakecuda, numpy as np, timm, torch
 from functools import partial
