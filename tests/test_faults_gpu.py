@@ -233,7 +233,9 @@ def test_d7_a_step_asks_for_two_flags_in_one_message(phase, teacher):
     learn = fopro_learner(loaders(), 'test_resnet', teacher)
     look, inner = one_step(learn.exploration() if phase == 'explore' else learn)
     quiet(inner, 1) if phase == 'explore' else quiet(learn, **{**dict(explore=0, distill=0), phase: 1})
-    assert look.ops.names == ['_local_scalar_dense'] * (3 if phase == 'adversarial' else 2)  # the ascent: on CPUs only
+    # on CPUs alone the ascent asks whether it is finite, and torch's Adam reads its counters, which lie there
+    ascent = 1 + len(list(learn.prompt.parameters())) if phase == 'adversarial' else 0
+    assert set(look.ops.names) == {'_local_scalar_dense'} and 2 <= len(look.ops.names) <= 2 + ascent, look.ops.names
 
 
 def test_d7_the_guard_hands_fastai_the_loss_and_leaves_out_as_before():
