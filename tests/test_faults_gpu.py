@@ -391,8 +391,8 @@ class Leave(Callback):
 with learn.no_bar(), learn.no_logging():
     try: learn.fit_fopro(0, 2, cbs=Leave(), checkpoint=tmp/'kept', minutes=0)
     except KeyboardInterrupt: pass
-    class Stop(Count):
-        def after_batch(self): self.steps = [s['step'].device.type for s in self.opt.opt.state.values()]
+    class Stop(Callback):
+        def after_batch(self): self.steps = [s['step'].device.type for s in self.opt.opt.state.values()]; raise CancelFitException
     stop = Stop(); learn.fit_fopro(0, 2, cbs=stop, checkpoint=tmp/'kept', minutes=99, resume=True)
 res['steps'] = sorted(set(stop.steps)) # D8
 p = FourierPromptGenerator().cuda()
