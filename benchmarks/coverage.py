@@ -250,8 +250,8 @@ def readings(rng, reps):
             yield f'probe under prompts, {k}', str(n), *held(e[i], e[i + 1], truth), reps // 2
 
 
-PARTS = dict(shares=(shares, 20_000), scores=(scores, 60), student=(student, 200), compared=(compared, 40), means=(means, 10_000),
-             covers=(covers, 150), eight_bits=(eight_bits, 60), readings=(readings, 120))
+PARTS = dict(shares=(shares, 20_000), scores=(scores, 40), student=(student, 100), compared=(compared, 24), means=(means, 10_000),
+             covers=(covers, 100), eight_bits=(eight_bits, 40), readings=(readings, 80))
 
 
 def simulate(parts=tuple(PARTS), share=1., seed=0):

@@ -111,7 +111,7 @@ def test_a13_thresholds_at_the_border_are_named():
 
 def test_must_show_4_every_interval_covers():
     "A short twin of benchmarks/coverage.py: the mean coverage of each kind, over sizes from 30 to 300 images and 2 to 40 a class"
-    parts = dict(shares=.08, means=.05, student=.2, covers=.2, readings=.16)
+    parts = dict(shares=.08, means=.05, student=.4, covers=.3, readings=.25)
     df = pd.concat([simulated.simulate([k], share) for k, share in parts.items()])
     table, none = simulated.summary(df)
     assert not none
