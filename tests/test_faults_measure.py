@@ -111,11 +111,11 @@ def test_a13_thresholds_at_the_border_are_named():
 
 def test_must_show_4_every_interval_covers():
     "A short twin of benchmarks/coverage.py: the mean coverage of each kind, over sizes from 30 to 300 images and 2 to 40 a class"
-    parts = dict(shares=.08, means=.05, student=.08, covers=.06, readings=.05)
+    parts = dict(shares=.08, means=.05, student=.4, covers=.3, readings=.25)
     df = pd.concat([simulated.simulate([k], share) for k, share in parts.items()])
     table, none = simulated.summary(df)
     assert not none
-    error = 2 * (table['mean'] * (1 - table['mean']) / df.groupby('interval').tries.sum().reindex(table.index))**.5
+    error = 2.5 * (.95 * .05 / df.groupby('interval').tries.sum().reindex(table.index))**.5
     low, high = table['mean'] + error, table['mean'] - error
     assert (low > .93).all() and (high < .985).all(), table
 
@@ -206,9 +206,9 @@ def test_e1_both_is_the_default_from_two_seeds_on():
 def test_e2_tables_have_no_width_zero_and_stay_inside():
     "E2 and intervals outside [0,1]: tail never right, all right, one seed or several, means and differences"
     for skills in (dict(a=-9, b=-9), dict(a=9, b=9), dict(a=9, b=-9), dict(a=2.5, b=2.6)):
-        for seeds in (1, 2, 3):
+        for seeds in (1, 3):
             for kind in ('images', 'both', 'seeds'):
-                t = compare_runs(rows_of(skills, seeds, (12, 6, 2)), baseline='a', interval=kind, n_boot=60)
+                t = compare_runs(rows_of(skills, seeds, (12, 6, 2)), baseline='a', interval=kind, n_boot=20)
                 bound = np.where(t.metric == 'mcc', 1, 0)
                 some, diff = t[t.lo.notna()], t[t.diff_lo.notna()]
                 assert (some.hi - some.lo > 1e-3).all() and (diff.diff_hi - diff.diff_lo > 1e-3).all()

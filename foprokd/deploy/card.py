@@ -252,7 +252,7 @@ def _prior(notes):
 # %% ../../nbs/deploy/11_card.ipynb #28a83ced
 def _limits(notes, data, groups):
     "What is known to be weak, by name"
-    names, m, cal = notes.classes, notes.metrics or {}, notes.calibration or {}
+    names, m = notes.classes, notes.metrics or {}
     tail = ', '.join(f'{escape_markdown(names[k])} ({_value(notes.counts[k])})' for k in groups.get('tail', ()))
     out = [f'Tail classes, with their training images: {tail or _unknown}. What is said of them rests on few images.',
            'Every image gets a class: nothing here notices an image of another kind.',

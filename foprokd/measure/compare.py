@@ -11,67 +11,12 @@ __all__ = ['METRICS', 'INTERVALS', 'compare_runs']
 import numpy as np
 import pandas as pd
 from collections import Counter
-from functools import lru_cache
 from scipy.special import stdtrit
-from .intervals import (difference_interval, share_interval,
-                                       stratified_weights)
-from .results import (LabelRun, ResultRows, label_runs, newest_rows, option_words,
-                                     row_value)
+from .intervals import (difference_interval, share_interval)
+from .results import (LabelRun, ResultRows, cluster_counts, cluster_scores,
+                                     cluster_weights, label_runs, newest_rows, option_words, row_value)
 from .rows import row_name
-from .scores import (FEWEST, pool_bins, recall_weights, score_bounds,
-                                    scores_from_counts)
-
-# %% ../../nbs/measure/05_compare.ipynb #5f0cdb76
-def _counted(
-    cluster:np.ndarray, # (N,) codes 0..K-1
-    classes:np.ndarray, # (N,) class indices
-    c:int, # Classes
-    keep=None # (N,) which images count; None: all
-)->np.ndarray: # (K,C) images
-    "Images of each cluster and class"
-    k = int(cluster.max()) + 1
-    return np.bincount(cluster * c + classes, weights=keep, minlength=k * c).reshape(k, c).astype(float)
-
-@lru_cache(2)
-def _drawn(
-    held:bytes, # Of (K,C) images of each cluster and class, float64
-    c:int, # Classes that have images
-    n_boot:int, # Resamples
-    seed:int # Of the draw
-)->np.ndarray: # (1+n_boot, K)
-    "What `_weights` gives; kept, as one test set is asked about many times"
-    held, rng = np.frombuffer(held).reshape(-1, c), np.random.default_rng(seed)
-    stratum = np.where(held > 0, held.sum(0), np.inf).argmin(1)
-    def draw(b): return stratified_weights(stratum, rng, b, rao_wu=True)
-    w = draw(n_boot)
-    for _ in range(20):
-        lost = (w @ held == 0).any(1)
-        if lost.any(): w[lost] = draw(lost.sum())
-    w[(w @ held == 0).any(1)] += 1
-    w = np.concatenate([np.ones((1, len(held))), w])
-    w.setflags(write=False)
-    return w
-
-def _weights(
-    run:LabelRun, # With predictions
-    n_boot:int, # Resamples
-    seed:int # Of the draw
-)->np.ndarray: # (1+n_boot, K) weights of the clusters, the first row ones; not to be changed
-    "Clusters resampled within their rarest class (Rao & Wu 1988); no resample loses a class"
-    held = _counted(run.cluster, run.y, int(run.y.max()) + 1)
-    held = np.ascontiguousarray(held[:, held.sum(0) > 0])
-    return _drawn(held.tobytes(), held.shape[1], n_boot, seed)
-
-def _scores(
-    run:LabelRun, # With predictions
-    w:np.ndarray, # (B,K) weights
-    groups:dict # Name -> class indices
-)->dict: # Name -> (B,) score
-    "Scores from weighted counts"
-    c = max(len(run.classes), int(max(run.y.max(), run.z.max())) + 1)
-    cells = [_counted(run.cluster, *o) for o in ((run.y, c, run.y == run.z), (run.y, c), (run.z, c))]
-    scores = scores_from_counts(*np.split(w @ np.concatenate(cells, 1), 3, 1), groups)
-    return {k: v for k, v in scores.items() if k != 'class_recall'}
+from .scores import (FEWEST, pool_bins, recall_weights, score_bounds)
 
 # %% ../../nbs/measure/05_compare.ipynb #f602f0c6
 # Key of a score -> its name in tables and figures
@@ -118,7 +63,7 @@ def _label_scores(
     "Scores of all seeds of a label, from predictions where there are some"
     per_run = []
     for run in runs:
-        s = {} if run.test is None else _scores(run, weights[run.test], _groups(runs))
+        s = {} if run.test is None else cluster_scores(run, weights[run.test], _groups(runs))
         if s: _check_stated(run, s)
         per_run.append({m: s.get(m, np.array([_stated(run, m)])) for m in metrics})
     return {m: np.stack([s[m][:min(len(o[m]) for o in per_run)] for s in per_run], 1) for m in metrics}
@@ -159,7 +104,7 @@ def _witnesses(
 )->tuple[float, float]: # How many lesions count for the score, lesions of the smallest class; NaN if unknown
     "What an interval rests on"
     if run.test is None: return np.nan, np.nan
-    n = (_counted(run.cluster, run.y, max(len(run.classes), int(run.y.max()) + 1)) > 0).sum(0)
+    n = (cluster_counts(run.cluster, run.y, max(len(run.classes), int(run.y.max()) + 1)) > 0).sum(0)
     weights = recall_weights(n, groups)
     w = weights.get(metric, weights['balanced_accuracy'])
     return 1 / (w[w > 0]**2 / n[w > 0]).sum(), n[n > 0].min()
@@ -213,7 +158,7 @@ def _resamples(
     for label, o in runs.items():
         if need and len({r.test for r in o}) > 1: raise ValueError(f"The seeds of {label!r} were tested on different "
                                                                    "images: choose rows with `where`.")
-    return {t: _weights(r, n_boot if need else 0, seed) for t, r in first.items()}
+    return {t: cluster_weights(r, n_boot if need else 0, seed) for t, r in first.items()}
 
 def _is_best(
     label:str, # Label
@@ -306,7 +251,7 @@ def _test_notes(
     "Classes whose test images are of one lesion"
     run = next(iter(runs.values()))[0]
     if run.test is None: return []
-    lesions = (_counted(run.cluster, run.y, int(run.y.max()) + 1) > 0).sum(0)
+    lesions = (cluster_counts(run.cluster, run.y, int(run.y.max()) + 1) > 0).sum(0)
     single = [str(run.classes[k]) for k in np.flatnonzero(lesions == 1)]
     return [f"Tested on one lesion only, so without spread in any resample: {', '.join(single)}."] if single else []
 

@@ -6,15 +6,18 @@ Docs: https://foprokd.github.io/foprokd/measure/results.html.md"""
 
 # %% auto #0
 __all__ = ['ResultRows', 'newest_rows', 'load_results', 'row_value', 'option_words', 'label_rows', 'filter_rows', 'LabelRun',
-           'label_runs']
+           'label_runs', 'cluster_counts', 'cluster_weights', 'cluster_scores']
 
 # %% ../../nbs/measure/04_results.ipynb #6b3ff65f
 import re, shlex, warnings
 from collections import Counter
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 import numpy as np
+from .intervals import stratified_weights
 from .rows import check_row, read_rows, row_name, unpack_predictions
+from .scores import scores_from_counts
 
 # %% ../../nbs/measure/04_results.ipynb #a9e5407c
 class ResultRows(list):
@@ -192,3 +195,57 @@ def label_runs(
         res[label] = [_pool(label, s, o) for s, o in by_seed.items() if s not in short]
         if not res[label]: raise ValueError(f"No seed of {label!r} has all folds of {sorted(folds)}.")
     return res, notes
+
+# %% ../../nbs/measure/04_results.ipynb #b20m0502
+def cluster_counts(
+    cluster:np.ndarray, # (N,) codes 0..K-1
+    classes:np.ndarray, # (N,) class indices
+    c:int, # Classes
+    keep=None # (N,) which images count; None: all
+)->np.ndarray: # (K,C) images
+    "Images of each cluster and class"
+    k = int(cluster.max()) + 1
+    return np.bincount(cluster * c + classes, weights=keep, minlength=k * c).reshape(k, c).astype(float)
+
+# %% ../../nbs/measure/04_results.ipynb #b20m0504
+@lru_cache(2)
+def _drawn(
+    held:bytes, # Of (K,C) images of each cluster and class, float64
+    c:int, # Classes that have images
+    n_boot:int, # Resamples
+    seed:int # Of the draw
+)->np.ndarray: # (1+n_boot, K)
+    "What `cluster_weights` gives; kept, as one test set is asked about many times"
+    held, rng = np.frombuffer(held).reshape(-1, c), np.random.default_rng(seed)
+    stratum = np.where(held > 0, held.sum(0), np.inf).argmin(1)
+    def draw(b): return stratified_weights(stratum, rng, b, rao_wu=True)
+    w = draw(n_boot)
+    for _ in range(20):
+        lost = (w @ held == 0).any(1)
+        if lost.any(): w[lost] = draw(lost.sum())
+    w[(w @ held == 0).any(1)] += 1
+    w = np.concatenate([np.ones((1, len(held))), w])
+    w.setflags(write=False)
+    return w
+
+def cluster_weights(
+    run:LabelRun, # With predictions
+    n_boot:int, # Resamples
+    seed:int # Of the draw
+)->np.ndarray: # (1+n_boot, K) weights of the clusters, the first row ones; not to be changed
+    "Clusters resampled within their rarest class (Rao & Wu 1988); no resample loses a class"
+    held = cluster_counts(run.cluster, run.y, int(run.y.max()) + 1)
+    held = np.ascontiguousarray(held[:, held.sum(0) > 0])
+    return _drawn(held.tobytes(), held.shape[1], n_boot, seed)
+
+# %% ../../nbs/measure/04_results.ipynb #b20m0506
+def cluster_scores(
+    run:LabelRun, # With predictions
+    w:np.ndarray, # (B,K) weights
+    groups:dict # Name -> class indices
+)->dict: # Name -> (B,) score
+    "Scores from weighted counts"
+    c = max(len(run.classes), int(max(run.y.max(), run.z.max())) + 1)
+    cells = [cluster_counts(run.cluster, *o) for o in ((run.y, c, run.y == run.z), (run.y, c), (run.z, c))]
+    scores = scores_from_counts(*np.split(w @ np.concatenate(cells, 1), 3, 1), groups)
+    return {k: v for k, v in scores.items() if k != 'class_recall'}
