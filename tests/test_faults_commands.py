@@ -283,6 +283,15 @@ def test_b11_ctrl_c_is_one_line(tmp_path, how):
     assert p.returncode == 130 and err.splitlines()[-1] == 'talk: interrupted' and 'Traceback' not in err, err
 
 
+def test_b11_ctrl_c_is_one_line_from_the_first_import_on():
+    late = 'import os, signal, foprokd.study.entry as e; e.import_module = lambda m: os.kill(os.getpid(), signal.SIGINT); e.foprokd_run()'
+    res = subprocess.run([sys.executable, '-c', late], env={**os.environ, 'PYTHONPATH': str(ROOT)}, capture_output=True, text=True, timeout=30)
+    assert (res.returncode, res.stderr) == (130, '\nfoprokd_run: interrupted\n')
+    scripts = re.search(r'^console_scripts = (.*)$', (ROOT/'settings.ini').read_text(), re.M)[1].split()
+    from foprokd.study import entry
+    assert {s.split('=')[0] for s in scripts} == {*PROGRAMS, 'foprokd_predict'} == {*entry.PROGRAMS}
+
+
 def test_b11_a_notebook_keeps_its_ctrl_c():
     before = signal.getsignal(signal.SIGINT)
     with loading(): assert signal.getsignal(signal.SIGINT) is before
