@@ -334,7 +334,7 @@ print('heavy', [m for m in ('torch', 'fastai', 'pandas', 'numpy', 'scipy', 'matp
 
 def test_b12_help_and_wrong_words_load_nothing_that_takes_seconds():
     cases = [(n, '--help') for n in PROGRAMS] + [('foprokd_run', '--metod', 'fopro'), ('foprokd_run', '--method', 'akd'), ('foprokd_run', '--bs', 'many'), ('foprokd_run', 'images'),
-             ('foprokd_run', '--lr', '-1'), ('foprokd_run', '--grid', 'none.yaml'), ('foprokd_data', '--data', 'images', '--n-folds', '3'), ('foprokd_plot', 'runs', '--kind', 'pie'),
+             ('foprokd_run', '--lr', '-1'), ('foprokd_run', '--data', 'no/folder'), ('foprokd_data', '--data', 'no/folder'), ('foprokd_run', '--grid', 'none.yaml'), ('foprokd_data', '--data', 'images', '--n-folds', '3'), ('foprokd_plot', 'runs', '--kind', 'pie'),
              ('foprokd_run', '--method', 'bsm', '--teacher-size', '9'), ('foprokd_export',), ('foprokd_table',)]
     res = subprocess.run([sys.executable, '-c', SPEED.format(cases=cases)], env={**os.environ, 'PYTHONPATH': str(ROOT)}, capture_output=True, text=True, timeout=60)
     assert res.stdout.splitlines()[-1] == 'heavy []', res.stdout[-300:] + res.stderr
