@@ -8,7 +8,7 @@ Docs: https://foprokd.github.io/foprokd/study/entry.html.md"""
 __all__ = ['PROGRAMS']
 
 # %% ../../nbs/study/15_entry.ipynb #b20c00b2
-import os, signal, sys, threading
+import os, signal, threading
 from functools import partial
 from importlib import import_module
 
