@@ -283,6 +283,15 @@ def test_b11_ctrl_c_is_one_line(tmp_path, how):
     assert p.returncode == 130 and err.splitlines()[-1] == 'talk: interrupted' and 'Traceback' not in err, err
 
 
+def test_b11_ctrl_c_is_one_line_from_the_first_import_on():
+    late = 'import os, signal, foprokd.study.entry as e; e.import_module = lambda m: os.kill(os.getpid(), signal.SIGINT); e.foprokd_run()'
+    res = subprocess.run([sys.executable, '-c', late], env={**os.environ, 'PYTHONPATH': str(ROOT)}, capture_output=True, text=True, timeout=30)
+    assert (res.returncode, res.stderr) == (130, '\nfoprokd_run: interrupted\n')
+    scripts = re.search(r'^console_scripts = (.*)$', (ROOT/'settings.ini').read_text(), re.M)[1].split()
+    from foprokd.study import entry
+    assert {s.split('=')[0] for s in scripts} == {*PROGRAMS, 'foprokd_predict'} == {*entry.PROGRAMS}
+
+
 def test_b11_a_notebook_keeps_its_ctrl_c():
     before = signal.getsignal(signal.SIGINT)
     with loading(): assert signal.getsignal(signal.SIGINT) is before
@@ -325,7 +334,7 @@ print('heavy', [m for m in ('torch', 'fastai', 'pandas', 'numpy', 'scipy', 'matp
 
 def test_b12_help_and_wrong_words_load_nothing_that_takes_seconds():
     cases = [(n, '--help') for n in PROGRAMS] + [('foprokd_run', '--metod', 'fopro'), ('foprokd_run', '--method', 'akd'), ('foprokd_run', '--bs', 'many'), ('foprokd_run', 'images'),
-             ('foprokd_run', '--lr', '-1'), ('foprokd_run', '--grid', 'none.yaml'), ('foprokd_data', '--data', 'images', '--n-folds', '3'), ('foprokd_plot', 'runs', '--kind', 'pie'),
+             ('foprokd_run', '--lr', '-1'), ('foprokd_run', '--data', 'no/folder'), ('foprokd_data', '--data', 'no/folder'), ('foprokd_run', '--grid', 'none.yaml'), ('foprokd_data', '--data', 'images', '--n-folds', '3'), ('foprokd_plot', 'runs', '--kind', 'pie'),
              ('foprokd_run', '--method', 'bsm', '--teacher-size', '9'), ('foprokd_export',), ('foprokd_table',)]
     res = subprocess.run([sys.executable, '-c', SPEED.format(cases=cases)], env={**os.environ, 'PYTHONPATH': str(ROOT)}, capture_output=True, text=True, timeout=60)
     assert res.stdout.splitlines()[-1] == 'heavy []', res.stdout[-300:] + res.stderr

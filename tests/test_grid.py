@@ -16,13 +16,13 @@ seeds: [0]
 shared: {{data: {data}, student: test_resnet, size: 32, bs: 8, distill: 2}}
 runs:
   - method: [bsm, ce, focal]
-  - {{method: bsm, name: wrong, student: no_such_net}}
+  - {{method: bsm, name: wrong, lr: 1.0e+30, distill: 3}}
 '''
 
 
 @pytest.fixture(scope='module')
 def grid(tmp_path_factory):
-    "A grid file of three runs that work and one that cannot, on 60 small images"
+    "A grid file of three runs that work and one whose losses are soon no numbers, on 60 small images"
     root, rng = tmp_path_factory.mktemp('grid'), np.random.default_rng(0)
     for label, n in zip('abc', (30, 18, 12)):
         (root/'images'/label).mkdir(parents=True)
@@ -62,7 +62,14 @@ def test_one_failure_is_recorded_and_does_not_stop_the_grid(whole):
     assert res.returncode == 2 and '1 of 4 runs failed' in res.stderr and 'Traceback' not in res.stderr
     done = rows(out)
     assert [('failed' in r, r['method']) for r in done] == [(False, 'bsm'), (False, 'ce'), (False, 'focal'), (True, 'bsm')]
-    assert 'no_such_net' in done[-1]['failed'] and 'balanced_accuracy' in res.stdout
+    assert 'Error: ' in done[-1]['failed'] and 'balanced_accuracy' in res.stdout
+
+
+def test_what_can_never_work_is_refused_before_the_first_run(foprokd_run, grid, tmp_path):
+    (tmp_path/'bad.yaml').write_text(grid.read_text().replace('lr: 1.0e+30', 'student: no_such_net'))
+    res = foprokd_run('--grid', tmp_path/'bad.yaml', '--quiet', '--out', tmp_path/'out')
+    assert res.returncode == 2 and "wrong: timm has no model 'no_such_net'" in res.stderr and 'Nothing was trained' in res.stderr
+    assert rows(tmp_path/'out') == []
 
 
 def kill_in_the_middle(start, out, n_rows):

@@ -95,9 +95,9 @@ def test_medmnist_from_a_local_file(foprokd_run, tmp_path):
 
 
 @pytest.mark.parametrize('args, words', [
-    (('--data', 'isic2019_lt'), 'needs data_root'),
+    (('--data', 'isic2019_lt'), 'needs --data-root'),
     (('--data', 'medmnist:dermamnits', '--data-root', '.'), 'did you mean'),
-    (('--data', 'hyper_kvasir', '--data-root', '.', '--fold', '9'), 'fold=9'),
+    (('--data', 'hyper_kvasir', '--data-root', '.', '--fold', '9'), '--fold 9'),
 ])
 def test_what_a_set_does_not_have_is_said(foprokd_run, tmp_path, args, words):
     res = foprokd_run(*args, *QUICK, '--out', tmp_path/'out')

@@ -132,7 +132,8 @@ _running = [] # the program that runs, if any
 @contextmanager
 def loading():
     "Where a program imports what takes seconds: no remarks of other packages, and Ctrl-C leaves at once"
-    if not _running or threading.current_thread() is not threading.main_thread():
+    main = threading.current_thread() is threading.main_thread()
+    if not _running or not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield
         return
     def leave(*args):

@@ -13,11 +13,19 @@ import json, os, re, sys
 from dataclasses import replace
 from pathlib import Path
 from .command import as_command, loading, take_fields
-from .config import DataConfig, folds_of
+from .config import DataConfig, folds_of, published_set
 from .grid import parse_seeds, read_grid
 from .settings import RunConfig, check_used
 
 # %% ../../nbs/study/14_commands.ipynb #p1c0f008
+def _check_there(
+    cfg:DataConfig # Settings
+)->None:
+    "`ValueError` for a folder or file of data that is not there, before what could read it is loaded"
+    path = Path(os.path.expandvars(cfg.data)).expanduser()
+    if cfg.data == 'demo' or published_set(cfg) or '$' in str(path) or path.exists(): return
+    raise ValueError(f"No folder at {str(path.resolve())!r}, and no file.")
+
 def _say(
     text:str # A line or several
 )->None:
@@ -40,6 +48,7 @@ def foprokd_data(
     "Show what is in the data: counts, true ratio, leakage and damaged files; a page goes to OUT"
     cfg = DataConfig(**kwargs)
     check_used(kwargs, [cfg])
+    _check_there(cfg)
     with loading():
         from foprokd.data.leakage import leakage_report, leakage_summary
         from foprokd.study.data_page import data_page
@@ -80,7 +89,8 @@ def _first_look(
 )->None:
     "What is wrong with the settings, before torch is there; one process of many says it"
     try:
-        with loading(): grid_from_flags(grid, seeds, given)
+        with loading():
+            for cfg, _ in grid_from_flags(grid, seeds, given): _check_there(cfg)
     except (ValueError, TypeError):
         if os.environ.get('RANK', '0') != '0': raise SystemExit(2) from None
         raise
