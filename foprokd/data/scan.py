@@ -132,7 +132,7 @@ class _Memory:
                     return act(db)
             except (sqlite3.Error, OSError) as e:
                 warnings.warn(f"Findings cannot be remembered in {str(self.file)!r} ({e}): "
-                          "they are for this process alone.")
+                              "they are for this process alone.")
                 _INSTEAD[self.file] = sqlite3.connect(':memory:', check_same_thread=False)
         with _INSTEAD[self.file] as db:
             db.execute(table)

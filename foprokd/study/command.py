@@ -42,7 +42,8 @@ def flag_words(
     long = '|'.join(n for n in sorted(names, key=len, reverse=True) if '_' in n) or '(?!)'
     def flag(m): return _dashed(m[1]) + (f' {m[2]}' if m[2] else ' ' if m[3] else '')
     text = re.sub(r'\b\w+=\S* \((--[a-z][^)]*)\)', r'\1', text)
-    text = re.sub(rf"(?<![\w.'\"/$-])({any_of})=(?:True\b|'([^\s']+)'|(?!value\b)(?=((?!\.(?:\s|$))[^\s,;:)])?))", flag, text)
+    value = r"(?:True\b|'([^\s']+)'|(?!value\b)(?=((?!\.(?:\s|$))[^\s,;:)])?))"
+    text = re.sub(rf"(?<![\w.'\"/$-])({any_of})={value}", flag, text)
     text = re.sub(rf'`({any_of})`', lambda m: _dashed(m[1]), text)
     return re.sub(rf"(?<![\w.'\"/$`-])({long})(?![\w='\"/(]|\.\w)", lambda m: _dashed(m[1]), text)
 
@@ -74,13 +75,14 @@ def command_parser(
     f, # Function; its name is that of the program
     groups:dict|None=None, # Heading -> names of arguments, divided by blanks; the others come first
     example:str='' # Shown below the flags
-)->argparse.ArgumentParser:
+)->argparse.ArgumentParser: # Its `names` are the arguments of the function
     "The parser of a program: flags with dashes, from the arguments of a function and their comments"
-    about = {k: p for k, p in docments(f, full=True, returns=False).items() if p.get('kind') is not Parameter.VAR_KEYWORD}
+    found = docments(f, full=True, returns=False)
+    about = {k: p for k, p in found.items() if p.get('kind') is not Parameter.VAR_KEYWORD}
     words = [k.upper() for k, p in about.items() if p.default is Parameter.empty]
     p = _Parser(f.__name__, usage=' '.join([f.__name__, *words, '[--flag value ...]']), epilog=example,
                 description=textwrap.fill((f.__doc__ or '').split('\n\n')[0], 96), add_help=False,
-                formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=26, width=100))
+                formatter_class=partial(argparse.RawDescriptionHelpFormatter, max_help_position=26, width=100))
     heading = {n: title for title, ns in (groups or {}).items() for n in ns.split()}
     to = {title: p.add_argument_group(title) for title in groups or {}}
     for k, o in about.items(): _add_argument(to.get(heading.get(k), p), k, o, about)
@@ -109,13 +111,15 @@ def _asked(
 
 # %% ../../nbs/study/13_command.ipynb #b20c0009
 class _Pipe:
-    "A stream whose reader may leave, as `head` does: what is written from then on goes nowhere"
-    def __init__(self, stream): self._stream = stream
+    "A stream that ends no program: its reader may leave, as `head` does, or its disk be full; `error` is of the latter"
+    def __init__(self, stream): self._stream, self.error = stream or open(os.devnull, 'w'), None
     def __getattr__(self, k): return getattr(self._stream, k)
 
     def _try(self, act, *args):
         try: return act(*args)
-        except BrokenPipeError: os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+        except OSError as e:
+            if not isinstance(e, BrokenPipeError): self.error = e
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno()) # what is written from now on goes nowhere
 
     def write(self, text):
         self._try(self._stream.write, text)
@@ -128,7 +132,8 @@ _running = [] # the program that runs, if any
 @contextmanager
 def loading():
     "Where a program imports what takes seconds: no remarks of other packages, and Ctrl-C leaves at once"
-    if not _running or threading.current_thread() is not threading.main_thread():
+    main = threading.current_thread() is threading.main_thread()
+    if not _running or not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield
         return
     def leave(*args):
@@ -165,6 +170,7 @@ def _program(
                 if any(s.name in loud for s in traceback.extract_tb(e.__traceback__)): raise
                 parser.exit(2, f'{name}: {said(e)}\n')
             finally: out.flush()
+            if out.error: parser.exit(2, f'{name}: its output could not be written ({out.error.strerror})\n')
     finally: _running.pop()
 
 # %% ../../nbs/study/13_command.ipynb #4dd184d4

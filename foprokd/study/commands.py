@@ -26,8 +26,8 @@ def _say(
     sys.stdout.flush()
 
 # %% ../../nbs/study/14_commands.ipynb #bd470a7d
-_DATA = ('data data_root splits protocol fold n_folds missing bad image_col label_col group_col imbalance profile n_max '
-         'valid test split_seed white groups groups_on')
+_DATA = ('data data_root splits protocol fold n_folds missing bad image_col label_col group_col class_folder '
+         'imbalance profile n_max valid test split_seed white groups groups_on')
 
 @as_command(groups=dict(data=_DATA, output='out no_samples'), example="""examples:
   foprokd_data --data images                     a folder per class
@@ -109,7 +109,7 @@ _EXAMPLE = f"""examples:
   foprokd_run --data table.csv --image-col file --label-col dx --group-col patient \\
               --student resnet18 --size 128 --teacher resnet50.a1_in1k --export onnx
 
-The demo has defaults of its own: {' '.join(f'--{k} {v:g}' if k != 'student' else f'--{k} {v}' for k, v in DEMO.items())}
+The demo has defaults of its own: {' '.join(f'--{k} {v}' for k, v in DEMO.items())}
 A flag that changes nothing in any of the runs is refused. Exit codes: 0 all is
 written; 2 something was not, or nothing was done; 130 interrupted."""
 
@@ -170,7 +170,8 @@ def _check_ends(
         first = failed[0]
         raise RuntimeError(f"{len(failed)} of {len(rows)} runs failed, the first is "
                            f"{first['name'] or first['method']}, seed {first['seed']}: {first['failed']}")
-    if unsaved: raise RuntimeError(f"{f'{len(unsaved)} runs, the first: ' if len(unsaved) > 1 else ''}{unsaved[0]['unsaved']}")
+    many = f'{len(unsaved)} runs were not written whole; the first: ' if len(unsaved) > 1 else ''
+    if unsaved: raise RuntimeError(many + unsaved[0]['unsaved'])
 
 # %% ../../nbs/study/14_commands.ipynb #b20c0095
 @as_command(example="example: foprokd_export runs/fopro_4f2a10_seed0 --out student.onnx")
@@ -187,9 +188,9 @@ def foprokd_export(
     file = export_run(run, out or None, data=data, data_root=data_root)
     notes = OnnxStudent(file).notes
     sets = f"sets for {', '.join(f'{v:g}' for v in notes.levels)}" if notes.levels else 'no sets'
-    _say(f"{file}: {len(notes.classes)} classes; {notes.parity.n} images answered alike, to {notes.parity.max_difference:.1g}; "
-         f"prior of the logits: {notes.prior_source}; temperature {notes.temperature:.3g}; {sets}. "
-         f"Next: foprokd_predict {file} IMAGES")
+    alike = f'{notes.parity.n} images answered alike, to {notes.parity.max_difference:.1g}'
+    _say(f"{file}: {len(notes.classes)} classes; {alike}; prior of the logits: {notes.prior_source}; temperature "
+         f"{notes.temperature:.3g}; {sets}. Next: foprokd_predict {file} IMAGES")
 
 # %% ../../nbs/study/14_commands.ipynb #p1c0f016
 _SUFFIX = {'.md': 'md', '.tex': 'latex', '.csv': 'csv'}
@@ -228,7 +229,7 @@ def foprokd_table(
 
 # %% ../../nbs/study/14_commands.ipynb #p1c0f021
 KINDS = 'recall', 'reliability', 'confusion', 'curves', 'comparison' # Figures that can be asked for
-_NEEDED_BY = dict(baseline=('comparison',), interval=('comparison',), metric=('comparison', 'curves')) # the other kinds have no use for it
+_NEEDED_BY = dict(baseline=('comparison',), interval=('comparison',), metric=('comparison', 'curves'))
 
 def _draw(
     kind:str, # One of `KINDS`

@@ -251,7 +251,7 @@ def run_experiment(
     seed:int=0, # Of initialisation, batches and augmentation
     df:pd.DataFrame|None=None, # Split table; None: `load_data(cfg)`
     bar:bool=True, # Progress bars and the table of epochs; where nobody watches, a line for each epoch
-    prompt:SpectralPrompt|None=None, # Of one's own, for ekd, fopro, fopro_akd; a copy is trained, for each seed the same
+    prompt:SpectralPrompt|None=None, # Of one's own, for ekd, fopro, fopro_akd; a copy is trained
     rows:str|Path|None=None # File that the row is appended to, before all other files are written; None: to none
 )->dict: # The row: method, seed, metrics, predictions, data, settings, phases, provenance; JSON-able
     """Train and evaluate once, or go on; files go to `run_folder`

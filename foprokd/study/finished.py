@@ -30,7 +30,8 @@ def _run_of(
     if not (folder/'student.safetensors').is_file():
         runs = sorted(p.parent.name for p in folder.glob('*/student.safetensors'))
         held = f': it holds {len(runs)} runs, the first is {runs[0]!r}; name one of them' if runs else ''
-        raise ValueError(f"{str(path)!r} is no folder of a finished run{held or ', which holds a student.safetensors'}.")
+        none = ', which holds a student.safetensors'
+        raise ValueError(f"{str(path)!r} is no folder of a finished run{held or none}.")
     notes = read_checkpoint(folder/'student.safetensors')[1]
     if not isinstance(notes.get('settings'), dict):
         raise ValueError(f"The student in {str(folder)!r} does not say its settings: no run of foprokd_run wrote it.")
@@ -57,8 +58,8 @@ def _same_answers(
     with learn.no_bar(): probs = learn.get_preds(dl=test)[0].float().numpy()
     off = np.abs(probs - saved['probs']).max() if probs.shape == saved['probs'].shape else float('inf')
     if not off < 1e-3:
-        raise ValueError(f"The student gives its test images other probabilities than its run noted (by up to {off:.2g}): "
-                         "images, settings or packages have changed since.")
+        raise ValueError("The student gives its test images other probabilities than its run noted (by up to "
+                         f"{off:.2g}): images, settings or packages have changed since.")
 
 def finished_learner(
     path:str|Path, # Folder of a run, or its student.safetensors

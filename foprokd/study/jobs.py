@@ -184,7 +184,7 @@ def _why(
     "Why a job ended without a row"
     if code < 0: return f'killed by {signal.Signals(-code).name}'
     lines = [o for o in (folder/'log.txt').read_text(errors='replace').splitlines() if o.strip()]
-    return lines[-1] if lines else f'exit code {code}'
+    return re.sub(r'^([a-z_]+\.)+(?=[A-Z])', '', lines[-1]) if lines else f'exit code {code}'
 
 # %% ../../nbs/study/12_jobs.ipynb #eb396272
 def _share(

@@ -59,7 +59,8 @@ def check_room(
 )->None:
     "`OSError` where results could not be written: no right to, or no room (ours)"
     out, rows, student = Path(cfg.out), Path(cfg.out)/'results.jsonl', learn.student
-    weights = 4 * sum(v.numel() for part in (student, learn.prompt) if part is not None for v in part.state_dict().values())
+    nets = [net for net in (student, learn.prompt) if net is not None]
+    weights = 4 * sum(v.numel() for net in nets for v in net.state_dict().values())
     need = runs * (2 * weights + 8 * n_test * student.n_out + 2**20) # a file is written beside the one that it replaces
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -70,8 +71,8 @@ def check_room(
         raise OSError(f"{str(where)!r} cannot be written ({e.strerror}): results could not be kept there.") from e
     if free >= need: return
     what = 'the run needs' if runs == 1 else f'{runs} runs need'
-    raise OSError(f"{str(out)!r} has room for {free / 2**20:.1f} MiB, and {what} about {need / 2**20:.1f}: make room, or "
-                  "give another folder as `out`.")
+    raise OSError(f"{str(out)!r} has room for {free / 2**20:.1f} MiB, and {what} about {need / 2**20:.1f}: make room, "
+                  "or give another folder as `out`.")
 
 # %% ../../nbs/study/09a_run_files.ipynb #3a91e6a1
 def _save_student(

@@ -147,7 +147,8 @@ def _check_prompt(
     if cfg.prompt is not None and cfg.prompt not in kinds:
         raise ValueError(f"prompt={cfg.prompt!r} does not go with method={cfg.method!r}: it has "
                          f"{', '.join(kinds) or 'no prompt'}.")
-    if cfg.prompt == 'random' and cfg.rounds > 1: raise ValueError("prompt='random' explores once: leave `rounds` at 1.")
+    if cfg.prompt == 'random' and cfg.rounds > 1:
+        raise ValueError("prompt='random' explores once: leave `rounds` at 1.")
     if cfg.prompt_kwargs: starting_prompt(cfg) # which takes torch
 
 # %% ../../nbs/study/06_settings.ipynb #m1c0f035

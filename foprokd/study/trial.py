@@ -41,7 +41,8 @@ class SplitTables:
 
 # %% ../../nbs/study/11a_trial.ipynb #b20c0078
 # What neither data nor Learner is built from
-_LATER = {'fold', 'name', 'lr', 'explore_lr', 'explore', 'distill', 'adversarial', 'rounds', 'lam', 'valid_every', 'checkpoint'}
+_LATER = {'fold', 'name', 'lr', 'explore_lr', 'explore', 'distill', 'adversarial', 'rounds', 'lam', 'valid_every',
+          'checkpoint'}
 
 def try_runs(
     jobs:list[tuple[RunConfig, int]], # Settings, with one fold, and a seed

@@ -44,7 +44,9 @@ def _told_as(
     try: yield
     except (ValueError, TypeError, RuntimeError) as e:
         if isinstance(e, torch.cuda.OutOfMemoryError): raise
-        text = re.sub(r'\b(size|ckpt|pretrained)=', rf'{part}_\1=', str(e))
+        text = re.sub(r'\b(size|ckpt)=', rf'{part}_\1=', str(e))
+        own = 'student_pretrained=' if part == 'student' else "teacher_kwargs='pretrained=\1'"
+        text = re.sub(r'\bpretrained=(\w*)', own, text)
         kind = RuntimeError if isinstance(e, RuntimeError) else ValueError
         raise kind(re.sub(r'\bimg_size=(\d*)', rf"{part}_kwargs='img_size=\1'", text)) from e
 
