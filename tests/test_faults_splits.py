@@ -237,7 +237,7 @@ def test_b9_seeds_move_a_large_patient_and_what_is_far_off_is_said(n, rest):
 
 def test_b9_a_patient_with_most_of_a_class_moves_too():
     df = pd.concat([crowded(14, 6, lambda i: 'rare'), table(dict(a=110, b=110), lambda i: 1)], ignore_index=True)
-    found = [said(lambda: split_data(df, seed=s)) for s in range(10)]
+    found = [said(lambda: split_data(df, seed=s)) for s in range(6)]
     assert len({cut.split[0] for cut, _ in found}) > 1
     for cut, text in found: assert ("'large' alone has 14" in text) == (cut.split[0] != 'train') and 'rare' in set(cut.label[cut.split == 'test'])
     assert any("14 of 20 images of the class 'rare', 70% where 20% were asked" in text for _, text in found)
@@ -313,6 +313,6 @@ def test_page_is_shown_by_the_command_on_data(images, tmp_path):
 def test_page_settings_without_effect_are_refused(images, tmp_path, kw):
     df = load_data(DataConfig(str(images)))
     df.to_csv(tmp_path/'given.csv', index=False)
-    with pytest.raises(ValueError, match='has no effect, since'): load_data(DataConfig(str(tmp_path/'given.csv'), **kw))
+    with pytest.raises(ValueError, match='has no effect'): load_data(DataConfig(str(tmp_path/'given.csv'), **kw))
     for fine in (dict(imbalance=2, split_seed=3, profile='pareto'), dict(fold=1, n_folds=3, valid=.2, split_seed=2)): said(lambda: load_data(DataConfig(str(tmp_path/'given.csv'), **fine)))
     assert json.dumps(describe_data(df))

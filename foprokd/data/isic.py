@@ -11,11 +11,13 @@ __all__ = ['ISIC_CLASSES', 'ISIC_COUNTS', 'isic_lt_counts', 'isic2019_lt']
 import os, re
 from pathlib import Path
 import numpy as np, pandas as pd
-from .labels import SPLIT_PARTS, check_columns
+from .labels import check_columns
 from .longtail import longtail_counts, subsample_longtail
 from .released import (IMAGE_FILE, attach_about, check_choice, existing_folder, find_file,
-                              handle_missing, walk_files)
+                              handle_missing)
 from .splits import crossing_groups
+from .texts import SPLIT_PARTS, clean_text
+from .walk import walk_files
 
 # %% ../../nbs/data/13_isic.ipynb #a57137b9
 # Classes from head to tail
@@ -70,7 +72,7 @@ def _lesions(
         for f in (f for f in files if os.path.basename(f).lower() == name):
             if not {'image', 'lesion_id'} <= set(pd.read_csv(f, nrows=0)): continue
             df = pd.read_csv(f, usecols=['image', 'lesion_id'], dtype=str).dropna()
-            return dict(zip(map(_isic_id, df.image), df.lesion_id)), os.path.basename(f)
+            return dict(zip(map(_isic_id, df.image), map(clean_text, df.lesion_id))), os.path.basename(f)
     return {}, None
 
 # %% ../../nbs/data/13_isic.ipynb #0013c0b6
@@ -83,7 +85,7 @@ def _isic_official(
     res = []
     for part, short in zip(SPLIT_PARTS, ('train', 'val', 'test')):
         name = f'{short}_skin{fold}_{_IF[ratio]}.csv'
-        advice = 'clone https://github.com/xmed-lab/FoPro-KD and name its folder as splits'
+        advice = 'clone https://github.com/xmed-lab/FoPro-KD and name its folder as splits (--splits)'
         df = pd.read_csv(find_file(files, name, advice))
         check_columns(df, 'image', 'finding', what=name)
         odd = df.finding[~df.finding.isin(range(len(ISIC_CLASSES)))]

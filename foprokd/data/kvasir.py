@@ -11,11 +11,13 @@ __all__ = ['HYPER_KVASIR_COUNTS', 'HYPER_KVASIR_NAMES', 'hyper_kvasir']
 import os
 from pathlib import Path
 import numpy as np, pandas as pd
-from .labels import SPLIT_PARTS, check_columns
+from .labels import check_columns
 from .longtail import class_groups
 from .released import (IMAGE_FILE, attach_about, check_choice, existing_folder, find_file,
-                              handle_missing, walk_files)
+                              handle_missing)
 from .splits import split_data, split_folds
+from .texts import SPLIT_PARTS
+from .walk import walk_files
 
 # %% ../../nbs/data/14_kvasir.ipynb #9f2bd9fc
 # Images per class, as published
@@ -38,7 +40,7 @@ def _hk_folds(
 )->pd.DataFrame: # Columns image (file name), label (name of the folder), fold (0-4)
     "The official folds; `ValueError` for an absent file or an unknown class"
     path = find_file(files, '5_fold_split.csv', 'get official_splits/5_fold_split.csv from '
-                'https://github.com/simula/hyper-kvasir and name its folder as splits')
+                'https://github.com/simula/hyper-kvasir and name its folder as splits (--splits)')
     df = pd.read_csv(path, sep=';')
     check_columns(df, 'file-name', 'class-name', 'split-index', what='5_fold_split.csv')
     tree = {v: k for k, v in HYPER_KVASIR_NAMES.items()}

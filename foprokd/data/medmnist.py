@@ -8,14 +8,14 @@ Docs: https://foprokd.github.io/foprokd/data/medmnist.html.md"""
 __all__ = ['MEDMNIST', 'medmnist_set']
 
 # %% ../../nbs/data/15_medmnist.ipynb #82b870b7
-import json, os, tempfile, zipfile
+import json, os, struct, tempfile, zipfile, zlib
 from difflib import get_close_matches
 from pathlib import Path
 import numpy as np, pandas as pd
 from PIL import Image
-from .labels import SPLIT_PARTS
-from .released import (attach_about, check_choice, existing_folder, find_file, handle_missing,
-                              walk_files)
+from .released import (attach_about, check_choice, existing_folder, find_file, handle_missing)
+from .texts import SPLIT_PARTS
+from .walk import walk_files
 
 # %% ../../nbs/data/15_medmnist.ipynb #8630e2ec
 # Name -> classes and images per part, as published
@@ -23,8 +23,8 @@ MEDMNIST = {k: dict(zip(('classes', *SPLIT_PARTS), v)) for k, v in dict(
     pathmnist=(9, 89996, 10004, 7180), dermamnist=(7, 7007, 1003, 2005), octmnist=(4, 97477, 10832, 1000),
     pneumoniamnist=(2, 4708, 524, 624), breastmnist=(2, 546, 78, 156), bloodmnist=(8, 11959, 1712, 3421),
     tissuemnist=(8, 165466, 23640, 47280), organamnist=(11, 34561, 6491, 17778), organcmnist=(11, 12975, 2392, 8216),
-    organsmnist=(11, 13932, 2452, 8827)).items()}
-_MED_REFUSED = dict(chestmnist='is multi-label', retinamnist='is ordinal regression') | {
+    organsmnist=(11, 13932, 2452, 8827), retinamnist=(5, 1080, 120, 400)).items()}
+_MED_REFUSED = dict(chestmnist='is multi-label') | {
     f'{k}mnist3d': 'is three-dimensional' for k in ('organ', 'nodule', 'adrenal', 'fracture', 'vessel', 'synapse')}
 _MED_SIZES = (28, 64, 128, 224)
 
@@ -42,19 +42,30 @@ def _med_flag(
 
 # %% ../../nbs/data/15_medmnist.ipynb #fa71f567
 _MED_KEYS = dict(train='train', valid='val', test='test')
+_TORN = (ValueError, OSError, EOFError, KeyError, NotImplementedError, struct.error, zlib.error,
+         zipfile.BadZipFile)
 
 def _med_stream(
     npz:Path, # The file
-    member:str # Array in it
+    member:str, # Array in it
+    n:int|None=None # Rows that it must have; None: any number
 ): # Yields its rows
     "Rows of one array of an npz file, one at a time: the largest sets do not fit into memory"
-    with zipfile.ZipFile(npz) as z, z.open(f'{member}.npy') as f:
-        fmt = np.lib.format
-        read = fmt.read_array_header_1_0 if fmt.read_magic(f) == (1, 0) else fmt.read_array_header_2_0
-        shape, fortran, dtype = read(f)
-        if fortran: raise ValueError(f"{member} of {npz.name} is in Fortran order: save it as a C-ordered array.")
-        n = int(np.prod(shape[1:])) * dtype.itemsize
-        for _ in range(shape[0]): yield np.frombuffer(f.read(n), dtype).reshape(shape[1:])
+    done = 0
+    try:
+        with zipfile.ZipFile(npz) as z, z.open(f'{member}.npy') as f:
+            fmt = np.lib.format
+            read = fmt.read_array_header_1_0 if fmt.read_magic(f) == (1, 0) else fmt.read_array_header_2_0
+            shape, fortran, dtype = read(f)
+            if fortran: raise ValueError('it is in Fortran order, save it as a C-ordered array')
+            if n not in (None, shape[0]): raise ValueError(f'there are {shape[0]} images and {n} labels')
+            size = int(np.prod(shape[1:])) * dtype.itemsize
+            for _ in range(shape[0]):
+                yield np.frombuffer(f.read(size), dtype).reshape(shape[1:])
+                done += 1
+    except _TORN as e:
+        raise ValueError(f"{npz.name} is not a MedMNIST file, or damaged in {member} at image {done} ({e}): "
+                         "download it again.") from None
 
 def _med_labels(
     npz:Path, # The file
@@ -63,18 +74,31 @@ def _med_labels(
     "Class numbers of each part; `ValueError` for a file that is not a single-label set of 2D images"
     try:
         with np.load(npz, allow_pickle=False) as z: res = {p: z[f'{k}_labels'] for p, k in _MED_KEYS.items()}
-        shapes = {p: next(_med_stream(npz, f'{k}_images')) for p, k in _MED_KEYS.items()}
-    except (KeyError, ValueError, OSError, StopIteration, zipfile.BadZipFile) as e:
-        raise ValueError(f"{npz.name} is not a MedMNIST file ({e}): download it again.") from None
-    odd = [x for x in shapes.values() if x.dtype != np.uint8 or x.ndim not in (2, 3) or x.shape[2:] not in ((), (3,))]
+    except _TORN as e: raise ValueError(f"{npz.name} is not a MedMNIST file ({e}): download it again.") from None
+    empty = [p for p, y in res.items() if not len(y)]
+    if empty: raise ValueError(f"{npz.name} has no label in its {empty[0]} part: download it again.")
+    shapes = [next(_med_stream(npz, f'{k}_images', len(res[p]))) for p, k in _MED_KEYS.items()]
+    odd = [x for x in shapes if x.dtype != np.uint8 or x.ndim not in (2, 3) or x.shape[2:] not in ((), (3,))]
     if odd: raise ValueError(f"{npz.name} holds images of shape {odd[0].shape} and type {odd[0].dtype}: "
                              "gray or RGB bytes are needed.")
     wide = [y for y in res.values() if y.ndim > 2 or y.ndim == 2 and y.shape[1] != 1]
     if wide: raise ValueError(f"{npz.name} has labels of shape {wide[0].shape}: one class per image is needed.")
-    n, res = MEDMNIST[flag]['classes'], {p: y.reshape(-1).astype(int) for p, y in res.items()}
-    top = max(int(y.max()) for y in res.values())
-    if top >= n: raise ValueError(f"{npz.name} has the class {top}, but {flag} has {n} classes.")
-    return res
+    return _med_numbers(npz, flag, {p: y.reshape(-1) for p, y in res.items()})
+
+# %% ../../nbs/data/15_medmnist.ipynb #094ed494
+def _med_numbers(
+    npz:Path, # The file
+    flag:str, # Its set
+    labels:dict[str, np.ndarray] # Part -> (N,) labels as they are
+)->dict[str, np.ndarray]: # Part -> (N,) class numbers
+    "Labels as numbers of classes; `ValueError` for what is none"
+    n = MEDMNIST[flag]['classes']
+    for p, y in labels.items():
+        odd = [v for v in y.tolist() if not (isinstance(v, (int, float)) and v in range(n))]
+        if odd:
+            raise ValueError(f"{npz.name} has the class {odd[0]} in its {p} part ({len(odd)} labels), but {flag} has "
+                             f"{n} classes, from 0 to {n - 1}.")
+    return {p: y.astype(int) for p, y in labels.items()}
 
 # %% ../../nbs/data/15_medmnist.ipynb #2c227cf1
 def _med_stamp(
@@ -164,7 +188,7 @@ def medmnist_set(
     files, name = walk_files(root), _med_file(flag, size)
     if download and name not in {os.path.basename(f).lower() for f in files}:
         files = _med_download(flag, root, size)
-    npz = Path(find_file(files, name, f'{_med_advice(flag, size)}, or give download=True'))
+    npz = Path(find_file(files, name, f'{_med_advice(flag, size)}, or, in Python, give medmnist_set download=True'))
     y, (labels, source) = _med_labels(npz, flag), _med_names(flag)
     folder, sizes = npz.parent/f'{flag}_{size}_png', {p: len(v) for p, v in y.items()}
     _med_write(npz, folder, sizes)
@@ -172,7 +196,8 @@ def medmnist_set(
     df = pd.DataFrame(rows, columns=['image', 'label', 'split'])
     df, not_found = handle_missing(df, df.image, 'refuse')
     as_published = MEDMNIST[flag] == dict(sizes, classes=MEDMNIST[flag]['classes'])
-    notes = ('no patient ids', *([] if as_published else ['counts differ from the published ones']))
+    grades = ['ordered grades, taken as classes'] if flag == 'retinamnist' else []
+    notes = ('no patient ids', *grades, *([] if as_published else ['counts differ from the published ones']))
     return attach_about(df, f'MedMNIST {flag}, {size} px, official split', not_found, None, notes, fold=None, size=size,
                        name=f'medmnist:{flag}', protocol=protocol, labels=source, as_published=as_published,
                        licence='CC BY-NC 4.0' if flag == 'dermamnist' else 'CC BY 4.0')

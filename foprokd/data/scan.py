@@ -21,14 +21,22 @@ from fastai.imports import progress_bar
 from fastcore.xdg import xdg_cache_home
 from torch.utils.data import DataLoader
 from .files import file_state
-from .rgb import to_rgb
+from .rgb import READ_FORMATS, to_rgb
 
 # %% ../../nbs/data/04_scan.ipynb #7cdb6fd6
 # What keeps a file from training, in the order in which it is asked
-FILE_PROBLEMS = ('missing', 'empty', 'not an image', 'too large', 'truncated', 'unreadable', 'unsupported mode',
-            'wrong extension')
+FILE_PROBLEMS = ('no UTF-8 name', 'missing', 'empty', 'not an image', 'too large', 'truncated', 'unreadable',
+                 'unsupported format', 'unsupported mode', 'wrong extension')
 _EMPTY = dict(bytes=None, format=None, mode=None, width=None, height=None, problem='', detail='', sha256=None,
               pixels=None, phash=None)
+
+def _is_text(
+    file:str # Path
+)->bool: # False for bytes that Python had to escape
+    "Whether a path can be written down"
+    try: file.encode()
+    except UnicodeEncodeError: return False
+    return True
 
 def _sound_name(
     file:str, # Path
@@ -47,6 +55,8 @@ def _decode(
     try:
         with Image.open(BytesIO(data)) as im:
             facts = dict(format=im.format, mode=im.mode, width=im.width, height=im.height)
+            if im.format not in READ_FORMATS:
+                return facts, 'unsupported format', f'{im.format} is not read in a clinic: save it as PNG'
             if im.width * im.height > max_pixels: return facts, 'too large', f'{im.width} x {im.height} pixels'
             im.load()
             rgb = to_rgb(im)
@@ -72,6 +82,8 @@ def inspect_file(
 )->dict: # bytes, format, mode, width, height, problem ('' if none), detail; hashes sha256 (of the file), pixels, phash
     "Everything about one file; never raises, never warns (ours)"
     max_pixels = max_pixels or Image.MAX_IMAGE_PIXELS or 2**62
+    if not _is_text(str(file)):
+        return {**_EMPTY, 'problem': 'no UTF-8 name', 'detail': 'rename it: results cannot name it'}
     try:
         at = os.stat(file)
         if not stat.S_ISREG(at.st_mode): # a pipe would wait for ever
@@ -140,6 +152,7 @@ class _Memory:
 
     def state(self, file):
         "What a finding must have been made of, None for a file that is not there"
+        if not _is_text(os.path.abspath(file)): return None # a data base cannot name it
         try: return f'{file_state(file)} {self.how}'
         except (OSError, ValueError): return None
 
@@ -205,7 +218,7 @@ def _findings(
             done = flying
 
 # %% ../../nbs/data/04_scan.ipynb #efbe360e
-_VERSION = '1' # of what `inspect_file` finds
+_VERSION = '2' # of what `inspect_file` finds
 
 def scan_images(
     files, # Paths of image files
@@ -218,7 +231,7 @@ def scan_images(
     if isinstance(files, (str, Path)): raise ValueError(f"{str(files)!r} is one path: give a list of files.")
     files = list(map(os.fspath, files))
     memory = _Memory(facts_file(cache), f'{_VERSION} {PIL.__version__} {max_pixels or Image.MAX_IMAGE_PIXELS}')
-    known = memory.recall(list(dict.fromkeys(files)))
+    known = memory.recall([f for f in dict.fromkeys(files) if _is_text(os.path.abspath(f))])
     todo = [f for f in dict.fromkeys(files) if f not in known]
     if workers is None: workers = min(os.cpu_count() or 1, 8) if len(todo) >= 300 else 0
     if current_process().daemon: workers = 0 # the worker of a loader may have none of its own
@@ -253,10 +266,22 @@ def verify_images(
     kept = ['image', 'problem', 'detail', 'bytes', 'format', 'width', 'height']
     return scan.loc[scan.problem != '', kept].reset_index(drop=True)
 
+def _told_formats(
+    df:pd.DataFrame, # Label table
+    scan:pd.DataFrame # Of its files
+)->pd.DataFrame: # The same table
+    "One warning if files hold another format than their names say"
+    odd = scan[scan.problem == 'wrong extension']
+    if len(odd):
+        first = '/'.join(Path(odd.image.iloc[0]).parts[-2:])
+        warnings.warn(f"{len(odd)} files hold another format than their names say and are used, "
+                      f"the first is {first!r} ({odd.detail.iloc[0]}).")
+    return df
+
 def usable_rows(
     df:pd.DataFrame, # Label table
     bad:str='refuse', # Files with a problem: 'refuse' or 'drop'
-    ignore:tuple=(), # Problems to live with, of `FILE_PROBLEMS`
+    ignore:tuple=('wrong extension',), # Problems to live with, of `FILE_PROBLEMS`
     scan:pd.DataFrame|None=None, # From `scan_images` of these files; None: look now
     **kwargs # As `scan_images`: cache, workers, max_pixels, bar
 )->pd.DataFrame: # `df` without the rows that cannot be used; their number per problem in `attrs['dropped']`
@@ -266,7 +291,7 @@ def usable_rows(
     if odd: raise ValueError(f"ignore names {min(odd)!r}, which is none of {', '.join(FILE_PROBLEMS)}.")
     scan = scan_images(df.image, **kwargs) if scan is None else findings_of(scan, df.image)
     wrong = ((scan.problem != '') & ~scan.problem.isin([ignore] if isinstance(ignore, str) else ignore)).to_numpy()
-    if not wrong.any(): return df
+    if not wrong.any(): return _told_formats(df, scan)
     n = scan.problem[wrong].value_counts()
     text = (f"{wrong.sum()} of {len(df)} files cannot be used ({', '.join(f'{k} {v}' for k, v in n.items())}), "
             f"the first are {', '.join(repr('/'.join(Path(f).parts[-2:])) for f in scan.image[wrong][:3])}")
@@ -280,4 +305,4 @@ def usable_rows(
     warnings.warn(f'{text}: they are dropped.')
     res = df[~wrong].reset_index(drop=True)
     res.attrs = {**df.attrs, 'dropped': {k: int(v) for k, v in n.items()}}
-    return res
+    return _told_formats(res, scan[~wrong])

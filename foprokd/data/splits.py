@@ -14,6 +14,7 @@ import numpy as np, pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from .labels import check_columns, check_labels
 from .longtail import subsample_longtail
+from .texts import check_names, clean_texts
 
 # %% ../../nbs/data/06_splits.ipynb #d6e0c0fe
 def crossing_groups(
@@ -147,7 +148,8 @@ def split_data(
     if n_max is not None and imbalance is None:
         raise ValueError(f"n_max={n_max} is part of a cut to a long tail: give imbalance, too.")
     df, given = df.reset_index(drop=True), 'split' in df
-    if group_col: df['group'] = df[group_col]
+    if group_col: df['group'] = clean_texts(df[group_col])
+    if 'group' in df: check_names(df.group.unique(), 'groups')
     if not given: df['split'] = 'train'
     asked = {p: f for p, f in (('test', test), ('valid', valid)) if not (df.split == p).any()}
     for part, fraction in asked.items():
@@ -185,7 +187,8 @@ def split_folds(
     if group_col: check_columns(df, group_col)
     if n_folds < 2: raise ValueError(f"n_folds={n_folds} leaves nothing to train on: give at least 2.")
     df = df.reset_index(drop=True)
-    if group_col: df['group'] = df[group_col]
+    if group_col: df['group'] = clean_texts(df[group_col])
+    if 'group' in df: check_names(df.group.unique(), 'groups')
     n = df.groupby('label')['group' if 'group' in df else 'image'].nunique()
     if n.min() < n_folds:
         warnings.warn(f"Class {n.idxmin()!r} has {n.min()} groups for {n_folds} folds: some folds will not test it.")

@@ -16,7 +16,7 @@ from io import BytesIO
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 from PIL import Jpeg2KImagePlugin, TiffImagePlugin, WebPImagePlugin # noqa: F401 (readers that Pillow loads late)
-from ..data.rgb import to_rgb
+from ..data.rgb import READ_FORMATS, to_rgb
 from .notes import Notes
 
 # %% ../../nbs/deploy/03_picture.ipynb #808f834f
@@ -107,7 +107,7 @@ def fit_image(
     return im.resize(to, Image.Resampling.BILINEAR)
 
 # %% ../../nbs/deploy/03_picture.ipynb #e28f9155
-_FORMATS = 'BMP', 'GIF', 'JPEG', 'JPEG2000', 'PNG', 'PPM', 'TIFF', 'WEBP' # MPO is a JPEG to Pillow
+_FORMATS = tuple(o for o in READ_FORMATS if o != 'MPO') # which is a JPEG to Pillow
 _readers = dict(lock=threading.Lock(), n=0, before=None)
 
 @contextmanager

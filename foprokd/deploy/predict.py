@@ -12,6 +12,7 @@ import argparse, csv, json, math, os, signal, sys, threading, time, warnings
 from contextlib import ExitStack, closing, contextmanager
 from io import StringIO
 from ..data.files import write_aside
+from ..data.texts import clean_text
 from .notes import Notes
 from .onnx_student import OnnxStudent
 from .picture import IMAGE_SUFFIXES, search_images, suffixes_of
@@ -85,9 +86,9 @@ def _read_prior(
             with open(text, encoding='utf-8') as f: res = json.load(f)
         except (ValueError, RecursionError): res = None
         if not isinstance(res, dict): raise ValueError(f'--prior: {text} holds no JSON object of prevalences.')
-        return res
+        return {clean_text(k): v for k, v in res.items()}
     pairs = [o.rpartition('=')[::2] for o in text.split(',')]
-    try: res = {k.strip(): float(v) for k, v in pairs}
+    try: res = {clean_text(k): float(v) for k, v in pairs}
     except ValueError: res = {}
     if '' in res or len(res) != len(pairs):
         raise ValueError(f'--prior {text!r} is no JSON file, and not of the form A=.1,B=.9.')

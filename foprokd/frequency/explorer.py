@@ -24,6 +24,7 @@ from .controls import BandPrompt
 from ..prompt import SpectralPrompt
 from ..spectrum import from_spectrum, full_plane, radial_power, to_spectrum
 from ..teacher import FrozenTeacher
+from ..data.walk import walk_files
 
 # %% ../../nbs/frequency/06_explorer.ipynb #c03aad98
 @dataclass(frozen=True)
@@ -180,7 +181,7 @@ def load_folder(
     "Images of a folder for an `ExplorerScene`, at least two"
     path = Path(path).expanduser()
     kinds = '.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff'
-    files = sorted(p for p in path.rglob('*') if p.suffix.lower() in kinds and p.is_file())
+    files = [p for p in map(Path, walk_files(path)) if p.suffix.lower() in kinds and p.is_file()]
     x, labels, names = [], [], []
     for p in files[::max(1, -(-len(files) // n))]:
         try: x.append(read_upload(p.read_bytes(), (size, size), max_bytes=2**30))

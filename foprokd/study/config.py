@@ -8,7 +8,7 @@ Docs: https://foprokd.github.io/foprokd/study/config.html.md"""
 __all__ = ['GROUPS_ON', 'PUBLISHED', 'DataConfig', 'published_set', 'parse_groups', 'folds_of', 'folds_partition']
 
 # %% ../../nbs/study/00_config.ipynb #b751a509
-import sys
+import os, sys
 from dataclasses import dataclass
 
 # %% ../../nbs/study/00_config.ipynb #b84e3d4c
@@ -30,6 +30,7 @@ class DataConfig:
     image_col:str='image' # Column of a table with file names
     label_col:str='label' # Column with labels
     group_col:str=None # Column with what must stay together in a split (lesion, patient)
+    class_folder:str=None # Which of nested folders names the class: outer or inner
     imbalance:float=None # ISIC-LT: 100, 200 or 500; else cut the training part to this ratio; None: as it is
     profile:str='exponential' # Shape of that cut: exponential or pareto
     n_max:int=None # Training images of the largest class after that cut; None: what it has
@@ -91,32 +92,66 @@ def _check_data(
     "One sentence for settings of the data that contradict each other or lie out of range"
     known = dict(missing=('refuse', 'drop'), bad=('refuse', 'drop'), groups_on=tuple(GROUPS_ON),
                  profile=('exponential', 'pareto'))
+    if cfg.class_folder is not None: known['class_folder'] = ('outer', 'inner')
     for n, allowed in known.items():
-        if getattr(cfg, n) not in allowed: raise ValueError(f"{n}={getattr(cfg, n)!r} is none of {', '.join(allowed)}.")
+        if getattr(cfg, n) not in allowed: raise ValueError(f"{n}={getattr(cfg, n)!r} is none of "
+                                                            f"{', '.join(allowed)}.")
     parse_groups(cfg.groups)
     if cfg.fold not in (None, 'all') and not str(cfg.fold).isdigit():
         raise ValueError(f"fold={cfg.fold!r} is neither a number nor 'all'.")
+    _check_word(cfg)
     _check_source(cfg)
 
 # %% ../../nbs/study/00_config.ipynb #a1c0f002
+# Settings that have no effect on a kind of data
+_IDLE = dict(demo='data_root image_col label_col group_col class_folder missing',
+             published='image_col label_col group_col class_folder n_folds test', own='missing')
+
 def _check_source(
     cfg:DataConfig # Settings
 )->None:
     "One sentence for settings that the kind of data does not have"
     published = published_set(cfg)
     own = published and published['imbalances']
+    flag = lambda n: f"{n}={getattr(cfg, n)!r} (--{n.replace('_', '-')})"
+    given = {k for k, f in cfg.__dataclass_fields__.items() if getattr(cfg, k) != f.default}
     if cfg.n_max is not None and (own or cfg.imbalance is None or cfg.n_max < 1):
-        raise ValueError(f"n_max={cfg.n_max} is part of a cut to a long tail by us: give imbalance, too, and data "
+        raise ValueError(f"n_max={cfg.n_max} is part of a cut to a long tail by us: give "
+                         "imbalance, too, and data "
                          "that bring no ratios of their own.")
-    if published:
-        if not cfg.data_root: raise ValueError(f"data={cfg.data!r} needs data_root, the folder it was unpacked to.")
-        for n in ('image_col', 'label_col', 'group_col', 'n_folds', 'test'):
-            if getattr(cfg, n) != DataConfig.__dataclass_fields__[n].default:
-                raise ValueError(f"{n}={getattr(cfg, n)!r} is for data of one's own; {cfg.data!r} brings that itself.")
-        return
-    if cfg.imbalance is not None and cfg.imbalance < 1: raise ValueError(f"imbalance={cfg.imbalance} is below 1.")
-    for n in ('splits', 'protocol'):
-        if getattr(cfg, n): raise ValueError(f"{n}={getattr(cfg, n)!r} is for published sets; {cfg.data!r} is none.")
+    if 'profile' in given and (own or cfg.imbalance is None):
+        raise ValueError(f"{flag('profile')} has no effect without a cut to a long tail by us: "
+                         "give imbalance, too.")
+    if published and not cfg.data_root:
+        raise ValueError(f"data={cfg.data!r} needs data_root, the folder it was unpacked to.")
+    if not published and cfg.imbalance is not None and cfg.imbalance < 1:
+        raise ValueError(f"imbalance={cfg.imbalance} is below 1.")
+    for n in ('splits', 'protocol') if not published else ():
+        if n in given: raise ValueError(f"{n}={getattr(cfg, n)!r} is for published sets; "
+                                        f"{cfg.data!r} is none.")
+    kind = 'published' if published else 'demo' if cfg.data == 'demo' else 'own'
+    why = dict(published=f"is for data of one's own; {cfg.data!r} brings that "
+                         "itself", demo="has no effect on the demo set",
+               own="is for published sets; for files that cannot be used there is bad (--bad)")[kind]
+    for n in _IDLE[kind].split():
+        if n in given: raise ValueError(f"{n}={getattr(cfg, n)!r} {why}.")
+    if 'n_folds' in given and cfg.fold is None:
+        raise ValueError(f"{flag('n_folds')} has no effect without a fold: give fold (--fold), a "
+                         "number or all.")
+    if 'test' in given and cfg.fold is not None:
+        raise ValueError(f"{flag('test')} has no effect with fold={cfg.fold!r}, which is the test "
+                         "part: leave it out.")
+
+# %% ../../nbs/study/00_config.ipynb #85174f96
+def _check_word(
+    cfg:DataConfig # Settings
+)->None:
+    "One sentence for a name of data that is no file, and nearly that of a set"
+    if cfg.data == 'demo' or published_set(cfg) or '$' in cfg.data: return
+    if os.path.exists(os.path.expanduser(cfg.data)): return
+    from foprokd.data.datasets import similar_set
+    near = similar_set(cfg.data)
+    if near: raise ValueError(f"No folder or file at {cfg.data!r}: did you mean {near}?")
 
 # %% ../../nbs/study/00_config.ipynb #a1c0f003
 def folds_of(

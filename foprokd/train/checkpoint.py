@@ -8,7 +8,7 @@ Docs: https://foprokd.github.io/foprokd/train/checkpoint.html.md"""
 __all__ = ['CheckpointFolder']
 
 # %% ../../nbs/train/04_checkpoint.ipynb #c0000004
-import hashlib, io, os, warnings
+import hashlib, io, os, re, warnings
 from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,7 +31,8 @@ class CheckpointFolder:
 
     def files(self)->list[Path]: # From old to new
         "The checkpoints that are there"
-        return sorted(self.path.glob('[0-9]' * 8 + '.ckpt'), key=lambda f: f.name)
+        names = os.listdir(self.path) if self.path.exists() else [] # `glob` is silent where it may not look
+        return [self.path/n for n in sorted(names) if re.fullmatch(r'[0-9]{8}\.ckpt', n)]
 
 # %% ../../nbs/train/04_checkpoint.ipynb #c0000010
 def _room(
