@@ -267,7 +267,7 @@ def test_page_says_what_a_person_would_check(images):
     page = overview_text(df)
     assert len(page.splitlines()) <= 15
     page = ' '.join(page.split())
-    for words in ('in 3 classes', '2 of them are 1 pictures more than once', '20% asked', '15% asked', 'cut by image with seed 0', '2 asked', 'head', 'tail'):
+    for words in ('in 3 classes', '2 of them repeat (sets: 1', '20% asked', '15% asked', 'cut by image with seed 0', '2 asked', 'head', 'tail'):
         assert words in page, words
     for c, n in df.label.value_counts().items(): assert f"{c} {'+'.join(str(((df.label == c) & (df.split == p)).sum()) for p in ('train', 'valid', 'test'))}" in page, n
 

@@ -258,8 +258,8 @@ def _repeats(
     if not len(again): return 'none is there twice'
     sets = again.groupby(key[again.index])
     across = int((sets.split.nunique() > 1).sum()) if 'split' in df else 0
-    return (f'{len(again):,} of them are {sets.ngroups:,} pictures more than once'
-            f", {across:,} in two parts, {int((sets.label.nunique() > 1).sum()):,} with two labels")
+    odd = int((sets.label.nunique() > 1).sum())
+    return f'{len(again):,} of them repeat (sets: {sets.ngroups:,}, in two parts: {across:,}, with two labels: {odd:,})'
 
 # %% ../../nbs/data/11_overview.ipynb #a8f01d22
 def _parts_line(
