@@ -259,7 +259,8 @@ def _repeats(
     sets = again.groupby(key[again.index])
     across = int((sets.split.nunique() > 1).sum()) if 'split' in df else 0
     odd = int((sets.label.nunique() > 1).sum())
-    return f'{len(again):,} of them repeat (sets: {sets.ngroups:,}, in two parts: {across:,}, with two labels: {odd:,})'
+    return (f'{len(again):,} of them repeat (sets: {sets.ngroups:,}, in two parts: {across:,}, '
+            f'with two labels: {odd:,})')
 
 # %% ../../nbs/data/11_overview.ipynb #a8f01d22
 def _parts_line(
