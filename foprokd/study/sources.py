@@ -47,7 +47,8 @@ def _check_used(
     if len(idle) == 2 and not cfg.imbalance: idle['split_seed'] = 'the data bring all parts'
     for k, why in idle.items():
         if getattr(cfg, k) != DataConfig.__dataclass_fields__[k].default:
-            raise ValueError(f"{k}={getattr(cfg, k)!r} (--{k.replace('_', '-')}) has no effect, since {why}: leave it out.")
+            flag = f"--{k.replace('_', '-')}"
+            raise ValueError(f"{k}={getattr(cfg, k)!r} ({flag}) has no effect, since {why}: leave it out.")
 
 # %% ../../nbs/study/07_sources.ipynb #bb734f09
 def load_data(
