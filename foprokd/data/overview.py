@@ -22,6 +22,7 @@ from .labels import SPLIT_PARTS, check_labels
 from .longtail import ClassGroups, class_groups
 from .scan import findings_of, scan_images
 from .splits import crossing_groups
+from .understood import understood
 
 # %% ../../nbs/data/11_overview.ipynb #7365c258
 def columns_to_show(
@@ -238,16 +239,12 @@ def _reading(
     df:pd.DataFrame # Label table
 )->dict: # Heading -> text
     "How the set was read, and what was left out or mended: what readers and checks left in `attrs`"
-    u, about, dropped = (df.attrs.get(k) or {} for k in ('understood', 'about', 'dropped'))
-    columns = [f"{k} from {v if isinstance(v, str) else ', '.join(v)}" for k, v in (u.get('columns') or {}).items()]
-    below = [f"below {'/'.join(u['containers'])}"] if u.get('containers') else []
-    parts = [f'{k} is {v}' for k, v in (u.get('parts_from') or {}).items()]
-    left = {**dropped, **({'no image by extension': u['left_out']} if u.get('left_out') else {})}
-    mended = [f'{a!r} as {b!r}' for a, b in (u.get('cleaned') or {}).items()]
-    if u.get('completed'): mended.append(f"{u['completed']} file names completed")
-    res = {'read as': ', '.join([*filter(None, [u.get('kind')]), *below, *columns, *parts]),
-           'left out': ', '.join(f'{k} {n:,}' for k, n in left.items()),
-           'mended': ', '.join(mended[:10]), 'stated': about.get('text', ''), 'note': ' '.join(u.get('notes') or ())}
+    u, about, dropped = understood(df), df.attrs.get('about') or {}, df.attrs.get('dropped') or {}
+    left = dropped | ({'no image by extension': u['left_out']} if u['left_out'] else {})
+    mended = [f'{a!r} as {b!r}' for a, b in u['cleaned'].items()]
+    if u['completed']: mended.append(f"{u['completed']} file names completed")
+    res = {'read as': u['structure'], 'left out': ', '.join(f'{k} {n:,}' for k, n in left.items()),
+           'mended': ', '.join(mended[:10]), 'stated': about.get('text', ''), 'note': ' '.join(u['notes'])}
     return {k: v for k, v in res.items() if v}
 
 def _repeats(
@@ -261,8 +258,9 @@ def _repeats(
     if not len(again): return 'none is there twice'
     sets = again.groupby(key[again.index])
     across = int((sets.split.nunique() > 1).sum()) if 'split' in df else 0
-    return (f'{len(again):,} of them are {sets.ngroups:,} pictures more than once'
-            f", {across:,} in two parts, {int((sets.label.nunique() > 1).sum()):,} with two labels")
+    odd = int((sets.label.nunique() > 1).sum())
+    return (f'{len(again):,} of them repeat (sets: {sets.ngroups:,}, in two parts: {across:,}, '
+            f'with two labels: {odd:,})')
 
 # %% ../../nbs/data/11_overview.ipynb #a8f01d22
 def _parts_line(
@@ -302,7 +300,7 @@ def overview_text(
 )->str: # Lines of up to 100 characters
     "What was understood of the data, on one page of plain text (ours); `ValueError` for a table that cannot be counted"
     check_labels(df, 'image', 'label')
-    table, u, cut = count_table(df), df.attrs.get('understood') or {}, df.attrs.get('split') or {}
+    table, cut, source = count_table(df), df.attrs.get('split') or {}, understood(df)['source']
     scan = scan_images(df.image) if scan is None else findings_of(scan, df.image)
     a, group, parts = table.attrs, _grouping(table, groups), table.attrs['parts']
     lines = _reading(df) | {'images': f"{a['images']:,} in {a['classes']} classes; {_repeats(df, scan)}"}
@@ -319,4 +317,4 @@ def overview_text(
     bare = [f"{p} of {', '.join(table.index[table[p] == 0][:5])}" for p in parts if (table[p] == 0).any()]
     if bare: lines['no image'] = f"in {'; in '.join(bare)}"
     text = '\n'.join(fill(f'{k:10} {v}', 98, subsequent_indent=' ' * 11) for k, v in lines.items())
-    return f"Understood of {title or u.get('source') or 'the data'}:\n{indent(text, '  ')}"
+    return f"Understood of {title or source or 'the data'}:\n{indent(text, '  ')}"

@@ -32,7 +32,8 @@ from .trial import SplitTables, try_runs
 from ..train.ranks import n_ranks, on_main
 
 # %% ../../nbs/study/12_jobs.ipynb #b93db545
-_BEHIND = {*DataConfig.__dataclass_fields__, 'teacher', 'teacher_ckpt', 'student_ckpt'} - {'out'}
+_ON_DATA = {*DataConfig.__dataclass_fields__} - {'out'}
+_BEHIND = _ON_DATA | {'teacher', 'teacher_ckpt', 'student_ckpt'}
 
 def _fingerprints(
     cfg:RunConfig # Settings
@@ -202,12 +203,12 @@ def _say_data(
     "What was understood of each data set, once, and the sizes of its further folds"
     shown = set()
     for cfg, _ in jobs:
-        key, whole = tables.key(cfg), tables.key(replace(cfg, fold=None))
+        key, whole = tables.key(cfg), tuple(v for k, v in asdict(cfg).items() if k in _ON_DATA - {'fold'})
         if key in shown: continue
         try: df = tables(cfg)
-        except Exception: continue # said by the run itself
-        sizes = ', '.join(f'{p} {(df.split == p).sum():,}' for p in SPLIT_PARTS)
-        if not rank_distrib(): _say(f'  fold {cfg.fold}: {sizes}' if whole in shown else data_summary(cfg, df))
+        except Exception: continue # the run itself says it
+        sizes = f"  fold {cfg.fold}: {', '.join(f'{p} {(df.split == p).sum():,}' for p in SPLIT_PARTS)}"
+        on_main(lambda: _say(sizes if whole in shown else data_summary(cfg, df)))
         shown |= {key, whole}
 
 def _say_done(
@@ -216,12 +217,11 @@ def _say_done(
     n:int # Runs in all
 )->None:
     "How many runs are done, and how many of them by rows that know nothing of contents"
-    if len(missing) == n: return
     todo, files = {_job_key(*job) for job in missing}, {Path(c.out)/'results.jsonl' for c, _ in grid}
     rows = rows_of_grid(grid, [r for f in sorted(files) if f.is_file() for r in read_rows(f)])
-    old = sum(row_key(r) not in todo and 'failed' not in r and 'split_hash' not in r for r in rows)
+    old = sum(row_key(r) not in todo and 'split_hash' not in r for r in rows if 'failed' not in r)
     note = f' {old} of them by rows of version 0.1.0, which did not look into the images: --again runs them anew.'
-    _say(f"{n - len(missing)} of {n} runs are done.{note if old else ''}")
+    if len(missing) < n: _say(f"{n - len(missing)} of {n} runs are done.{note if old else ''}")
 
 # %% ../../nbs/study/12_jobs.ipynb #d8cab509
 def _ended(

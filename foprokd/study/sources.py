@@ -42,16 +42,13 @@ def _check_used(
     cfg:DataConfig, # Settings, of one's own data or the demo
     parts # Parts that the data bring, and that are used
 )->None:
-    "One sentence for a setting that was given and decides nothing in this table"
-    brings = 'the data bring their {} part'
-    idle = {p: brings.format(p) for p in ('test', 'valid') if p in parts}
-    if {'test', 'valid'} <= set(parts) and not cfg.imbalance: idle['split_seed'] = 'nothing is cut'
-    if cfg.fold is None: idle['n_folds'] = 'no fold is named'
-    else: idle['test'] = f'fold {cfg.fold} is the test part'
-    if cfg.imbalance is None: idle['profile'] = 'no imbalance is asked for'
+    "One sentence for a share or seed that was given and cuts nothing from this table"
+    idle = {p: f'the data bring their {p} part' for p in ('test', 'valid') if p in parts}
+    if len(idle) == 2 and not cfg.imbalance: idle['split_seed'] = 'the data bring all parts'
     for k, why in idle.items():
         if getattr(cfg, k) != DataConfig.__dataclass_fields__[k].default:
-            raise ValueError(f"{k}={getattr(cfg, k)!r} has no effect, since {why}: leave it out.")
+            flag = f"--{k.replace('_', '-')}"
+            raise ValueError(f"{k}={getattr(cfg, k)!r} ({flag}) has no effect, since {why}: leave it out.")
 
 # %% ../../nbs/study/07_sources.ipynb #bb734f09
 def load_data(
