@@ -25,9 +25,9 @@ print('Python', sys.version.split()[0], *(f'{n} {version(n)}' for n in ('foprokd
 PY
 
 # Flags with dashes and several words are where versions of fastcore differ.
-"$bin/foprokd_run" --data demo --method fopro --student test_resnet --explore 1 --distill 2 --split-seed 1 --seeds 0 --quiet --out demo
+"$bin/foprokd_run" --data demo --method fopro --student test_resnet --explore 1 --distill 2 --seeds 0 --quiet --out demo
 test -s demo/results.jsonl
-"$bin/foprokd_data" --data demo --split-seed 1 --out demo
+"$bin/foprokd_data" --data demo --out demo
 test -s demo/data.html
 "$bin/foprokd_table" demo demo/results.jsonl --metrics mcc --n-boot 50
 "$bin/foprokd_plot" demo --kind confusion --out confusion.png
