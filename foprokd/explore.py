@@ -79,7 +79,8 @@ class PromptExplorer(nn.Module):
         objective:bool=False # Also return the terms of the objective
     )->torch.Tensor|tuple: # (B,C) probe logits, or (logits, scalar prior, scalar diversity)
         "Probe logits of the teacher's features of prompted images"
-        objective = objective or bool(self.asked and self.training)
+        wanted = self.asked and (self.training or torch.is_grad_enabled())
+        objective = objective or bool(wanted)
         px = self.reduced(self.pixels(x))
         z = self.prompt.sample_z(len(px), px.device)
         prompted = self.prompt(px, z)

@@ -114,7 +114,7 @@ class Student(nn.Module):
         heads:bool|str=False # Also return projection and auxiliary logits, or the `'maps'` of the stages
     )->torch.Tensor|tuple: # (B,C) logits, or (logits, (B,dT) projection, (B,C) auxiliary logits), or (logits, *maps)
         "Logits, and more on demand"
-        if self.asked and self.training: heads = self.asked
+        if self.asked and (self.training or torch.is_grad_enabled()): heads = self.asked
         if heads == 'maps' and not hasattr(self.backbone, 'forward_intermediates'):
             raise ValueError(f"{type(self.backbone).__name__} gives no maps of its stages: use a timm backbone.")
         if heads is True and self.projector is None:

@@ -371,7 +371,7 @@ def test_b2_legitimate_data_pass():
     class Stream(IterableDataset):
         def __iter__(self): return zip(PX, Y)
     stream = DataLoaders(DataLoader(Stream(), 8), DataLoader(Stream(), 8), device='cpu')
-    fit(quiet(learner, stream, counts=[8, 8, 8], teacher=None), 0, 1)
+    quiet(learner, stream, counts=[8, 8, 8], teacher=None)
     class Fickle(Dataset):
         def __init__(self): self.targets = Y
         def __len__(self): return 24
@@ -562,7 +562,7 @@ def test_e8_one_batch_outside_a_fit(teacher):
         learn.n_iter, b = 1, next(iter(learn.dls.train))
         with learn.no_bar(), learn.no_logging():
             if learn is fresh: learn(['before_fit', 'before_epoch'])  # as `with learn:` does
-            for learn.training in (True, False): learn.one_batch(0, b)
+            for learn.training in (True, False)[:2 if learn is fitted else 1]: learn.one_batch(0, b)  # fastai's own metrics need a validation
         assert torch.isfinite(learn.loss)
 
 
