@@ -8,6 +8,7 @@ More tries: `--share 5`.
 """
 import argparse
 import platform
+import sys
 import warnings
 
 import numpy as np
@@ -288,7 +289,7 @@ if __name__ == '__main__':
              '| interval | cases | printed | mean | lowest | highest | chance, one | chance, mean |', '|---|---:|---:|---:|---:|---:|---:|---:|']
     lines += [f'| {k} | {r.cases:.0f} | {r.printed:.2f} | {r["mean"]:.3f} | {r.lowest:.3f} | {r.highest:.3f} | {r.one:.3f} | {r["all"]:.3f} |' for k, r in table.dropna().iterrows()]
     lines += ['', f'Never printed: {", ".join(none) or "none"}.', '',
-              f'`OMP_NUM_THREADS=1 python benchmarks/coverage.py --out benchmarks/coverage.md`; Python {platform.python_version()}, NumPy {np.__version__}, '
+              f'`OMP_NUM_THREADS=1 python {" ".join(sys.argv)}`; Python {platform.python_version()}, NumPy {np.__version__}, '
               f'{platform.system()} {platform.machine()}, one thread.', '']
     text = '\n'.join(lines)
     if args.out: open(args.out, 'w').write(text)
