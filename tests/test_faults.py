@@ -17,7 +17,7 @@ def lines():
     return {o[0]: o[1:] for o in found}
 
 
-def tests():
+def known_tests():
     "Name -> name, docstring and source of each test of this folder"
     res = {}
     for file in (ROOT/'tests').glob('test_*.py'):
@@ -34,7 +34,7 @@ def test_every_fault_has_its_line_and_each_line_says_all():
 
 
 def test_every_line_names_tests_that_carry_its_number():
-    known = tests()
+    known = known_tests()
     for number, (*_, named) in lines().items():
         names = re.findall(r'`(test_\w+)`', named)
         assert names and not {*names} - {*known}, (number, {*names} - {*known})

@@ -562,7 +562,9 @@ def test_e8_one_batch_outside_a_fit(teacher):
         learn.n_iter, b = 1, next(iter(learn.dls.train))
         with learn.no_bar(), learn.no_logging():
             if learn is fresh: learn(['before_fit', 'before_epoch'])  # as `with learn:` does
-            for learn.training in (True, False)[:2 if learn is fitted else 1]: learn.one_batch(0, b)  # fastai's own metrics need a validation
+            for training in (True, False)[:2 if learn is fitted else 1]:  # fastai's own metrics need a validation
+                learn.training = training
+                learn.one_batch(0, b)
         assert torch.isfinite(learn.loss)
 
 
