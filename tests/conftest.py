@@ -56,7 +56,7 @@ def pytest_unconfigure(config):
 
 
 # With `-n 2 --dist loadfile` a file is one piece of work: the long ones begin first, so that no process waits at the end.
-FIRST = 'site grid distributed deploy resume wheel cli security browser determinism house compare soak resized atlas quantize frozen imports predict export sets'.split()
+FIRST = 'site grid distributed deploy resume wheel faults_learner faults_commands cli security faults_models faults_measure faults_gpu faults_splits faults_read browser determinism house compare soak resized atlas quantize frozen imports predict export sets'.split()
 
 
 def pytest_collection_modifyitems(items):
