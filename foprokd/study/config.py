@@ -148,7 +148,7 @@ def _check_word(
     cfg:DataConfig # Settings
 )->None:
     "One sentence for a name of data that is no file, and nearly that of a set"
-    if cfg.data == 'demo' or published_set(cfg) or '$' in cfg.data: return
+    if cfg.data == 'demo' or published_set(cfg) or '$' in cfg.data or os.sep in cfg.data: return
     if os.path.exists(os.path.expanduser(cfg.data)): return
     from foprokd.data.datasets import similar_set
     near = similar_set(cfg.data)
