@@ -10,6 +10,7 @@ __all__ = ['FoProLearner', 'fopro_learner', 'student_groups']
 # %% ../nbs/38_learner.ipynb #93d86d95
 import copy, pickle, warnings
 from pathlib import Path
+from typing import IO
 import matplotlib.pyplot as plt
 import torch
 from torch import nn
@@ -110,9 +111,9 @@ def _prompt_file(file):
 
 @patch
 def save(self:FoProLearner,
-    file, # Name below `path/model_dir`, without suffix; or a file that is open for writing, for the student alone
+    file:str|Path|IO, # Name below `path/model_dir`, without suffix; or a file that is open for writing, for the student alone
     **kwargs # Passed to fastai's `save`
-): # The weights' file, as a path if a name was given
+)->Path: # The weights' file, as a path if a name was given
     "fastai's `save`, and the prompt's weights in `<file>.prompt.safetensors`"
     file = Learner.save(self, file, **kwargs)
     if rank_distrib(): return file # one writer, as in fastai
@@ -128,7 +129,7 @@ def save(self:FoProLearner,
 
 @patch
 def load(self:FoProLearner,
-    file, # As given to `save`
+    file:str|Path|IO, # As given to `save`
     **kwargs # Passed to fastai's `load`
 )->FoProLearner: # self
     "fastai's `load`, weights only in any case, and the prompt's if they lie beside; `ValueError` for other files"

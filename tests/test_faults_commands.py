@@ -232,7 +232,7 @@ def test_a10_a_grid_entry_with_a_setting_of_no_use_is_refused(tmp_path):
 
 
 def test_a10_rows_of_old_runs_load_whatever_they_hold():
-    cfg = RunConfig(method='bsm', teacher_size='96', lam=1., image_col='file')
+    cfg = RunConfig(method='bsm', teacher_size='96', lam=1.)
     with pytest.raises(ValueError, match='no effect'): check_used(dict(lam=1.), [cfg])
 
 

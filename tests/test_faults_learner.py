@@ -341,7 +341,7 @@ def test_a7_bad_batches_at_the_start_are_nan_and_no_part_of_the_mean(tmp_path):
     (lambda: FoProLearner(loaders(), Student('test_resnet', 5), loss_func=CrossEntropyLossFlat()), 'outputs of shape .5,. for 3 classes'),
     (lambda: FoProLearner(loaders(), Student('test_resnet', 3), TEACHER), 'teacher_dim'),
     (lambda: FoProLearner(loaders(), Student('test_resnet', 3, 50), TEACHER), 'width 50, the teacher 96'),
-    (lambda: FoProLearner(loaders(), Student('test_resnet', 3, 96, aux_classifier=nn.Linear(96, 4)), TEACHER), 'auxiliary outputs'),
+    (lambda: FoProLearner(loaders(), Student('test_resnet', 3, 96, aux_classifier=nn.Linear(96, 4)), TEACHER), 'aux_classifier= gives'),
     (lambda: learner(loaders(y=Y + 1), counts=[8, 8, 8], teacher=None), 'index 3 is outside'),
     (lambda: learner(DataLoaders(DataLoader(list(zip(PX, Y, Y)), 8), DataLoader(list(zip(PX, Y, Y)), 8)), counts=[8, 8, 8]), 'two parts'),
 ])

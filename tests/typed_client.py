@@ -16,7 +16,7 @@ from foprokd.measure.metrics import evaluate
 from foprokd.pixels import PixelSpace
 from foprokd.deploy.onnx_student import OnnxStudent
 from foprokd.prompt import FourierPromptGenerator, IdentityPrompt, SpectralPrompt
-from foprokd.phases import fopro_schedule
+from foprokd.train.plan import fopro_schedule
 from foprokd.frequency.sensitivity import SensitivityMap
 from foprokd.student import Student
 from foprokd.teacher import FrozenTeacher

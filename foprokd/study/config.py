@@ -9,8 +9,10 @@ __all__ = ['GROUPS_ON', 'PUBLISHED', 'DataConfig', 'published_set', 'parse_group
 
 # %% ../../nbs/study/00_config.ipynb #b751a509
 import os
+import re
 import sys
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 # %% ../../nbs/study/00_config.ipynb #b84e3d4c
 # Which counts make the groups -> what they are called, and the parts that are counted
@@ -133,7 +135,7 @@ def _check_source(
     kind = 'published' if published else 'demo' if cfg.data == 'demo' else 'own'
     why = dict(published=f"is for data of one's own; {cfg.data!r} brings that "
                          "itself", demo="has no effect on the demo set",
-               own="is for published sets; for files that cannot be used there is bad (--bad)")[kind]
+               own="has no effect on data of one's own; for files that cannot be used there is bad (--bad)")[kind]
     for n in _IDLE[kind].split():
         if n in given: raise ValueError(f"{n}={getattr(cfg, n)!r} {why}.")
     if 'n_folds' in given and cfg.fold is None:
@@ -150,6 +152,8 @@ def _check_word(
     "One sentence for a name of data that is no file, and nearly that of a set"
     if cfg.data == 'demo' or published_set(cfg) or '$' in cfg.data or os.sep in cfg.data: return
     if os.path.exists(os.path.expanduser(cfg.data)): return
+    key = re.sub('[^a-z]', '', cfg.data.lower())
+    if not get_close_matches(key, ('isiclt', 'isic', 'hyperkvasir', 'kvasir', 'medmnist', 'demo'), 1, .6) and 'mnist' not in key: return
     from foprokd.data.datasets import similar_set
     near = similar_set(cfg.data)
     if near: raise ValueError(f"No folder or file at {cfg.data!r}: did you mean {near}?")
