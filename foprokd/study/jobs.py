@@ -184,8 +184,11 @@ def _why(
 )->str: # One line
     "Why a job ended without a row"
     if code < 0: return f'killed by {signal.Signals(-code).name}'
-    lines = [o for o in (folder/'log.txt').read_text(errors='replace').splitlines() if o.strip()]
-    return re.sub(r'^([a-z_]+\.)+(?=[A-Z])', '', lines[-1]) if lines else f'exit code {code}'
+    text = (folder/'log.txt').read_text(errors='replace')
+    lines = [o for o in text.splitlines() if o.strip()]
+    starts = [i for i, o in enumerate(lines) if re.match(r'[\w.]+: ', o)] # fastai's own messages have two lines
+    if not starts: return lines[-1] if lines else f'exit code {code}'
+    return re.sub(r'^([a-z_]+\.)+(?=[A-Z])', '', ' '.join(' '.join(lines[starts[-1]:]).split()))
 
 # %% ../../nbs/study/12_jobs.ipynb #eb396272
 def _share(
