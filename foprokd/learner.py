@@ -111,7 +111,7 @@ def _prompt_file(file):
 
 @patch
 def save(self:FoProLearner,
-    file:str|Path|IO, # Name below `path/model_dir`, without suffix; or a file that is open for writing, for the student alone
+    file:str|Path|IO, # Name below `path/model_dir`, without suffix; or an open file, for the student alone
     **kwargs # Passed to fastai's `save`
 )->Path: # The weights' file, as a path if a name was given
     "fastai's `save`, and the prompt's weights in `<file>.prompt.safetensors`"

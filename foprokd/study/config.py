@@ -153,7 +153,8 @@ def _check_word(
     if cfg.data == 'demo' or published_set(cfg) or '$' in cfg.data or os.sep in cfg.data: return
     if os.path.exists(os.path.expanduser(cfg.data)): return
     key = re.sub('[^a-z]', '', cfg.data.lower())
-    if not get_close_matches(key, ('isiclt', 'isic', 'hyperkvasir', 'kvasir', 'medmnist', 'demo'), 1, .6) and 'mnist' not in key: return
+    known = 'isiclt', 'isic', 'hyperkvasir', 'kvasir', 'medmnist', 'demo'
+    if 'mnist' not in key and not get_close_matches(key, known, 1): return # without the imports below
     from foprokd.data.datasets import similar_set
     near = similar_set(cfg.data)
     if near: raise ValueError(f"No folder or file at {cfg.data!r}: did you mean {near}?")
