@@ -253,10 +253,13 @@ talk()
 '''
 
 
+def hear(): signal.signal(signal.SIGINT, signal.SIG_DFL)  # a job in the background was told to ignore Ctrl-C
+
+
 def talk(folder, command, **kwargs):
     (folder/'talk.py').write_text(TALK)
     env = {**os.environ, 'PYTHONPATH': str(ROOT)}
-    return subprocess.Popen(command, cwd=folder, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **kwargs)
+    return subprocess.Popen(command, cwd=folder, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=hear, **kwargs)
 
 
 def test_b11_a_reader_that_leaves_does_not_end_the_program(tmp_path):
@@ -285,7 +288,8 @@ def test_b11_ctrl_c_is_one_line(tmp_path, how):
 
 def test_b11_ctrl_c_is_one_line_from_the_first_import_on():
     late = 'import os, signal, foprokd.study.entry as e; e.import_module = lambda m: os.kill(os.getpid(), signal.SIGINT); e.foprokd_run()'
-    res = subprocess.run([sys.executable, '-c', late], env={**os.environ, 'PYTHONPATH': str(ROOT)}, capture_output=True, text=True, timeout=30)
+    res = subprocess.run([sys.executable, '-c', late], env={**os.environ, 'PYTHONPATH': str(ROOT)}, capture_output=True, text=True, timeout=30,
+                         preexec_fn=hear)
     assert (res.returncode, res.stderr) == (130, '\nfoprokd_run: interrupted\n')
     scripts = re.search(r'^console_scripts = (.*)$', (ROOT/'settings.ini').read_text(), re.M)[1].split()
     from foprokd.study import entry
