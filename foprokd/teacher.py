@@ -139,7 +139,7 @@ class FrozenTeacher(nn.Module):
         x:torch.Tensor # (B,3,H,W) pixels, nominally in [0,1]
     )->torch.Tensor: # (B,3,size,size) as the network expects them, channels last
         "The teacher's own resizing and normalisation, on the device of the pixels, to which it moves"
-        if x.device != self.mean.device: self.to(x.device)
+        if x.device != self.mean.device and not x.is_meta: self.to(x.device) # on meta it would lose its weights
         if self.size and x.shape[-2:] != (self.size, self.size):
             _check_backward(x)
             x = F.interpolate(x, (self.size, self.size), mode='bilinear', antialias=True)

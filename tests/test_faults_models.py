@@ -286,6 +286,7 @@ def test_d3_other_devices(monkeypatch):
         def forward(self, x): asked.append(x.device); return super().forward(x)
     teacher = FrozenTeacher(Spy(), **KNOWN)
     assert set(asked) == {torch.device('cpu')}
+    with pytest.raises(ValueError, match='is on cpu and the images are on meta: move one'): teacher(X.to('meta'))
     moved = []
     monkeypatch.setattr(nn.Module, 'to', lambda self, *a, _to=nn.Module.to, **k: (moved.append((type(self).__name__, a)), _to(self, *a, **k))[1])
     TeacherFeatures([teacher, FrozenTeacher('embedded')])
