@@ -126,7 +126,11 @@ def test_d2_d5_pixels_teacher_explorer_and_prompts_follow_the_device(teacher):
     px = torch.empty(2, 3, 32, 32, device=META)
     space = PixelSpace([.5, .4, .3], .2)
     assert space(px).is_meta and space.normalize(px).is_meta
-    assert FrozenTeacher('embedded', size=32)(px).is_meta  # a frozen teacher goes where the pixels are
+    follower, moved = FrozenTeacher('embedded', size=32), []
+    with pytest.raises(ValueError, match='on cpu and the images are on meta'): follower(px) # there it would lose its weights
+    mean, follower.mean = follower.mean, follower.mean.to(META)
+    follower.to = lambda device: moved.append(device) or setattr(follower, 'mean', mean)
+    assert follower(torch.rand(2, 3, 32, 32)).isfinite().all() and moved == [torch.device('cpu')] # it goes where pixels are
     explorer = PromptExplorer(FrozenTeacher('embedded', size=32), FourierPromptGenerator(), 8).to(META)
     assert all(p.is_meta for p in (*explorer.teacher.parameters(), *explorer.teacher.buffers()))
     prompt = FourierPromptGenerator().to(META)
