@@ -8,6 +8,7 @@ Docs: https://foprokd.github.io/foprokd/adversarial.html.md"""
 __all__ = ['AdversarialCallback']
 
 # %% ../nbs/34_adversarial.ipynb #1f1a3e0b
+import warnings
 import torch
 from torch import nn
 from fastcore.foundation import docs
@@ -46,11 +47,12 @@ class AdversarialCallback(DistillCallback):
     def before_fit(self):
         super().before_fit()
         params = list(self.teacher_prompt.parameters())
+        device = params[0].device
         foreign = self.teacher.reference is None or foreign_reference(self.teacher, self.dls)
         if not self.teacher.prior_layers and foreign:
-            device = params[0].device
             self.teacher.fit_statistics(self.space(b[0].to(device)) for _, b in zip(range(8), self.dls.train))
             own_reference(self.teacher, self.dls)
+        self.steps, self.still = 0, torch.zeros((), device=device)
         self.ascent = torch.optim.Adam(params, lr=self.prompt_lr, maximize=True, fused=params[0].is_cuda or None)
 
     def target(self):
@@ -70,10 +72,17 @@ class AdversarialCallback(DistillCallback):
             grads = torch.autograd.grad(gain, params)
         grads = average_over_ranks(grads)
         good = torch.stack([torch.isfinite(g).all() for g in grads]).all()
+        self.steps, self.still = self.steps + 1, self.still + ~good
         if good.is_cuda: self.ascent.found_inf = (~good).float() # the fused step looks at it on the GPU
         elif not good: return
         for p, g in zip(params, grads): p.grad = g
         self.ascent.step(); self.ascent.zero_grad()
+
+    def after_fit(self):
+        still = int(self.still) if self.steps else 0
+        if still > self.steps / 2:
+            warnings.warn(f"The prompt stayed where it was in {still} of {self.steps} adversarial steps, whose "
+                          "gradients were not finite: lower prompt_lr or w_prior, or look at the images.")
 
     def state_dict(self): return self.ascent.state_dict()
 
@@ -82,6 +91,7 @@ class AdversarialCallback(DistillCallback):
     ): self.ascent.load_state_dict(state)
 
     _docs = dict(before_fit="As in distillation; a fresh optimizer for the prompt, statistics if there are none",
+                 after_fit="Warn if the prompt could not move in most steps",
                  state_dict="State of the prompt's optimizer", load_state_dict="Put it back",
                  target="Move the prompt, then (B,dT) teacher features without gradient",
                  ascend="One step of the prompt up the disagreement, if finite; no other parameter gets a gradient")

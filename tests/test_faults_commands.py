@@ -22,7 +22,8 @@ from PIL import Image
 
 from foprokd.study import commands
 from foprokd.study.command import as_command, command_parser, flag_words, loading
-from foprokd.study.settings import RunConfig, check_used
+from foprokd.study.config import DataConfig, check_used
+from foprokd.study.settings import RunConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAMS = 'foprokd_run', 'foprokd_data', 'foprokd_export', 'foprokd_table', 'foprokd_plot', 'foprokd_explore'
@@ -234,6 +235,18 @@ def test_a10_a_grid_entry_with_a_setting_of_no_use_is_refused(tmp_path):
 def test_a10_rows_of_old_runs_load_whatever_they_hold():
     cfg = RunConfig(method='bsm', teacher_size='96', lam=1.)
     with pytest.raises(ValueError, match='no effect'): check_used(dict(lam=1.), [cfg])
+    given = dict(image_col='file', group_col='patient', data_root='.', missing='drop', n_folds=3, profile='pareto', n_max=9, protocol='fixed')
+    for kind in (DataConfig, RunConfig):
+        old = kind(**given) # every setting but the last few was once taken, and each changes nothing on the demo set
+        assert set(given) <= set(old.idle())
+        for k, v in given.items():
+            with pytest.raises(ValueError, match=f'{k}=.*no effect'): check_used({k: v}, [old])
+
+
+def test_a10_what_names_no_experiment_separates_no_rows():
+    from foprokd.measure import results
+    from foprokd.study import settings
+    assert set(results._FREE) == settings._ELSEWHERE | {'fold'}
 
 
 # ------------------------------------------------------------------------------------------------------------ B11

@@ -17,9 +17,12 @@ def _refuse(
     e:OSError # What Python says, with the name of the folder
 )->None:
     "One sentence for a folder that cannot be listed"
-    raise ValueError(f"The folder {str(e.filename)!r} cannot be listed ({e.strerror}), and what "
-                     "is in it would be "
-                     "missing: mend its permissions, or name a folder without it.") from e
+    name, way = str(e.filename), 'mend its permissions, or name a folder without it'
+    if isinstance(e, FileNotFoundError):
+        if not os.path.islink(name): raise ValueError(f"No folder at {name!r}.") from e
+        way = 'mend or remove the link, or name a folder without it'
+    raise ValueError(f"The folder {name!r} cannot be listed ({e.strerror}), and what is in it would be missing: "
+                     f"{way}.") from e
 
 def _turns(
     path:str, # A folder

@@ -13,9 +13,9 @@ import json, os, re, sys
 from dataclasses import replace
 from pathlib import Path
 from .command import as_command, loading, take_fields
-from .config import DataConfig, folds_of, published_set
+from .config import DataConfig, check_used, folds_of, published_set
 from .grid import parse_seeds, read_grid
-from .settings import RunConfig, check_used
+from .settings import RunConfig
 
 # %% ../../nbs/study/14_commands.ipynb #p1c0f008
 def _check_there(

@@ -14,8 +14,8 @@ from dataclasses import replace
 from itertools import product
 from pathlib import Path
 import yaml
-from .config import folds_of
-from .settings import RunConfig, check_used, settings_hash
+from .config import check_used, folds_of
+from .settings import RunConfig, settings_hash
 
 # %% ../../nbs/study/11_grid.ipynb #2d0f3a19
 def _read_file(

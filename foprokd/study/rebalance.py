@@ -9,6 +9,7 @@ __all__ = ['DRWCallback', 'BalancedMixUp']
 
 # %% ../../nbs/study/03_rebalance.ipynb #6b4a3144
 import random
+import warnings
 from itertools import chain, repeat
 import torch
 from torch import nn
@@ -18,6 +19,7 @@ from fastai.data.load import DataLoader
 from fastai.torch_core import no_random, rank_distrib, to_device
 from ..data.loaders import SampledDL
 from ..distill import DistillCallback
+from ..losses import BalancedSoftmaxLoss
 from ..data.longtail import loader_labels, check_counts, class_counts, sampling_weights
 from .baseline_losses import drw_weights
 
@@ -115,6 +117,9 @@ class BalancedMixUp(Callback):
             if isinstance(cb, (MixHandler, DistillCallback)):
                 raise ValueError(f"BalancedMixUp mixes the labels of one loss, and {type(cb).__name__} has labels of "
                                  "its own: leave one of the two out.")
+        if self.alpha and isinstance(self.loss_func, BalancedSoftmaxLoss):
+            warnings.warn("BalancedMixUp draws classes evenly, and BalancedSoftmaxLoss corrects for their counts: the "
+                          "tail is raised twice. Use CrossEntropyLossFlat().")
         dl = vars(self.dls.train).get('dl', self.dls.train) # without fastai's DistributedDL around it
         if not isinstance(dl, DataLoader):
             raise TypeError(f"BalancedMixUp needs a fastai training loader, not a {type(dl).__module__} one.")

@@ -20,7 +20,7 @@ from ..data.released import refresh_about
 from ..data.scan import scan_images, usable_rows
 from ..data.splits import crossing_groups, split_by_fold, split_data, split_folds
 from ..data.synth import demo_set
-from .config import GROUPS_ON, DataConfig, parse_groups, published_set
+from .config import GROUPS_ON, DataConfig, check_used, parse_groups, published_set
 
 # %% ../../nbs/study/07_sources.ipynb #929f2341
 def _load_published(
@@ -37,23 +37,11 @@ def _load_published(
     res = split_data(df, imbalance=cfg.imbalance, profile=cfg.profile, seed=cfg.split_seed, n_max=cfg.n_max)
     return refresh_about(res, f'training cut to 1:{cfg.imbalance:g} by us ({cfg.profile})')
 
-# %% ../../nbs/study/07_sources.ipynb #a8f01d30
-def _check_used(
-    cfg:DataConfig, # Settings, of one's own data or the demo
-    parts # Parts that the data bring, and that are used
-)->None:
-    "One sentence for a share or seed that was given and cuts nothing from this table"
-    idle = {p: f'the data bring their {p} part' for p in ('test', 'valid') if p in parts}
-    if len(idle) == 2 and not cfg.imbalance: idle['split_seed'] = 'the data bring all parts'
-    for k, why in idle.items():
-        if getattr(cfg, k) != DataConfig.__dataclass_fields__[k].default:
-            flag = f"--{k.replace('_', '-')}"
-            raise ValueError(f"{k}={getattr(cfg, k)!r} ({flag}) has no effect, since {why}: leave it out.")
-
 # %% ../../nbs/study/07_sources.ipynb #bb734f09
 def load_data(
     cfg:DataConfig, # Settings; its fold is None or a number
-    bar:bool=False # Show a progress bar while the files are looked at
+    bar:bool=False, # Show a progress bar while the files are looked at
+    strict:bool=True # Refuse settings that change nothing here; False for those of an old run
 )->pd.DataFrame: # Columns image, label, split, perhaps group
     "The split table that the settings name; `ValueError` with one sentence for what is missing or unreadable"
     if cfg.fold == 'all': raise ValueError("fold='all' stands for several tables: see folds_of.")
@@ -61,6 +49,8 @@ def load_data(
     if unset := [f'{k}={v!r}' for k, v in named.items() if '$' in v]:
         raise ValueError(f"{unset[0]} names an environment variable that is not set.")
     cfg = replace(cfg, **named)
+    given = {k: getattr(cfg, k) for k in DataConfig.__dataclass_fields__} if strict else {}
+    check_used(given, [cfg])
     if published_set(cfg):
         df = _load_published(cfg)
         kept = usable_rows(df, cfg.bad, bar=bar)
@@ -68,7 +58,7 @@ def load_data(
     source = demo_set(Path(cfg.out)/'demo_data') if cfg.data == 'demo' else cfg.data
     df = read_labels(source, cfg.image_col, cfg.label_col, cfg.group_col, root=cfg.data_root, bad=cfg.bad,
                      bar=bar, class_folder=cfg.class_folder)
-    _check_used(cfg, [] if cfg.fold else set(df.get('split', ())))
+    check_used(given, [cfg], df.get('split', ()))
     if cfg.fold is None: return split_data(df, cfg.valid, cfg.test, seed=cfg.split_seed, imbalance=cfg.imbalance,
                                            profile=cfg.profile, n_max=cfg.n_max)
     if 'split' in df:
