@@ -112,7 +112,9 @@ class DistillCallback(LossPartsCallback):
         self.show_views()
 
     def show_views(self):
-        self.learn.remove_cbs(self.learn._grab_cbs(ViewsCallback)) # of a fit that was interrupted
+        for cb in self.learn._grab_cbs(ViewsCallback): # of a fit that was interrupted
+            cb.after_fit()
+            self.learn.remove_cb(cb)
         self.passes = None
         if self.views is None or hasattr(self.learn, 'lr_finder'): return
         if self.prompt_student: raise ValueError("prompt_student has the prompt run in each step, so there is nothing to "

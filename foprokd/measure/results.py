@@ -120,7 +120,7 @@ def filter_rows(
     return res
 
 # %% ../../nbs/measure/04_results.ipynb #57403467
-_FREE = ('fold', 'out', 'workers', 'data_root', 'splits', 'cache_dir', 'name', 'log', 'export', 'checkpoint')
+_FREE = ('fold', 'out', 'workers', 'data_root', 'splits', 'cache_dir', 'name', 'log', 'export', 'checkpoint', 'bank')
 
 def _check_label(
     label:str, # Label

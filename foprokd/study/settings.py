@@ -61,6 +61,8 @@ class RunConfig(DataConfig):
     adversarial:int=0 # Epochs of the student on top, adversarial for fopro_akd, ordinary for the others
     rounds:int=1 # How often explore and distill alternate
     lam:float=3. # Weight of the feature term
+    views:int=None # Ask the teacher about so many passes over the images, then show those again (ekd, fopro); None: always ask
+    bank:str=None # Folder for its answers, which runs share; None: OUT/answers
     sampling:str='instance' # Draw training images as they are, or by sqrt or class (with method ce)
     cache_dir:str=None # Folder for resized copies of the images; None: none
     workers:int=0 # Loader processes
@@ -88,6 +90,7 @@ def _check(
     if cfg.method not in METHODS: raise ValueError(f"method={cfg.method!r} is none of {', '.join(METHODS)}.")
     for n in ('size', 'bs', 'lr', 'explore_lr', 'rounds', 'projector_layers', 'valid_every'):
         if not getattr(cfg, n) > 0: raise ValueError(f"{n}={getattr(cfg, n)} must be positive.")
+    if cfg.views is not None and cfg.views < 1: raise ValueError(f"views={cfg.views} must be at least 1.")
     for n in ('explore', 'distill', 'adversarial', 'lam', 'workers'):
         if getattr(cfg, n) < 0: raise ValueError(f"{n}={getattr(cfg, n)} must not be negative.")
     if cfg.checkpoint is not None and not cfg.checkpoint >= 0:
@@ -191,7 +194,8 @@ def starting_prompt(
     except TypeError as e: raise ValueError(f"prompt_kwargs={cfg.prompt_kwargs!r} does not fit a prompt ({e}).") from e
 
 # %% ../../nbs/study/06_settings.ipynb #3ab9e078
-_ELSEWHERE = {'out', 'workers', 'data_root', 'splits', 'cache_dir', 'name', 'log', 'export', 'checkpoint'}
+_ELSEWHERE = {'out', 'workers', 'data_root', 'splits', 'cache_dir', 'name', 'log', 'export', 'checkpoint',
+              'bank'}
 
 def settings_hash(
     cfg:RunConfig # Settings

@@ -160,8 +160,9 @@ def learner_from_config(
     student, prompt = _student(cfg, teacher, df.label.nunique(), dls), starting_prompt(cfg)
     loss = method.loss and method.loss(class_counts(dls), **given('loss'))
     cbs = method.callbacks(dls, teacher, **given('callbacks')) if method.callbacks else []
+    kept = {} if cfg.views is None else dict(views=cfg.views, bank=os.path.expandvars(cfg.bank or f'{cfg.out}/answers'))
     return fopro_learner(dls, student, teacher if method.prompts else None, prompt, lam=cfg.lam, loss_func=loss,
-                         explore_kwargs=parse_kwargs(cfg.explore_kwargs), distill_kwargs=given('distill'),
+                         explore_kwargs=parse_kwargs(cfg.explore_kwargs), distill_kwargs=given('distill') | kept,
                          adversarial_kwargs=given('adversarial'),
                          cbs=[ChannelsLast(), ValidateEvery(cfg.valid_every), *mixed, *cbs])
 

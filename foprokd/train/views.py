@@ -191,6 +191,7 @@ class ViewsCallback(Callback):
         self.images, self.scratch, self.writer, self.pending = keep == 'images', None, None, []
 
     def before_fit(self):
+        if self.learn is None: return # of a fit that was interrupted, and taken away just now
         mixing = [type(cb).__name__ for cb in self.learn.cbs if isinstance(cb, MixHandler)]
         if mixing: raise ValueError(f"{mixing[0]} draws a mixture in each batch, which no view shows again: leave out "
                                     "views= or the callback.")
