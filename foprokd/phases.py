@@ -149,9 +149,8 @@ def _follow(self:PhasedLearner):
     for own in (self._own_loss, ex and ex.loss_func):
         if own is not None: own.offset.copy_(loss.offset)
     if ex is None: return
-    ex.dls = self.dls
-    device = ex.model.pixels.mean.device
-    if 'pixels' not in self.explore_kwargs: ex.model.pixels = PixelSpace.from_dls(self.dls).to(device)
+    ex.dls, old = self.dls, ex.model.pixels
+    if 'pixels' not in self.explore_kwargs: ex.model.pixels = PixelSpace.from_dls(self.dls).to(old.mean.device)
 
 # %% ../nbs/36_phases.ipynb #3fe44d5d
 def _curves(
@@ -284,7 +283,7 @@ def _fit_kept(self:PhasedLearner, phases, runners, folder, resume, minutes):
     def train(phase, saver):
         self.saver = saver
         run_phases([phase], runners, self.phase_history)
-    trainer = lambda phase: self.exploration() if phase.name == 'explore' else self
+    def trainer(phase): return self.exploration() if phase.name == 'explore' else self
     try: kept.fit(phases, train, trainer, resume, minutes)
     finally:
         self.saver = self.resume_from = None

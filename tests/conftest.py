@@ -11,14 +11,19 @@ import pytest
 from warm import WarmPython
 
 ROOT = Path(__file__).resolve().parents[1]
+SHARED = pytest.StashKey[WarmPython]()
 sys.path.insert(0, str(ROOT/'tools'))
+# What `nbdev-docs` hands to Quarto, in one process: two would import everything twice. nbdev reads pyproject.toml anew for each cell.
 SITE = '''
-import sys
+import functools, sys
 for name in [n for n in sys.modules if n.split('.')[0] == 'foprokd']: del sys.modules[name]  # those of the copy, not of the repository
-from nbdev.serve import proc_nbs
-if __name__ == '__main__': proc_nbs(n_workers=2)
+import nbdev.config, nbdev.serve
+nbdev.config._load_toml = functools.lru_cache(nbdev.config._load_toml)
+nbdev.serve.parallel = lambda f, items, **kwargs: [f(o) for o in items]
+nbdev.serve.proc_nbs()
 '''
 LAUNCHER = 'from foprokd.{} import {}\nif __name__ == "__main__": {}()\n'
+NO_FIGURES = 'import foprokd.study.run_files as files\nfiles._save_figures = lambda *args: None\n' # half of the time of a small run
 
 
 def environment(**extra):
@@ -35,13 +40,20 @@ def paths():
 def warm():
     "The process that has imported everything, see `warm.py`; None where there is no fork, or a GPU, which cannot be used after one"
     import torch
-    return WarmPython(environment(PYTHONPATH=paths())) if hasattr(os, 'fork') and not torch.cuda.is_available() else None
+    if not hasattr(os, 'fork') or torch.cuda.is_available(): return None
+    return WarmPython(os.environ.get('FOPROKD_WARM'), environment(PYTHONPATH=paths()))
 
 
 def run_file(file, args, cwd, env, fresh):
     "Run a Python file in another process, a fresh one or a fork of one that has done the imports"
     if not fresh and warm(): return warm().run([file, *map(str, args)], cwd, env)
     return subprocess.run([sys.executable, str(file), *map(str, args)], cwd=cwd, env=env, capture_output=True, text=True, timeout=900)
+
+
+def start_file(file, args, cwd, env, out=os.devnull, err=os.devnull):
+    "Begin a Python file in another process, a fork if that is possible; it has `pid`, `poll` and `wait`"
+    if warm(): return warm().start([file, *args], cwd, env, out, err)
+    with open(out, 'w') as o, open(err, 'w') as e: return subprocess.Popen([sys.executable, str(file), *map(str, args)], cwd=cwd, env=env, stdout=o, stderr=e)
 
 
 def python(code, cwd, fresh=False, **env):
@@ -51,8 +63,16 @@ def python(code, cwd, fresh=False, **env):
     return run_file(file, [], cwd, environment(PYTHONPATH=paths(), **env), fresh)
 
 
+def pytest_configure(config):
+    "One warm process for all workers, which starts while they collect"
+    if hasattr(os, 'fork') and getattr(config.option, 'numprocesses', None) and not hasattr(config, 'workerinput'):
+        config.stash[SHARED] = WarmPython(env=environment(PYTHONPATH=paths()))
+        os.environ['FOPROKD_WARM'] = config.stash[SHARED].address
+
+
 def pytest_unconfigure(config):
     if warm.cache_info().currsize and warm(): warm().close()
+    if SHARED in config.stash: config.stash[SHARED].close()
 
 
 # With `-n 2 --dist loadfile` a file is one piece of work: the long ones begin first, so that no process waits at the end.
@@ -79,17 +99,18 @@ def settings(root):
     return cfg['DEFAULT']
 
 
-def command(name, module, cwd, fresh=False):
-    "A function that calls a command of ours with arguments in a second process, away from the source tree; fresh: as it is installed"
-    script, launcher = Path(sys.executable).parent/name, cwd/'launch.py'
+def command(name, module, cwd):
+    "A function that calls a command of ours in a second process, away from the source tree; fresh: as it is installed; otherwise a run draws no figures"
+    script, launcher, plain = Path(sys.executable).parent/name, cwd/'launch.py', cwd/'launch_plain.py'
     launcher.write_text(LAUNCHER.format(module, name, name), encoding='utf-8')
-    start = [str(script)] if script.exists() else [sys.executable, str(launcher)]
+    plain.write_text(NO_FIGURES + LAUNCHER.format(module, name, name), encoding='utf-8')
+    installed = [str(script)] if script.exists() else [sys.executable, str(launcher)]
     env = environment(PYTHONPATH=paths(), FOPROKD_CACHE=str(cwd/'facts'))
 
-    def run(*args, fresh=fresh):
-        if not fresh: return run_file(launcher, args, cwd, env, fresh)
-        return subprocess.run([*start, *map(str, args)], cwd=cwd, env=env, capture_output=True, text=True, timeout=900)
-    run.start = lambda *args: subprocess.Popen([*start, *map(str, args)], cwd=cwd, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    def run(*args, fresh=False):
+        if not fresh: return run_file(plain, args, cwd, env, fresh)
+        return subprocess.run([*installed, *map(str, args)], cwd=cwd, env=env, capture_output=True, text=True, timeout=900)
+    run.start = lambda *args: start_file(plain, args, cwd, env)
     return run
 
 
@@ -103,6 +124,14 @@ def foprokd_run(tmp_path_factory):
 def foprokd_data(tmp_path_factory):
     "The command `foprokd_data`"
     return command('foprokd_data', 'study.commands', tmp_path_factory.mktemp('cli'))
+
+
+@pytest.fixture(scope='session')
+def demo_folder(tmp_path_factory):
+    "The demo set as `demo` makes it, once for all workers"
+    from foprokd.data.synth import demo_set
+    base = tmp_path_factory.getbasetemp()
+    return demo_set((base.parent if 'PYTEST_XDIST_WORKER' in os.environ else base)/'demo_set')
 
 
 @pytest.fixture(scope='session')

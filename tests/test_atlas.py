@@ -1,10 +1,10 @@
 "An atlas that is killed in the middle measures only what is missing."
+import os
 import signal
-import subprocess
-import sys
+import time
 from pathlib import Path
 
-from conftest import environment, paths, run_file
+from conftest import environment, paths, run_file, start_file
 
 CODE = '''
 import sys, time
@@ -26,12 +26,6 @@ print([round(float(m.cosine.sum()), 6) for m in atlas.maps.values()])
 '''
 
 
-def start(cwd, *args):
-    "The script in a second process"
-    (cwd/'atlas.py').write_text(CODE)
-    return subprocess.Popen([sys.executable, 'atlas.py', *map(str, args)], cwd=cwd, env=environment(PYTHONPATH=paths()), stdout=subprocess.PIPE, text=True)
-
-
 def said(cwd, folder):
     "Lines of the script once it has ended"
     res = run_file(cwd/'atlas.py', [folder], cwd, environment(PYTHONPATH=paths()), False)
@@ -41,11 +35,13 @@ def said(cwd, folder):
 
 def test_a_killed_atlas_goes_on(tmp_path):
     folder = tmp_path/'atlas'
-    killed = start(tmp_path, folder, 'slow')
-    lines = [killed.stdout.readline().strip() for _ in range(3)]
-    assert lines == ['untrained 0 measured', 'untrained 1 measured', 'inside']
-    killed.send_signal(signal.SIGKILL)
-    killed.wait(30)
+    out = tmp_path/'out.txt'
+    (tmp_path/'atlas.py').write_text(CODE)
+    killed = start_file(tmp_path/'atlas.py', [folder, 'slow'], tmp_path, environment(PYTHONPATH=paths()), out, tmp_path/'err.txt')
+    while 'inside\n' not in (out.read_text() if out.exists() else '') and killed.poll() is None: time.sleep(.01)
+    assert out.read_text().splitlines() == ['untrained 0 measured', 'untrained 1 measured', 'inside'], (tmp_path/'err.txt').read_text()[-2000:]
+    os.kill(killed.pid, signal.SIGKILL)
+    assert killed.wait() == -signal.SIGKILL
     whole = next(folder.glob('untrained_1-*.safetensors'))
     (folder/f'.{whole.name}.1').write_bytes(whole.read_bytes()[:100]) # what a kill while writing leaves behind
     *lines, sums = said(tmp_path, folder)

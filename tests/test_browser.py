@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, environment
+from conftest import LAUNCHER, environment, paths, start_file
 from PIL import Image
 
 sync_api = pytest.importorskip('playwright.sync_api', reason='playwright is not installed')
@@ -31,10 +31,11 @@ def free_port():
 
 
 def serve(argv, cwd, port, path=''):
-    "Start a server and wait until it answers"
-    env = environment(PYTHONPATH=os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')])))
-    log = open(Path(cwd)/'server.log', 'wb')
-    server = subprocess.Popen([sys.executable, *argv], cwd=cwd, env=env, stdout=log, stderr=log)
+    "Start a server, a file of ours or a module with arguments, and wait until it answers"
+    env, log = environment(PYTHONPATH=paths()), Path(cwd)/'server.log'
+    if argv[0] != '-m': server = start_file(argv[0], argv[1:], cwd, env, '/dev/null', log)
+    else:
+        with log.open('wb') as f: server = subprocess.Popen([sys.executable, *argv], cwd=cwd, env=env, stdout=f, stderr=f)
     for _ in range(240):
         if server.poll() is not None: break
         try: urllib.request.urlopen(f'http://127.0.0.1:{port}{path}', timeout=120).close(); return server
@@ -113,8 +114,8 @@ def check_explorer(page, name, tmp_path):
 def test_the_page_that_voila_serves(browser, tmp_path):
     port, cwd = free_port(), tmp_path/'served'
     cwd.mkdir()
-    code = 'from foprokd.study.commands import foprokd_explore; foprokd_explore()'
-    server = serve(['-c', code, '--port', str(port), '--size', '64'], cwd, port)
+    (tmp_path/'explore.py').write_text(LAUNCHER.format('study.commands', 'foprokd_explore', 'foprokd_explore'))
+    server = serve([tmp_path/'explore.py', '--port', port, '--size', 64], cwd, port)
     try:
         listening = subprocess.run(['ss', '-ltn'], capture_output=True, text=True).stdout if shutil.which('ss') else ''
         assert not re.search(rf'(0\.0\.0\.0|\*|\[::\]):{port}\b', listening) # loopback only

@@ -1,13 +1,14 @@
 "`foprokd_run` as a stranger runs it: another process, another folder, a tiny budget."
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-SMALL = '--data', 'demo', '--n-max', 100, '--imbalance', 10
+SMALL = '--data', 'demo', '--n-max', 40, '--imbalance', 10
 METRICS = ['accuracy', 'balanced_accuracy', 'mcc', 'macro_f1', 'macro_auroc', 'recall_head', 'recall_medium', 'recall_tail', 'ece']
 
 
@@ -26,9 +27,10 @@ def leaves(d, prefix=''):
 
 
 @pytest.fixture(scope='module')
-def demo(foprokd_run, tmp_path_factory):
-    "One run of the whole method on a part of the demo set, one epoch a phase; .ci/run runs it whole, from the wheel"
+def demo(foprokd_run, demo_folder, tmp_path_factory):
+    "One run of the whole method on a part of the demo set (drawn before), one epoch a phase; .ci/run runs it whole, from the wheel"
     out = tmp_path_factory.mktemp('demo')/'out'
+    shutil.copytree(demo_folder, out/'demo_data')
     return foprokd_run(*SMALL, '--method', 'fopro', '--student', 'test_resnet', '--explore', 1, '--distill', 1, '--seeds', 0, '--out', out, fresh=True), out
 
 

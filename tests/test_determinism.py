@@ -5,13 +5,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from conftest import command, python
+from conftest import LAUNCHER, NO_FIGURES, command, environment, paths, python, run_file
 
 IMAGES = '''
 from foprokd.data.synth import demo_set
-demo_set('images', n_max=24, ratio=4, n_valid=2, n_test=4, size=32)
+demo_set('images', n_max=12, ratio=2, n_valid=2, n_test=2, size=32)
 '''
-BEFORE = '''
+BEFORE = NO_FIGURES + '''
 import random
 import numpy as np
 import torch
@@ -35,7 +35,9 @@ def runs(tmp_path_factory):
     assert made.returncode == 0, made.stderr[-2000:]
     run = command('foprokd_run', 'study.commands', cwd)
     flags = '--data images --method fopro_akd --student test_resnet --size 32 --bs 16 --explore 1 --distill 1 --adversarial 1 --quiet --seeds 0'.split()
-    alone = run(*flags, '--out', 'alone', fresh=True) # what the two forks share is drawn anew for it
+    (cwd/'alone.py').write_text(NO_FIGURES + LAUNCHER.format('study.commands', 'foprokd_run', 'foprokd_run'))
+    env = environment(PYTHONPATH=paths(), FOPROKD_CACHE=str(cwd/'facts'))
+    alone = run_file(cwd/'alone.py', [*flags, '--out', 'alone'], cwd, env, fresh=True) # what the two forks share is drawn anew for it
     ended = [alone, run(*flags, '--out', 'workers', '--workers', 2), python(BEFORE, cwd, FOPROKD_CACHE=str(cwd/'facts'))]
     for res in ended: assert res.returncode == 0, res.stderr[-2000:]
 

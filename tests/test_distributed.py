@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import LAUNCHER, ROOT, environment, run_file
+from conftest import LAUNCHER, ROOT, environment, run_file, warm
 from foprokd.data.synth import demo_set
 
 pytest.importorskip('accelerate')
@@ -116,9 +116,22 @@ torch.save(res, f'{out}.{rank}')
 '''
 
 
-def launch(n, args, cwd, launcher=('-m', 'torch.distributed.run', '--standalone', '--nproc-per-node'), timeout=600):
-    "Run a file in `n` processes, as a user's launcher does"
-    start = [sys.executable, *([*launcher, str(n)] if n > 1 else [])]
+INSTEAD = """
+import sys
+sys.path.insert(0, {!r})
+from warm import instead
+sys.argv.pop(0)
+instead({!r})
+"""
+ON_THE_WAY = pytest.mark.parametrize('fresh', [False, pytest.param(True, marks=pytest.mark.long)], ids=['forks', 'own'])
+
+
+def launch(n, args, cwd, launcher=('-m', 'torch.distributed.run', '--standalone', '--nproc-per-node'), fresh=True, timeout=600):
+    "Run a file in `n` processes, as a user's launcher does; not fresh: what it starts is replaced by forks of a process that has done the imports"
+    if not fresh and warm():
+        (cwd/'instead.py').write_text(INSTEAD.format(str(ROOT/'tests'), warm().address), encoding='utf-8')
+        args = ['instead.py', *args]
+    start = [sys.executable, *launcher, str(n)]
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')]))
     env = environment(PYTHONPATH=path, FOPROKD_CACHE=str(cwd/'facts'), PYTHONWARNINGS='ignore', **HIDDEN)
     return subprocess.run([*start, *map(str, args)], cwd=cwd, env=env, capture_output=True, text=True, timeout=timeout)
@@ -228,12 +241,13 @@ def command(tmp_path):
     return 'launch.py'
 
 
-def test_command_gives_one_row(tmp_path):
+@ON_THE_WAY
+def test_command_gives_one_row(tmp_path, fresh):
     "By accelerate, which takes `--multi_gpu` to mean many processes, on CPUs as well"
     out = tmp_path/'out'
-    demo_set(tmp_path/'images', n_max=64, ratio=10, n_valid=3, n_test=6, size=32)
+    demo_set(tmp_path/'images', n_max=40, ratio=10, n_valid=3, n_test=6, size=32)
     res = launch(2, [command(tmp_path), '--data', 'images', '--method', 'fopro', '--student', 'test_resnet', '--size', 32,
-                     '--bs', 32, '--explore', 1, '--distill', 1, '--log', 'csv', '--out', out], tmp_path, ACCELERATE)
+                     '--bs', 32, '--explore', 1, '--distill', 1, '--log', 'csv', '--out', out], tmp_path, ACCELERATE, fresh)
     assert res.returncode == 0, res.stderr[-3000:]
     [row] = [json.loads(o) for o in (out/'results.jsonl').read_text().splitlines()]
     assert row['processes'] == 2 and row['settings']['bs'] == 32 and 'failed' not in row
@@ -280,11 +294,12 @@ with process_group():
 """
 
 
-def test_processes_leave_on_sigterm_and_go_on_together(tmp_path):
+@ON_THE_WAY
+def test_processes_leave_on_sigterm_and_go_on_together(tmp_path, fresh):
     "Asked by torchrun"
     (tmp_path/'work.py').write_text(RESUMED, encoding='utf-8')
     for args in (('whole', 0, 0), ('asked', 1, 0), ('asked', 0, 7)): # the last goes on under another seed
-        done = (launch if args[1] else forked)(2, ['work.py', *args], tmp_path)
+        done = launch(2, ['work.py', *args], tmp_path, fresh=fresh) if args[1] else forked(2, ['work.py', *args], tmp_path)
         assert done.returncode == 0, done.stderr[-3000:]
         assert (tmp_path/f'{args[0]}.1').exists() is not bool(args[1]), 'it left early, and only then'
     for rank in (0, 1):

@@ -16,6 +16,7 @@ sys.path.insert(0, str(FROZEN))
 import make  # noqa: E402
 
 from foprokd.backbone import load_weights, read_checkpoint  # noqa: E402
+from foprokd.data.synth import demo_dls  # noqa: E402
 from foprokd.deploy.onnx_student import OnnxStudent  # noqa: E402
 from foprokd.measure.compare import compare_runs  # noqa: E402
 from foprokd.measure.results import load_results  # noqa: E402
@@ -26,6 +27,12 @@ from foprokd.study.settings import RunConfig, settings_hash  # noqa: E402
 
 @pytest.fixture(params=[p.name for p in sorted(FROZEN.iterdir()) if (p/'answers.npz').exists()])
 def files(request): return FROZEN/request.param
+
+
+@pytest.fixture(autouse=True)
+def drawn_once(demo_folder, monkeypatch):
+    "The demo set that `make.py` draws"
+    monkeypatch.setattr(make, 'demo_dls', lambda: demo_dls(demo_folder))
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, environment
+from conftest import environment, paths, start_file
 from PIL import Image
 
 from foprokd.data.images import open_rgb
@@ -38,10 +38,10 @@ print(sum(loader))
 
 @pytest.fixture(scope='module')
 def originals(tmp_path_factory):
-    "400 noise JPEGs of 600x450, eight different ones"
+    "240 noise JPEGs of 600x450, eight different ones"
     folder, rng = tmp_path_factory.mktemp('originals'), np.random.default_rng(0)
     for k in range(KINDS): Image.fromarray(rng.integers(0, 256, (450, 600, 3), dtype=np.uint8)).save(folder/f'{k}.jpg', quality=90)
-    for i in range(KINDS, 400): (folder/f'{i}.jpg').write_bytes((folder/f'{i % KINDS}.jpg').read_bytes())
+    for i in range(KINDS, 240): (folder/f'{i}.jpg').write_bytes((folder/f'{i % KINDS}.jpg').read_bytes())
     return folder
 
 
@@ -57,13 +57,14 @@ def wanted(originals):
     return [np.asarray(open_rgb(originals/f'{k}.jpg', SIZE)) for k in range(KINDS)]
 
 
-def start(originals, cache, go, name, more=''):
-    "Begin a build in a process of its own, which waits for the file `go`"
+def start(originals, cache, go, name, more='', fresh=False):
+    "Begin a build in a process of its own, a fork or a fresh one, which waits for the file `go`; its output goes to two files beside that"
     script = go.with_name(f'{name}.py')
     script.write_text(BUILD + more, encoding='utf-8')
-    env = environment(PYTHONPATH=os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')])))
-    return subprocess.Popen([sys.executable, '-W', 'ignore', str(script), str(originals), str(cache), str(go), name], env=env, text=True,
-                            start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    args, env, out, err = [originals, cache, go, name], environment(PYTHONPATH=paths()), go.with_name(f'{name}.out'), go.with_name(f'{name}.err')
+    if not fresh: return start_file(script, args, go.parent, env, out, err)
+    with open(out, 'w') as o, open(err, 'w') as e:
+        return subprocess.Popen([sys.executable, '-W', 'ignore', str(script), *map(str, args)], env=env, start_new_session=True, stdout=o, stderr=e)
 
 
 def wait(until, seconds=120):
@@ -91,7 +92,7 @@ def test_killed_build_is_taken_up_again(originals, files, wanted, tmp_path):
     proc = start(originals, tmp_path/'cache', go, 'killed')
     try: wait(lambda: len(done()) >= 60 or proc.poll() is not None)
     finally: os.killpg(proc.pid, signal.SIGKILL)
-    assert proc.wait(30) == -signal.SIGKILL, proc.stderr.read()[-2000:]
+    assert proc.wait() == -signal.SIGKILL, (tmp_path/'killed.err').read_text()[-2000:]
     kept = {p: p.stat().st_mtime_ns for p in done()}
     assert 60 <= len(kept) < len(files)
     assert all(p.stat().st_size == copies.nbytes for p in kept)
@@ -103,16 +104,18 @@ def test_killed_build_is_taken_up_again(originals, files, wanted, tmp_path):
     check(copies, files, wanted)
 
 
-def test_two_builds_at_once(originals, files, wanted, tmp_path):
-    copies, go = ResizedImages(tmp_path/'cache', SIZE), tmp_path/'go'
-    procs = [start(originals, tmp_path/'cache', go, n, LOAD) for n in ('one', 'two')]
+@pytest.mark.parametrize('fresh', [False, pytest.param(True, marks=pytest.mark.long)], ids=['forks', 'own'])
+def test_two_builds_at_once(originals, files, wanted, tmp_path, fresh):
+    copies, go, names = ResizedImages(tmp_path/'cache', SIZE), tmp_path/'go', ('one', 'two')
+    procs = [start(originals, tmp_path/'cache', go, n, LOAD, fresh) for n in names]
     try:
-        wait(lambda: all((tmp_path/f'go{n}').exists() or p.poll() is not None for n, p in zip(('one', 'two'), procs)))
+        wait(lambda: all((tmp_path/f'go{n}').exists() or p.poll() is not None for n, p in zip(names, procs)))
         go.touch()
-        outs = [p.communicate(timeout=120) for p in procs]
+        wait(lambda: all(p.poll() is not None for p in procs))
     finally:
         for p in procs:
             if p.poll() is None: os.killpg(p.pid, signal.SIGKILL)
+    outs = [[(tmp_path/f'{n}.{o}').read_text() for o in ('out', 'err')] for n in names]
     for p, (_, err) in zip(procs, outs): assert p.returncode == 0 and not err, err[-2000:]
     check(copies, files, wanted)
     total = sum(int(wanted[int(Path(f).stem) % KINDS].sum()) for f in files[:40])

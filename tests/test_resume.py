@@ -23,6 +23,7 @@ import torch
 from conftest import ROOT, python
 
 BUDGET = dict(explore=2, distill=4, adversarial=2)
+SHORT = dict(explore=1, distill=2, adversarial=1)
 NOTHING = 'nothing written' # killed before the first checkpoint: the next begins, with the seed that the first had
 
 
@@ -33,7 +34,7 @@ def learner(seed):
     from foprokd.learner import fopro_learner
     from foprokd.data.synth import demo_dls
     set_seed(seed, reproducible=True)
-    return fopro_learner(demo_dls(size=32, bs=16, n_max=24, ratio=4, n_valid=2, n_test=1), 'test_resnet', distill_kwargs=dict(soft=.5))
+    return fopro_learner(demo_dls(size=32, bs=16, n_max=16, ratio=4, n_valid=2, n_test=1), 'test_resnet', distill_kwargs=dict(soft=.5))
 
 
 def result(learn):
@@ -44,22 +45,22 @@ def result(learn):
                 curves=hashlib.sha256(repr(curves).encode()).hexdigest()[:16], draws=digest([torch.rand(4)]))
 
 
-def train(folder, minutes, seed):
+def train(folder, minutes, seed, budget):
     "Train or go on, and write the result"
     learn = learner(seed)
     (folder/'begun').touch()
-    with learn.no_bar(), learn.no_logging(): learn.fit_fopro(**BUDGET, checkpoint=folder/'kept', resume=True, minutes=minutes)
+    with learn.no_bar(), learn.no_logging(): learn.fit_fopro(**budget, checkpoint=folder/'kept', resume=True, minutes=minutes)
     (folder/'result.json').write_text(json.dumps(result(learn)))
 
 
-def start(folder, minutes, seed):
+def start(folder, minutes, seed, budget):
     "A process that trains; a fork, so that it need not import anything"
     pid = os.fork()
     if pid: return pid
     status = 1
     try:
         sys.stdout, sys.stderr = (open(folder/f'{n}.txt', 'a') for n in ('out', 'err'))
-        train(folder, minutes, seed)
+        train(folder, minutes, seed, budget)
         status = 0
     except BaseException as e: (folder/'error.txt').write_text(repr(e))
     finally: os._exit(status)
@@ -82,14 +83,14 @@ def where(folder):
     return f"{names[state['phase']]} {fit['epoch']}.{fit['batch']}"
 
 
-def trials(n, seed=0):
+def trials(n, seed=0, budget=BUDGET):
     "Places of the kills, and what the runs came to; the first result is that of the undisturbed run"
     draw, places, results = random.Random(seed), [], []
     with tempfile.TemporaryDirectory() as tmp:
         whole = Path(tmp)/'whole'
         whole.mkdir()
         learner(0) # imports what the processes need
-        wait_for(whole/'begun', pid := start(whole, .005, 0))
+        wait_for(whole/'begun', pid := start(whole, .005, 0, budget))
         begun = time.monotonic()
         os.waitpid(pid, 0)
         seconds = time.monotonic() - begun
@@ -99,23 +100,23 @@ def trials(n, seed=0):
             folder.mkdir()
             for k in range(1 + i % 2):
                 (folder/'begun').unlink(missing_ok=True)
-                pid = start(folder, minutes, 1000*k if where(folder) != NOTHING else 0)
+                pid = start(folder, minutes, 1000*k if where(folder) != NOTHING else 0, budget)
                 wait_for(folder/'begun', pid)
                 time.sleep(draw.uniform(0, .85*seconds / (1 + k)))
                 os.kill(pid, signal.SIGKILL)
                 os.waitpid(pid, 0)
                 places.append(where(folder))
-            status = os.waitpid(start(folder, minutes, 77 + i if where(folder) != NOTHING else 0), 0)[1]
+            status = os.waitpid(start(folder, minutes, 77 + i if where(folder) != NOTHING else 0, budget), 0)[1]
             assert status == 0, (folder/'error.txt').read_text() if (folder/'error.txt').exists() else status
             results.append(json.loads((folder/'result.json').read_text()))
     return places, results
 
 
 @pytest.mark.skipif(not hasattr(os, 'fork'), reason='needs fork')
-@pytest.mark.parametrize('n', [3, pytest.param(12, marks=pytest.mark.long)])
-def test_killed_runs_end_as_undisturbed_ones(tmp_path, n):
+@pytest.mark.parametrize('n, budget', [(3, SHORT), pytest.param(12, BUDGET, marks=pytest.mark.long)], ids=['3', '12'])
+def test_killed_runs_end_as_undisturbed_ones(tmp_path, n, budget):
     "Every second one is killed twice"
-    out = python(f'import sys, json; sys.path[:0] = [{str(ROOT/"tests")!r}]; import test_resume as t; print(json.dumps(t.trials({n})))', tmp_path)
+    out = python(f'import sys, json; sys.path[:0] = [{str(ROOT/"tests")!r}]; import test_resume as t; print(json.dumps(t.trials({n}, 0, {budget})))', tmp_path)
     assert out.returncode == 0, out.stderr[-2000:]
     places, results = json.loads(out.stdout.splitlines()[-1])
     assert len(places) == n + n // 2 and len(results) == n + 1
@@ -133,7 +134,7 @@ class Ask(Callback):
         if self.training and (self.epoch, self.iter) == (1, 2): os.kill(os.getpid(), signal.SIGTERM)
 learn = t.learner(0)
 with learn.no_bar(), learn.no_logging():
-    learn.fit_fopro(1, 4, 0, checkpoint='kept', resume=True, cbs=Ask() if {ask} else None)
+    learn.fit_fopro(1, 2, 0, checkpoint='kept', resume=True, cbs=Ask() if {ask} else None)
 Path('result.txt').write_text(str(t.result(learn)))
 """
 

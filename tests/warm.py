@@ -8,6 +8,7 @@ import json
 import os
 import random
 import runpy
+import select
 import signal
 import socket
 import subprocess
@@ -18,14 +19,16 @@ import traceback
 from pathlib import Path
 
 
-def child(argv, cwd, env, out, err):
+def child(argv, cwd, env, fds):
     "Run a file as a program in this process, and leave with its exit code"
     status = 1
     try:
         os.environ.clear()
         os.environ.update(env)
         os.chdir(cwd)
-        for path, fd in ((os.devnull, 0), (out, 1), (err, 2)): os.dup2(os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC), fd)
+        for src, dst in zip((os.open(os.devnull, os.O_RDONLY), *fds), range(3)):
+            os.dup2(src, dst)
+            os.close(src)
         import numpy as np
         import torch
         random.seed()
@@ -47,67 +50,118 @@ def child(argv, cwd, env, out, err):
         finally: os._exit(status & 255)
 
 
-def serve(address):
-    "Answer one request after another, until nobody is there"
+def answer(conn, server):
+    "Start the program of one request, say its process id and, once it has ended, its exit code; who asked and went away ends it"
+    server.close()
+    data, fds, *_ = socket.recv_fds(conn, 1 << 16, 2)
+    while not data.endswith(b'\n'): data += conn.recv(1 << 16)
+    request = json.loads(data)
+    limit = time.monotonic() + request.pop('timeout')
+    pid = os.fork()
+    if not pid:
+        conn.close()
+        os.setsid()
+        child(**request, fds=fds)
+    conn.sendall(b'%d\n' % pid)
+    for fd in fds: os.close(fd)
+    while True:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done: break
+        gone = bool(select.select([conn], [], [], .01)[0]) # nobody writes a second time: the connection was closed
+        if gone or time.monotonic() > limit:
+            os.killpg(pid, signal.SIGKILL)
+            _, status = os.waitpid(pid, 0)
+            if gone: return
+            break
+    conn.sendall(b'%d\n' % os.waitstatus_to_exitcode(status))
+
+
+def serve(fd):
+    "Answer requests, several at a time, until nobody is there"
+    parent = os.getppid()
     import fastai.vision.all  # noqa: F401
     import timm  # noqa: F401
 
     import foprokd.study.commands  # noqa: F401
     import foprokd.data.overview  # noqa: F401
-    with socket.socket(socket.AF_UNIX) as s:
-        s.bind(address)
-        s.listen()
+    with socket.socket(fileno=fd) as s:
         s.settimeout(1)
-        parent = os.getppid()
-        print('ready', flush=True)
-        while True:
+        while os.getppid() == parent:
+            try:
+                while os.waitpid(-1, os.WNOHANG)[0]: pass
+            except ChildProcessError: pass
             try: conn, _ = s.accept()
-            except TimeoutError:
-                if os.getppid() == parent: continue
-                return
+            except TimeoutError: continue
             conn.settimeout(None)
-            with conn, conn.makefile('rw') as f:
-                request = json.loads(f.readline())
-                limit = time.monotonic() + request.pop('timeout')
+            with conn:
                 sys.stdout.flush(), sys.stderr.flush()
-                pid = os.fork()
-                if not pid:
-                    os.setsid()
-                    child(**request)
-                done, status = 0, 0
-                while not done:
-                    done, status = os.waitpid(pid, os.WNOHANG)
-                    if not done and time.monotonic() > limit:
-                        os.killpg(pid, signal.SIGKILL)
-                        done, status = os.waitpid(pid, 0)
-                    if not done: time.sleep(.01)
-                f.write(json.dumps(os.waitstatus_to_exitcode(status)) + '\n')
+                if os.fork(): continue
+                try: answer(conn, s)
+                finally: os._exit(0)
+
+
+class Started:
+    "A program that has begun, with what `subprocess.Popen` says of one"
+    def __init__(self, address, argv, cwd, env, fds, timeout=900):
+        self.socket, self.returncode = socket.socket(socket.AF_UNIX), None
+        self.socket.connect(address)
+        data = json.dumps(dict(argv=[str(o) for o in argv], cwd=str(cwd), env=env, timeout=timeout)).encode() + b'\n'
+        self.socket.sendall(data[socket.send_fds(self.socket, [data], fds):])
+        self.lines = self.socket.makefile('r')
+        self.pid = int(self.lines.readline())
+
+    def wait(self, timeout=None):
+        if self.returncode is None:
+            if not select.select([self.socket], [], [], timeout)[0]: raise subprocess.TimeoutExpired('a fork', timeout)
+            self.returncode = int(self.lines.readline())
+        return self.returncode
+
+    def poll(self):
+        try: return self.wait(0)
+        except subprocess.TimeoutExpired: return None
+
+    def terminate(self): os.kill(self.pid, signal.SIGTERM)
+
+    def kill(self): os.kill(self.pid, signal.SIGKILL)
+
+
+def instead(address):
+    "Stand for the program that was asked for: it runs as a fork with this process's arguments, folder, environment and streams"
+    proc = Started(address, sys.argv, os.getcwd(), dict(os.environ), [1, 2])
+    signal.signal(signal.SIGTERM, lambda *_: os.kill(proc.pid, signal.SIGTERM))
+    code = proc.wait()
+    sys.exit(code if code >= 0 else 128 - code)
 
 
 class WarmPython:
     "Runs files as `subprocess.run([sys.executable, ...])` does, without the imports"
-    def __init__(self, env):
+    def __init__(self, address=None, env=None):
+        self.proc, self.address = None, address
+        if address: return # of one that another process of pytest has started
         self.folder = tempfile.TemporaryDirectory()
         self.address = str(Path(self.folder.name)/'socket')
-        self.proc = subprocess.Popen([sys.executable, __file__, self.address], stdout=subprocess.PIPE, env=env, text=True, cwd=self.folder.name)
-        if self.proc.stdout.readline() != 'ready\n': raise RuntimeError('the warm process did not start')
+        with socket.socket(socket.AF_UNIX) as s:
+            s.bind(self.address)
+            s.listen(64) # who asks before the imports are over waits
+            self.proc = subprocess.Popen([sys.executable, __file__, str(s.fileno())], env=env, cwd=self.folder.name, pass_fds=[s.fileno()])
+
+    def start(self, argv, cwd, env, out, err, timeout=900):
+        "Begin a program (the first argument is a file) whose output goes to two files"
+        with open(out, 'w') as o, open(err, 'w') as e: return Started(self.address, argv, cwd, env, [o.fileno(), e.fileno()], timeout)
 
     def run(self, argv, cwd, env, timeout=900):
         "Arguments (the first is a file), folder and environment of the program; exit code and output as of `subprocess.run`"
-        with tempfile.TemporaryDirectory() as d, socket.socket(socket.AF_UNIX) as s:
+        with tempfile.TemporaryDirectory() as d:
             out, err = Path(d)/'out', Path(d)/'err'
-            s.connect(self.address)
-            with s.makefile('rw') as f:
-                f.write(json.dumps(dict(argv=[str(o) for o in argv], cwd=str(cwd), env=env, out=str(out), err=str(err), timeout=timeout)) + '\n')
-                f.flush()
-                code = json.loads(f.readline())
-            return subprocess.CompletedProcess(argv, code, *(o.read_text() if o.exists() else '' for o in (out, err)))
+            code = self.start(argv, cwd, env, out, err, timeout).wait()
+            return subprocess.CompletedProcess(argv, code, out.read_text(), err.read_text())
 
     def close(self):
         "End it"
+        if self.proc is None: return
         self.proc.kill()
         self.proc.wait()
         self.folder.cleanup()
 
 
-if __name__ == '__main__': serve(sys.argv[1])
+if __name__ == '__main__': serve(int(sys.argv[1]))

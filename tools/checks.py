@@ -542,6 +542,13 @@ def check_modules(
     res = [f'{o}: exported by no notebook' for o in sorted(set(modules) - made - {'all'})] # `all` only gathers names
     return res + [f'{o}: not exported yet' for o in sorted(made - set(modules))]
 
+def check_length(
+    lines:dict[str, int], # Module -> lines of its file
+    most:int=350 # A file that is longer holds more than one idea
+)->list[str]: # One sentence per problem
+    "No module is long; generated ones, whose names start with `_`, are not asked"
+    return [f'{n}: {k} lines, more than {most}: part its notebook' for n, k in lines.items() if k > most]
+
 def check_weights(
     weights:dict[str, int], # File name -> bytes, of the safetensors in the package
     cards:str, # Text of all model cards
@@ -563,7 +570,9 @@ def _around(root, nbs):
     "Problems of the files around the notebooks"
     weights = {p.name: p.stat().st_size for p in (root/'foprokd'/'weights').glob('*.safetensors')}
     cards = '\n'.join(p.read_text(encoding='utf-8') for p in sorted((root/'data_cards').glob('*.md')))
-    res = check_modules(nbs, modules(root)) + check_weights(weights, cards)
+    have = modules(root)
+    lines = {n: len((root/'foprokd'/f"{n.replace('.', '/')}.py").read_text(encoding='utf-8').splitlines()) for n in have}
+    res = check_modules(nbs, have) + check_length(lines) + check_weights(weights, cards)
     if 'index' in nbs: res += check_readme((root/'README.md').read_text(encoding='utf-8'), nbs['index'], list(nbs))
     else: res.append('nbs/index.ipynb: missing')
     nbdev = tomllib.loads((root/'pyproject.toml').read_text(encoding='utf-8'))['tool']['nbdev']

@@ -101,11 +101,7 @@ def _title(cfg, seed):
     return f"{cfg.name or cfg.method} ({METHODS[cfg.method].about}), seed {seed}{fold}"
 
 # %% ../../nbs/study/12_jobs.ipynb #j1c0f007
-def _keep_failure(
-    cfg:RunConfig, # Settings
-    seed:int, # Seed
-    why:str # One line
-)->None:
+def _keep_failure(cfg, seed, why):
     "Write down that a run gave no result"
     append_row(failure_row(cfg, seed, why), Path(cfg.out)/'results.jsonl')
 
@@ -191,11 +187,8 @@ def _why(
     return re.sub(r'^([a-z_]+\.)+(?=[A-Z])', '', ' '.join(' '.join(lines[starts[-1]:]).split()))
 
 # %% ../../nbs/study/12_jobs.ipynb #eb396272
-def _share(
-    cores:int, # Threads of this process
-    n:int # Jobs at a time
-)->int: # Threads of each, at least 1
-    "An equal share of the cores"
+def _share(cores, n):
+    "Threads of each of `n` jobs at a time: an equal share, at least 1"
     return max(1, cores // max(1, n))
 
 # %% ../../nbs/study/12_jobs.ipynb #a8f01d42
