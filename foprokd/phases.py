@@ -8,7 +8,7 @@ Docs: https://foprokd.github.io/foprokd/phases.html.md"""
 __all__ = ['PhasedLearner']
 
 # %% ../nbs/36_phases.ipynb #262c7934
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from torch import nn
@@ -18,6 +18,7 @@ from fastai.callback.fp16 import MixedPrecision
 from fastai.callback.progress import ProgressCallback
 from fastai.callback.schedule import Learner
 from fastai.data.core import DataLoaders
+from fastai.learner import replacing_yield
 from fastai.torch_core import get_model, num_distrib, rank_distrib
 from .adversarial import AdversarialCallback
 from .data.longtail import check_counts, class_counts, class_names
@@ -35,7 +36,7 @@ from .train.loss_parts import LossPartsRecorder, without_graph
 from .train.phase_log import PhaseLog
 from .train.kept import KeptRun, settings_text, shapes_digest, weights_digest
 from .train.ranks import broadcast_module, share_ranks
-from .train.plan import Phase, fopro_schedule, run_phases
+from .train.plan import Phase, fit_curves, fopro_schedule, run_phases
 from .train.resume import ResumableLearner
 
 # %% ../nbs/36_phases.ipynb #945e7e45
@@ -153,19 +154,6 @@ def _follow(self:PhasedLearner):
     if 'pixels' not in self.explore_kwargs: ex.model.pixels = PixelSpace.from_dls(self.dls).to(old.mean.device)
 
 # %% ../nbs/36_phases.ipynb #3fe44d5d
-def _curves(
-    learn:Learner # A Learner that has just been fitted
-)->dict: # Column names, a row of values per epoch, the smoothed loss per batch, how many batches were left out
-    "What the recorder saw, as plain data"
-    rec = learn.recorder
-    def number(v):
-        try: return float(v)
-        except (TypeError, ValueError, RuntimeError): return float('nan') # no validation images, or no single number
-    names = [n for n in rec.metric_names if n not in ('epoch', 'time')]
-    return dict(columns=names, values=[[number(v) for v in row] for row in rec.values],
-                losses=[float(x) for x in rec.losses],
-                skipped=sum(cb.skipped for cb in learn._grab_cbs(FiniteGuard)))
-
 @patch
 def exploration(self:PhasedLearner)->Learner: # Its model is a `PromptExplorer`
     "The Learner of prompt and probe, made when it is first needed"
@@ -194,7 +182,7 @@ def _explore(self:PhasedLearner, phase, cbs=None):
         cbs = L(self.phase_log.callbacks(phase, self.dls)) + L(self.saver)
         ex.fit_one_cycle(phase.epochs, phase.lr, reset_opt=True, cbs=cbs)
     self._hand_probe()
-    return _curves(ex)
+    return fit_curves(ex)
 
 @patch
 def _distill(self:PhasedLearner, phase, cbs=None):
@@ -202,7 +190,7 @@ def _distill(self:PhasedLearner, phase, cbs=None):
     loss_func, cbs = self.loss_func, L(cbs) + L(self.phase_log.callbacks(phase, self.dls)) + L(self.saver)
     try: self.fit_one_cycle(phase.epochs, phase.lr, reset_opt=True, cbs=cbs)
     finally: self.loss_func = loss_func # fastai's MixUp leaves its own behind when it is interrupted
-    return _curves(self)
+    return fit_curves(self)
 
 @patch
 def _adversarial(self:PhasedLearner, phase, cbs=None):
@@ -220,7 +208,8 @@ def run_settings(self:PhasedLearner,
     cb, loss = next(iter(self._grab_cbs(DistillCallback)), None), self.loss_func
     numbers = {k: v for k, v in getattr(loss, '__dict__', {}).items() if type(v) in (int, float, str)}
     teacher = self.teacher and [self.teacher.name, getattr(self.teacher, 'size', None), weights_digest(self.teacher)]
-    distill = cb and {k: getattr(cb, k) for k in ('lam', 'lam_end', 'prompt_student', 'soft', 'temperature')}
+    kept = ('views', 'bank_dtype', 'keep') if cb and cb.views else ()
+    distill = cb and {k: getattr(cb, k) for k in ('lam', 'lam_end', 'prompt_student', 'soft', 'temperature', *kept)}
     train = self.dls.train
     return settings_text(dict(
         phases=[p.row() for p in phases], student=shapes_digest(self.student), teacher=teacher,
@@ -302,7 +291,10 @@ def fit_fopro(self:PhasedLearner,
     cbs=None, # Callbacks for the student's phases; what logs sees exploration, too, and all phases as one fit
     checkpoint:str|Path|None=None, # Folder for checkpoints, after each epoch and every `minutes`; None writes none
     resume:bool=False, # Go on from the newest checkpoint in that folder; begin if there is none
-    minutes:float=10. # Between checkpoints inside an epoch
+    minutes:float=10., # Between checkpoints inside an epoch
+    views:int|None=None, # Distillation asks the teacher about so many passes over the images, then shows those again
+    bank:str|Path|None=None, # Folder for its answers; None: in that of the checkpoints, or for this call
+    keep:str='features' # What is kept of a pass: features, or images, too
 )->list[dict]: # The phases that ran, with their curves and seconds; also in `phase_history`
     """Explore, distil, distil adversarially; `ValueError` for a phase without what it needs
 
@@ -310,7 +302,10 @@ def fit_fopro(self:PhasedLearner,
     phases = fopro_schedule(explore, distill, adversarial, rounds, explore_lr, lr, adversarial_lr)
     self._check_needs(phases)
     if resume and checkpoint is None: raise ValueError("resume=True goes on from a folder: give it as checkpoint=.")
-    with PhaseLog(phases, self, cbs, resume) as log:
+    with PhaseLog(phases, self, cbs, resume) as log, ExitStack() as stack:
+        kept = dict(views=views, bank=bank or checkpoint and Path(checkpoint)/'answers', keep=keep) if views else {}
+        for cb in self._grab_cbs(DistillCallback):
+            for k, v in kept.items(): stack.enter_context(replacing_yield(cb, k, v))
         runners = {n: partial(getattr(self, f'_{n}'), cbs=log.rest) for n in ('explore', 'distill', 'adversarial')}
         self.phase_log = log
         try:
