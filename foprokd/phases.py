@@ -31,12 +31,12 @@ from .student import Student
 from .teacher import FrozenTeacher
 from .train.checkpoint import CheckpointFolder
 from .train.first_batch import check_draw, check_first_batch, check_numbers, smallest_batch
-from .train.guards import FiniteGuard, PhaseWatch
+from .train.guards import FiniteGuard, PhaseWatch, fit_curves
 from .train.loss_parts import LossPartsRecorder, without_graph
 from .train.phase_log import PhaseLog
 from .train.kept import KeptRun, settings_text, shapes_digest, weights_digest
 from .train.ranks import broadcast_module, share_ranks
-from .train.plan import Phase, fit_curves, fopro_schedule, run_phases
+from .train.plan import Phase, fopro_schedule, run_phases
 from .train.resume import ResumableLearner
 
 # %% ../nbs/36_phases.ipynb #945e7e45

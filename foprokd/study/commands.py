@@ -109,7 +109,8 @@ def _run_all(
 # %% ../../nbs/study/14_commands.ipynb #p1c0f011
 _GROUPS = {'what is run': 'method method_kwargs seeds grid only jobs again', 'data': _DATA,
            'teacher and prompt': 'teacher teacher_ckpt teacher_kwargs teacher_size teacher_stages teacher_scale prompt '
-                                 'prompt_kwargs explore explore_lr explore_kwargs rounds lam projector_layers views bank',
+                                 'prompt_kwargs explore explore_lr explore_kwargs rounds lam projector_layers views '
+                                 'bank',
            'student': 'student student_kwargs student_pretrained student_ckpt size',
            'training': 'distill adversarial lr bs sampling precision valid_every workers cache_dir checkpoint',
            'output': 'out name export log quiet'}

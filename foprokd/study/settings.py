@@ -61,7 +61,7 @@ class RunConfig(DataConfig):
     adversarial:int=0 # Epochs of the student on top, adversarial for fopro_akd, ordinary for the others
     rounds:int=1 # How often explore and distill alternate
     lam:float=3. # Weight of the feature term
-    views:int=None # Ask the teacher about so many passes over the images, then show those again (ekd, fopro); None: always ask
+    views:int=None # Ask the teacher about so many passes over the images, then show those again; None: always ask
     bank:str=None # Folder for its answers, which runs share; None: OUT/answers
     sampling:str='instance' # Draw training images as they are, or by sqrt or class (with method ce)
     cache_dir:str=None # Folder for resized copies of the images; None: none

@@ -53,8 +53,9 @@ def check_room(self:AnswerBank,
     need, free = self.nbytes(missing), shutil.disk_usage(self.folder).free - spare
     if need <= free: return
     fit = max(free, 0) // max(self.nbytes(1), 1) + self.views - missing
-    raise ValueError(f"{missing} views of {self.rows:,} images need {need / 1e9:.2g} GB in {str(self.folder.parent)!r}, "
-                     f"which has {max(free, 0) / 1e9:.2g} GB to spare: {fit} views would fit, or give a folder elsewhere.")
+    raise ValueError(f"{missing} views of {self.rows:,} images need {need / 1e9:.2g} GB in "
+                     f"{str(self.folder.parent)!r}, which has {max(free, 0) / 1e9:.2g} GB to spare: {fit} views would "
+                     "fit, or give a folder elsewhere.")
 
 # %% ../../nbs/train/09_bank.ipynb #bk000011
 def _checksum(file):
@@ -67,7 +68,7 @@ def _checksum(file):
 @patch
 def has(self:AnswerBank,
     k:int # Number of the view
-)->bool:
+)->bool: # False, too, for one that was torn
     "Whether a view is there, whole; a torn one is removed with a warning"
     path = self.view(k)
     if not path.is_dir(): return False

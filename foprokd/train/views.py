@@ -32,7 +32,7 @@ from .bank import AnswerBank, ViewWriter
 def drawn_from(
     *words, # Numbers and text that make the seed
     device:torch.device|None=None # A GPU whose generator is seeded, too
-)->Iterator[None]:
+)->Iterator[None]: # A context
     "Random numbers of Python, NumPy and torch from a seed, in this block only (ours)"
     seed = int.from_bytes(hashlib.sha256(repr(words).encode()).digest()[:4], 'big')
     python, numpy, cuda = random.getstate(), np.random.get_state(), getattr(device, 'type', 'cpu') == 'cuda'
@@ -145,10 +145,10 @@ def loader_facts(
     except Exception: digest = 'images in memory' # the marks tell them apart
     weights = getattr(own, 'wgts', None)
     if weights is not None: weights = hashlib.sha256(np.asarray(weights, float).tobytes()).hexdigest()[:16]
-    transforms = [str(getattr(data, 'tfms', '')), *(str(getattr(own, k)) for k in ('after_item', 'before_batch', 'after_batch'))]
-    return dict(images=digest, n=own.n, transforms=[hashlib.sha256(t.encode()).hexdigest()[:16] for t in transforms],
-                loader=type(own).__name__, bs=own.bs, drop_last=own.drop_last, shuffle=own.shuffle, weights=weights,
-                process=[rank_distrib(), num_distrib()])
+    transforms = [getattr(data, 'tfms', ''), own.after_item, own.before_batch, own.after_batch]
+    transforms = [hashlib.sha256(str(t).encode()).hexdigest()[:16] for t in transforms]
+    return dict(images=digest, n=own.n, transforms=transforms, loader=type(own).__name__, bs=own.bs,
+                drop_last=own.drop_last, shuffle=own.shuffle, weights=weights, process=[rank_distrib(), num_distrib()])
 
 # %% ../../nbs/train/10_views.ipynb #vw000020
 def view_plan(
@@ -167,7 +167,8 @@ def batch_order(
 )->list[int]: # Numbers of the batches
     "The batches in a drawn order, a smaller one last"
     whole = [i for i, n in enumerate(sizes) if n == sizes[0]]
-    return (whole if draw is None else draw.sample(whole, len(whole))) + [i for i, n in enumerate(sizes) if n != sizes[0]]
+    short = [i for i, n in enumerate(sizes) if n != sizes[0]]
+    return (whole if draw is None else draw.sample(whole, len(whole))) + short
 
 # %% ../../nbs/train/10_views.ipynb #vw000023
 @docs
@@ -184,7 +185,7 @@ class ViewsCallback(Callback):
         dtype:str='float16', # Of the kept answers: float16 or float32
         keep:str='features' # What is kept: features, or images, too (uint8)
     ):
-        if not (isinstance(views, int) and views > 0): raise ValueError(f"views={views!r} must be a whole number above 0.")
+        if not (isinstance(views, int) and views > 0): raise ValueError(f"views={views!r} must be at least 1.")
         if dtype not in ('float16', 'float32'): raise ValueError(f"dtype={dtype!r} is neither float16 nor float32.")
         if keep not in ('features', 'images'): raise ValueError(f"keep={keep!r} is neither features nor images.")
         self.views, self.width, self.about, self.folder, self.dtype = views, width, about, folder, dtype
@@ -206,18 +207,20 @@ class ViewsCallback(Callback):
         sizes = [len(b) for b in ViewLoader(train, ('view', self.seed, 0)).batches]
         arrays = dict(features=((self.width,), self.dtype), marks=((), 'float32'))
         if self.images: arrays |= self.image_arrays()
-        about = dict(self.about, seed=self.seed, versions=[torch.__version__, fastai_version, np.__version__], **loader_facts(train))
+        versions = [torch.__version__, fastai_version, np.__version__]
+        about = dict(self.about, seed=self.seed, versions=versions, **loader_facts(train))
         folder = self.scratch.name if self.folder is None else self.folder
         self.bank = AnswerBank(folder, about, self.views, sum(sizes), arrays)
         self.bank.check_room()
         missing = sum(not self.bank.has(k) for k in range(self.views))
-        self.learn.logger(f"Answers of the teacher: {self.views} views of {sum(sizes):,} images, {self.bank.nbytes() / 1e6:,.1f} MB, "
-                          f"{missing} of them to be asked for.")
+        self.learn.logger(f"Answers of the teacher: {self.views} views of {sum(sizes):,} images, "
+                          f"{self.bank.nbytes() / 1e6:,.1f} MB, {missing} of them to be asked for.")
 
     def image_arrays(self):
         with no_random(): x, *y = self.dls.train.one_batch()
         if len(y) != 1 or not isinstance(y[0], Tensor) or y[0].ndim != 1 or y[0].is_floating_point():
-            raise ValueError("keep='images' keeps one class an image, and these batches hold something else: use keep='features'.")
+            raise ValueError("keep='images' keeps one class an image, and these batches hold something else: use "
+                             "keep='features'.")
         self.kinds = type(x), type(y[0])
         return dict(images=(tuple(x.shape[1:]), 'uint8'), labels=((), 'int64'))
 
@@ -256,7 +259,7 @@ class ViewsCallback(Callback):
         start:int, # First row
         n:int, # How many
         device # Where to
-    )->Tensor:
+    )->Tensor: # (n,...)
         t = torch.from_numpy(np.array(self.kept[name][start:start + n]))
         return t.pin_memory().to(device, non_blocking=True) if device.type == 'cuda' else t.to(device)
 
@@ -264,17 +267,17 @@ class ViewsCallback(Callback):
         px:Tensor, # (B,3,H,W) pixels
         start:int # First row of the batch
     ):
-        off = (picture_marks(px).cpu() - torch.from_numpy(np.array(self.kept['marks'][start:start + len(px)]))).abs().max()
-        if off < 1e-3: return
-        warnings.warn("The kept answers are to other pictures: images, transforms or packages have changed, or a transform "
-                      "draws from a source that cannot be seeded. The teacher is asked anew.")
+        off = picture_marks(px).cpu() - self.rows('marks', start, len(px), torch.device('cpu'))
+        if off.abs().max() < 1e-3: return
+        warnings.warn("The kept answers are to other pictures: images, transforms or packages have changed, or a "
+                      "transform draws from a source that cannot be seeded. The teacher is asked anew.")
         self.bank.drop(self.k)
         self.kept, self.writer = None, ViewWriter(self.bank, self.k)
 
     def rounded(self,
         px:Tensor, # (B,3,H,W) pixels in [0,1]
         y:Tensor # (B,) classes
-    )->Tensor: # The pixels as they are kept
+    )->Tensor: # (B,3,H,W) pixels as they are kept
         told = (px * 255).round().clamp(0, 255).to(torch.uint8)
         if self.writer: self.note(self.starts[self.shown.order[self.iter]], images=told, labels=y.as_subclass(Tensor))
         return told.to(px.dtype) / 255
@@ -304,7 +307,8 @@ class ViewsCallback(Callback):
         changed, self.draw, self.seed = state['seed'] != self.seed, state['draw'], state['seed']
         if changed: self.open()
 
-    _docs = dict(before_fit="Draw the orders of this fit, open the bank", open="Open the bank, and say what it will hold",
+    _docs = dict(before_fit="Draw the orders of this fit, open the bank",
+                 open="Open the bank, and say what it will hold",
                  image_arrays="What is kept of pictures", before_train="Show the view of this epoch",
                  answer="The answer to the batch: read, or asked for and written", note="Keep rows of the batch",
                  rows="(n,...) kept rows on a device", check="Warn and ask anew if the pictures are others",
