@@ -34,6 +34,7 @@ class AdversarialCallback(DistillCallback):
         prompt_lr:float=1e-3, # Learning rate of the ascent (Adam)
         w_prior:float=1., # Weight of the teacher's prior R
         w_pen:float=1., # Weight of the penalty at the prompt's bound
+        every:int=1, # The prompt ascends in every n-th step of the student
         pixels:PixelSpace|None=None # From batches to pixels; None reads it off the DataLoaders
     ):
         super().__init__(teacher, prompt, lam, pixels)
@@ -42,7 +43,8 @@ class AdversarialCallback(DistillCallback):
         if not list(self.teacher_prompt.parameters()):
             raise ValueError(f"The adversarial phase moves its prompt, but a {type(self.teacher_prompt).__name__} "
                              "has no parameters: use a FourierPromptGenerator.")
-        self.prompt_lr, self.w_prior, self.w_pen = prompt_lr, w_prior, w_pen
+        if not (isinstance(every, int) and every > 0): raise ValueError(f"every={every!r} must be at least 1.")
+        self.prompt_lr, self.w_prior, self.w_pen, self.every = prompt_lr, w_prior, w_pen, every
 
     def before_fit(self):
         super().before_fit()
@@ -57,7 +59,7 @@ class AdversarialCallback(DistillCallback):
 
     def target(self):
         z = self.teacher_prompt.sample_z(len(self.px), self.px.device)
-        self.ascend(self.px, z)
+        if self.train_iter % self.every == 0: self.ascend(self.px, z)
         with torch.no_grad(): return self.teacher(self.teacher_prompt(self.px, z))
 
     def ascend(self,

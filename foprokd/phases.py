@@ -51,7 +51,7 @@ class PhasedLearner(ResumableLearner):
         lam:float=3., # Weight of the feature term
         explore_kwargs:dict|None=None, # `w_cls`, `w_prior`, `w_div`, `size` of the exploration
         distill_kwargs:dict|None=None, # `lam_end`, `prompt_student`, `soft`, ... of the distillation
-        adversarial_kwargs:dict|None=None, # `prompt_lr`, `w_prior`, `w_pen` of the adversarial phase
+        adversarial_kwargs:dict|None=None, # `prompt_lr`, `w_prior`, `w_pen`, `every` of the adversarial phase
         loss_func=None, # None: balanced softmax with `counts`
         **kwargs # Passed to `Learner`
     ):

@@ -170,5 +170,5 @@ METHODS.update(
     fopro=Method('explored Fourier prompt, then EKD', _EKD, teacher=True, prompts=('learned', 'random'),
                  needs=dict(explore=_FIRST), wakes=_SOFT),
     fopro_akd=Method('explored Fourier prompt, EKD, then adversarial distillation',
-                     dict.fromkeys(('prompt_lr', 'w_prior', 'w_pen'), 'adversarial'), teacher=True,
+                     dict.fromkeys(('prompt_lr', 'w_prior', 'w_pen', 'every'), 'adversarial'), teacher=True,
                      prompts=('learned',), needs=dict(explore=_FIRST, adversarial='; without it use fopro.')))
