@@ -22,7 +22,13 @@ step holds. On a CPU that is read off torch's profiler, allocation by allocation
 it, which also counts the scratch space of the kernels and what the allocator keeps. The last column is the ratio of the
 first, with the teacher's weights, to the student's alone with the teacher's weights.
 
+`--epochs` measures whole epochs over `--batches` batches that lie in memory, one epoch of each variant in turn: the student
+alone, EKD, the plain loop and timm's task, which ask the teacher about every batch; an epoch with `views` in which answers are
+asked for and kept (`asked`), one that shows a kept view again (`replayed`), and one whose pictures are kept, too (`images`).
+From these it computes trainings of 40 and 100 epochs with K views. Pictures cost nothing here, neither reading nor transforms.
+
     python benchmarks/step_speed.py --student resnet18 --teacher resnet50 --size 224 --batch 16 --steps 9
+    python benchmarks/step_speed.py --student resnet18 --teacher resnet50 --size 224 --batch 16 --epochs 5
     python benchmarks/step_speed.py --student test_resnet --teacher mobilenetv1_025 --size 64 --batch 64 --steps 60
 """
 import argparse
@@ -31,20 +37,24 @@ import importlib.util
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from itertools import accumulate
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from torch.utils.data import TensorDataset
 from fastai.callback.core import Callback
 from fastai.callback.progress import ProgressCallback
+from fastai.data.core import DataLoaders
+from fastai.data.load import DataLoader
 from fastai.learner import Learner
 from fastai.losses import CrossEntropyLossFlat
 
 from foprokd.adversarial import AdversarialCallback
 from foprokd.distill import DistillCallback
-from foprokd.explore import explore_learner
+from foprokd.explore import SkipValidation, explore_learner
 from foprokd.train.guards import FiniteGuard, PhaseWatch
 from foprokd.losses import BalancedSoftmaxLoss
 from foprokd.pixels import PixelSpace
@@ -245,6 +255,40 @@ def speed(bench):
         print(f'exploration, 5 of 45 epochs: {share:.1%} of the steps\' time')
 
 
+def epochs(bench):
+    "Print seconds of an epoch of each variant, and what trainings with K views would cost"
+    args, folder = bench.args, tempfile.TemporaryDirectory()
+    n = args.batches * args.batch
+    data = TensorDataset(torch.randn(n, 3, args.size, args.size), torch.arange(n) % 8)
+    loader = DataLoader(data, args.batch, shuffle=True, drop_last=True, device=bench.device)
+    loaders = DataLoaders(loader, loader)
+
+    def fitted(*cbs):
+        learn = Learner(loaders, bench.student(), loss_func=bench.loss, cbs=[*cbs, SkipValidation()])
+        def epoch():
+            with learn.no_bar(), learn.no_logging(): learn.fit(1, 1e-4)
+        return epoch
+
+    def kept(**kwargs): return DistillCallback(bench.teacher, pixels=PixelSpace.from_dls(bench.dls), views=1, **kwargs)
+    def steps(step): return lambda: [step() for _ in range(args.batches)]
+    runs = dict(student=fitted(BothHeads(), *guards()), ekd=fitted(DistillCallback(bench.teacher, pixels=PixelSpace.from_dls(bench.dls)), *guards()),
+                asked=fitted(kept(), *guards()), replayed=fitted(kept(bank=f'{folder.name}/features'), *guards()),
+                images=fitted(kept(bank=f'{folder.name}/images', keep='images'), *guards()), plain=steps(bench.make_plain()), timm=steps(bench.make_timm()))
+    seconds = {k: [] for k in runs}
+    for i in range(args.epochs + 1):
+        for k, run in runs.items():
+            t = timed(run, bench.device)
+            if i: seconds[k].append(t)
+    ratio = {k: statistics.median(a / b for a, b in zip(t, seconds['student'])) for k, t in seconds.items()}
+    print(f'| {"epoch":10} | s | of student alone |\n|---|---|---|')
+    for k, t in seconds.items(): print(f'| {k:10} | {statistics.median(t):.2f} | {ratio[k]:.2f} |')
+    print('\n| epochs in all | every batch asked | K=4 | K=8 | K=16 |\n|---|---|---|---|---|')
+    for e in (40, 100):
+        cost = [(k * ratio['asked'] + (e - k) * ratio['replayed']) / e for k in (4, 8, 16)]
+        print(f'| {e} | {ratio["ekd"]:.2f} | ' + ' | '.join(f'{c:.2f}' for c in cost) + ' |')
+    folder.cleanup()
+
+
 def memory(args, weights):
     "Print peaks of each variant in a process of its own"
     print('| variant | torch, MiB | grown, MiB | of student, with teacher weights |\n|---|---|---|---|')
@@ -267,6 +311,8 @@ def main():
     parser.add_argument('--batch', type=int, default=64, help='images')
     parser.add_argument('--steps', type=int, default=30, help='steps of each variant that count, after two that do not')
     parser.add_argument('--variants', nargs='+', default=VARIANTS, choices=VARIANTS, help='student and teacher are always there')
+    parser.add_argument('--epochs', type=int, help='measure so many epochs of each variant')
+    parser.add_argument('--batches', type=int, default=8, help='of such an epoch')
     parser.add_argument('--memory', action='store_true', help='peak memory instead of time')
     parser.add_argument('--only', choices=VARIANTS, help='peak memory of one variant, in this process')
     args = parser.parse_args()
@@ -276,7 +322,8 @@ def main():
     weights = sum(p.numel() * p.element_size() for p in bench.teacher.parameters()) / 2**20
     print(f'{args.student} with {bench.teacher.name} ({weights:.1f} MiB), {args.batch} images of {args.size} px, {bench.device}, '
           f'{torch.get_num_threads()} threads, torch {torch.__version__}')
-    if args.memory: memory(args, weights)
+    if args.epochs: epochs(bench)
+    elif args.memory: memory(args, weights)
     else: speed(bench)
 
 

@@ -14,6 +14,7 @@ from torch import nn
 from fastcore.foundation import docs
 from fastai.callback.core import CancelBatchException, CancelStepException, Callback
 from fastai.callback.fp16 import MixedPrecision
+from fastai.learner import Learner
 from fastai.callback.training import GradientAccumulation
 from fastai.torch_core import get_model, num_distrib, rank_distrib, to_detach
 from .first_batch import smallest_batch
