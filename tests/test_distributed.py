@@ -84,7 +84,7 @@ def gradients(phase, vit=False):
 def phases():
     "Weights after each phase of a learner that starts differently on each rank, and what is gathered"
     set_seed(rank) # other weights, other order, other latents on each rank
-    dls = demo_dls(size=32, bs=8, n_max=24, ratio=4, n_valid=5, n_test=5)
+    dls = demo_dls(size=32, bs=8, n_max=12, ratio=4, n_valid=5, n_test=1)
     learn = fopro_learner(dls, 'test_resnet', metrics=[accuracy, GroupRecall([6, 7])], distill_kwargs=dict(soft=.5))
     res = dict(counts=learn.counts, batches=[])
     class Seen(Callback):
