@@ -15,12 +15,14 @@ SHARED = pytest.StashKey[WarmPython]()
 sys.path.insert(0, str(ROOT/'tools'))
 # What `nbdev-docs` hands to Quarto, in one process: two would import everything twice. nbdev reads pyproject.toml anew for each cell.
 SITE = '''
-import functools, sys
+import functools, os, sys
 for name in [n for n in sys.modules if n.split('.')[0] == 'foprokd']: del sys.modules[name]  # those of the copy, not of the repository
 import nbdev.config, nbdev.serve
 nbdev.config._load_toml = functools.lru_cache(nbdev.config._load_toml)
 nbdev.serve.parallel = lambda f, items, **kwargs: [f(o) for o in items]
 nbdev.serve.proc_nbs()
+sys.stdout.flush(), sys.stderr.flush()
+os._exit(0)  # the end of a hundred shells takes a minute
 '''
 LAUNCHER = 'from foprokd.{} import {}\nif __name__ == "__main__": {}()\n'
 NO_FIGURES = 'import foprokd.study.run_files as files\nfiles._save_figures = lambda *args: None\n' # half of the time of a small run
@@ -76,7 +78,7 @@ def pytest_unconfigure(config):
 
 
 # With `-n 2 --dist loadfile` a file is one piece of work: the long ones begin first, so that no process waits at the end.
-FIRST = 'site grid distributed deploy resume wheel faults_learner faults_commands cli security faults_models faults_measure faults_gpu faults_splits faults_read browser determinism house compare soak resized atlas quantize frozen imports predict export sets'.split()
+FIRST = 'grid site distributed house browser deploy cli resume compare predict frozen security faults_learner wheel imports determinism sets soak faults_measure faults_commands checks export quantize gpu_check atlas resized faults_gpu faults_models faults_splits faults_read'.split()
 
 
 def pytest_collection_modifyitems(items):

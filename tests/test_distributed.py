@@ -84,7 +84,7 @@ def gradients(phase, vit=False):
 def phases():
     "Weights after each phase of a learner that starts differently on each rank, and what is gathered"
     set_seed(rank) # other weights, other order, other latents on each rank
-    dls = demo_dls(size=32, bs=8, n_max=24, ratio=4, n_valid=5, n_test=5)
+    dls = demo_dls(size=32, bs=8, n_max=12, ratio=4, n_valid=5, n_test=1)
     learn = fopro_learner(dls, 'test_resnet', metrics=[accuracy, GroupRecall([6, 7])], distill_kwargs=dict(soft=.5))
     res = dict(counts=learn.counts, batches=[])
     class Seen(Callback):
@@ -282,14 +282,14 @@ out, ask, seed, rank = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(os.e
 class Ask(Callback):
     "SIGTERM, for rank 1 alone, in the second epoch of distillation"
     def after_batch(self):
-        if ask and rank and self.training and (self.n_epoch, self.epoch, self.iter) == (3, 1, 0): os.kill(os.getpid(), signal.SIGTERM)
+        if ask and rank and self.training and (self.n_epoch, self.epoch, self.iter) == (2, 1, 0): os.kill(os.getpid(), signal.SIGTERM)
 
 
 with process_group():
     set_seed(seed + 100 * rank)
-    learn = fopro_learner(demo_dls(size=32, bs=8, n_max=16, ratio=4, n_valid=2, n_test=1), 'test_resnet')
+    learn = fopro_learner(demo_dls(size=32, bs=8, n_max=12, ratio=4, n_valid=2, n_test=1), 'test_resnet')
     with learn.distrib_ctx(), learn.no_bar(), learn.no_logging():
-        learn.fit_fopro(1, 3, 1, cbs=Ask(), checkpoint=out, resume=True)
+        learn.fit_fopro(1, 2, 1, cbs=Ask(), checkpoint=out, resume=True)
     torch.save([*learn.student.state_dict().values(), *learn.explorer.model.state_dict().values(), torch.rand(3)], f'{out}.{rank}')
 """
 
