@@ -259,7 +259,8 @@ def epochs(bench):
     "Print seconds of an epoch of each variant, and what trainings with K views would cost"
     args, folder = bench.args, tempfile.TemporaryDirectory()
     n = args.batches * args.batch
-    data = TensorDataset(torch.randn(n, 3, args.size, args.size), torch.arange(n) % 8)
+    space = PixelSpace.from_dls(bench.dls).to('cpu')
+    data = TensorDataset(space.normalize(torch.rand(n, 3, args.size, args.size)), torch.arange(n) % 8)
     loader = DataLoader(data, args.batch, shuffle=True, drop_last=True, device=bench.device)
     loaders = DataLoaders(loader, loader)
 
