@@ -21,7 +21,6 @@ from fastcore.foundation import docs
 from fastai.callback.core import Callback
 from fastai.callback.mixup import MixHandler
 from fastai.data.load import DataLoader, _loaders
-from fastai.distributed import DistributedTrainer
 from fastai import __version__ as fastai_version
 from fastai.torch_core import no_random, num_distrib, rank_distrib, to_device
 from ..data.files import file_state
@@ -176,7 +175,7 @@ class ViewsCallback(Callback):
     """Show `views` passes over the training images again and again, and keep the answers of a teacher to them (ours)
 
     A `ValueError` beside a callback that mixes images, or if the disk is too small."""
-    order, run_valid, name = DistributedTrainer.order + 1, False, 'views'
+    order, run_valid, name = 12, False, 'views' # after fastai's `DistributedTrainer` (11), which wraps the loaders
     def __init__(self,
         views:int, # How many passes are told apart, at least 1
         width:int, # Length of an answer
