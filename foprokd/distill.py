@@ -120,6 +120,7 @@ class DistillCallback(LossPartsCallback):
 
     def after_fit(self):
         if self.passes is not None: self.learn.remove_cb(self.passes)
+        self.passes = None
 
     def before_train(self):
         student = get_model(self.learn.model)

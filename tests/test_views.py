@@ -1,6 +1,7 @@
 """Replayed epochs: the same pictures and answers whatever the order, the workers, the processes and the kills; the teacher is asked once.
 
 The pages `train/bank` and `train/views` hold the small tests, this file what needs a Learner or a second process."""
+import copy
 import json
 import os
 import signal
@@ -171,6 +172,7 @@ def test_an_interrupt_leaves_no_half_view_and_no_callback(teacher, tmp_path):
     learn = fopro_learner(dls, 'test_resnet', teacher, IdentityPrompt(), distill_kwargs=dict(views=2, bank=tmp_path))
     with learn.no_bar(), learn.no_logging():
         with pytest.raises(KeyboardInterrupt): learn.fit(3, cbs=Stop())
+        copy.deepcopy(learn)
         learn.fit(2)
     [bank] = tmp_path.iterdir()
     assert sorted(p.name for p in bank.iterdir()) == ['view_0', 'view_1'] and not learn._grab_cbs(ViewsCallback)

@@ -9,7 +9,7 @@ __all__ = ['drawn_from', 'ViewLoader', 'picture_marks', 'loader_facts', 'view_pl
            'KeptBatches']
 
 # %% ../../nbs/train/10_views.ipynb #vw000004
-import hashlib, os, pickle, random, tempfile, warnings
+import atexit, hashlib, os, pickle, random, shutil, tempfile, warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -201,14 +201,16 @@ class ViewsCallback(Callback):
 
     def open(self):
         self.close()
-        if self.folder is None and self.scratch is None: self.scratch = tempfile.TemporaryDirectory(prefix='foprokd_')
+        if self.folder is None and self.scratch is None:
+            self.scratch = tempfile.mkdtemp(prefix='foprokd_')
+            atexit.register(shutil.rmtree, self.scratch, ignore_errors=True) # where a fit is interrupted
         train = self.dls.train
         sizes = [len(b) for b in ViewLoader(train, ('view', self.seed, 0)).batches]
         arrays = dict(features=((self.width,), self.dtype), marks=((), 'float32'))
         if self.images: arrays |= self.image_arrays()
         versions = [torch.__version__, fastai_version, np.__version__]
         about = dict(self.about, seed=self.seed, versions=versions, **loader_facts(train))
-        folder = self.scratch.name if self.folder is None else self.folder
+        folder = self.scratch if self.folder is None else self.folder
         self.bank = AnswerBank(folder, about, self.views, sum(sizes), arrays)
         self.bank.check_room()
         missing = sum(not self.bank.has(k) for k in range(self.views))
@@ -295,7 +297,7 @@ class ViewsCallback(Callback):
 
     def after_fit(self):
         self.close()
-        if self.scratch is not None: self.scratch.cleanup()
+        if self.scratch is not None: shutil.rmtree(self.scratch, ignore_errors=True)
         self.scratch = None
 
     def state_dict(self): return dict(draw=self.draw, seed=self.seed)
