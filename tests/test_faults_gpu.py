@@ -425,7 +425,9 @@ class Infinite(Callback):
     order = -20
     def before_batch(self): self.learn.xb = (self.xb[0] * float('nan'),)
 adv = AdversarialCallback(teacher, done.prompt); done.remove_cbs([c for c in done.cbs if type(c).__name__ == 'DistillCallback'])
-with done.no_bar(), done.no_logging(): done.fit(1, cbs=[adv, Infinite()])
+with done.no_bar(), done.no_logging():
+    try: done.fit(1, cbs=[adv, Infinite()])
+    except FloatingPointError as e: res['guard'] = str(e) # of an epoch in which no batch was finite
 res['ascent'] = all(a.equal(b) for a, b in zip(done.prompt.parameters(), bad)), sorted({float(s['step']) for s in adv.ascent.state.values()})
 print('RESULT', json.dumps(res))
 '''
@@ -461,4 +463,4 @@ def test_pretend_d2_d5_d8_d9_everything_lies_where_it_should(pretend):
 
 @pytest.mark.long
 def test_pretend_d7_a_fused_ascent_leaves_out_what_is_not_finite(pretend):
-    assert pretend['ascent'] == [True, [0.]]
+    assert pretend['ascent'] == [True, [0.]] and 'of which nothing was trained' in pretend['guard']
