@@ -26,7 +26,7 @@ fi
 pages() { "$device/run.sh" "$device/notebooks.py" nbs/[0-9]*.ipynb; }
 processes() {
     FAKECUDA_N=2 "$device/run.sh" -m pytest -q -p no:cacheprovider tests/test_distributed.py -m "not long" \
-        -k "gradients or same_weights or each_phase or ranks_draw or predictions"
+        -k "gradients or same_weights or each_phase or ranks_draw or predictions or exported"
 }
 checks() { "$device/run.sh" benchmarks/gpu_check.py --small --only given_on_device,waits,nccl; }
 
