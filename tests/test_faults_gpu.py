@@ -401,6 +401,7 @@ with learn.no_bar(), learn.no_logging():
 res['steps'] = sorted(set(stop.steps)) # D8
 p = FourierPromptGenerator().cuda()
 res['random'] = RandomPrompt(p)(x).device.type
+fopro_learner(dls, 'test_resnet', teacher, RandomPrompt(p)) # a prompt that has buffers alone, on the device already
 res['explorer'] = next(PromptExplorer(FrozenTeacher('embedded', size=32), FourierPromptGenerator(), 8).cuda().teacher.parameters()).device.type
 
 class No64(TorchDispatchMode): # as on Apple's GPUs
