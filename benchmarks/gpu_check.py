@@ -516,14 +516,15 @@ def prior():
             held.append(sum(kept.values()) / 2**20)
         say('INFO', f'ResNet-50 {name}, {b} images of {px} px', f'{asked}the graph holds {held[0]:.1f} MiB in float32, under bfloat16 {held[1]:.1f}')
     if not GPU: return
+    n = 64 if FULL else 32
     for name, change in (('float32', lambda l: None), ('bfloat16', lambda l: l.to_bf16())):
-        learn = make(change, teacher=net, size=px, bs=4 * b); learn.model.to(DEV); ex = learn.exploration()
+        learn = make(change, teacher=net, size=px, bs=n); learn.model.to(DEV); ex = learn.exploration()
         class Peak(Callback):
             def before_batch(self): free(); self.start = torch.cuda.memory_allocated()
             def after_batch(self): self.peak = torch.cuda.max_memory_allocated() - self.start; raise CancelFitException
         ex.add_cb(cb := Peak())
         fit(learn, 1)
-        say('INFO', f'a step of exploration in {name}, ResNet-50, {4 * b} images of {px} px', f'+{cb.peak / 2**20:.0f} MiB')
+        say('INFO', f'a step of exploration in {name}, ResNet-50, {n} images of {px} px', f'+{cb.peak / 2**20:.0f} MiB')
 
 @check
 def fourier():
