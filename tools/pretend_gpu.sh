@@ -26,7 +26,7 @@ if [ $status != 0 ]; then
 fi
 
 notebooks() { "$device/run.sh" "$device/notebooks.py" "$@"; }
-pages() { notebooks nbs/{05,10,12,15,30,32,34,38}_*.ipynb; }
+pages() { notebooks nbs/{05,10,12,15,30,32,34}_*.ipynb; }
 all_pages() { notebooks nbs/[0-9]*.ipynb nbs/train/*.ipynb nbs/frequency/*.ipynb nbs/tutorials/0[0-6]_*.ipynb; }
 processes() {
     FAKECUDA_N=2 "$device/run.sh" -m pytest -q -p no:cacheprovider tests/test_distributed.py -m "not long" \
