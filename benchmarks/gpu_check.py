@@ -523,7 +523,7 @@ def prior():
             def before_batch(self): free(); self.start = torch.cuda.memory_allocated()
             def after_batch(self): self.peak = torch.cuda.max_memory_allocated() - self.start; raise CancelFitException
         ex.add_cb(cb := Peak())
-        fit(learn, 1)
+        fit(learn, 1, 0)
         say('INFO', f'a step of exploration in {name}, ResNet-50, {n} images of {px} px', f'+{cb.peak / 2**20:.0f} MiB')
 
 @check
