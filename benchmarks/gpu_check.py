@@ -463,24 +463,68 @@ def small():
 
 @check
 def waits():
-    "How often a training step makes the CPU wait for the GPU"
+    "How often a training step makes the CPU wait for the GPU, and of a pretend device how many operations it asks for"
     if not GPU: return say('SKIP', 'waits', 'torch counts them on CUDA only')
-    for phase in ('plain', 'distill', 'adversarial', 'explore'):
-        learn = make(); t = learn.teacher; counts = []
-        class Count(Callback):
-            order = 1000
-            def after_batch(self):
-                if not self.training: return
-                if self.iter == 1: counts.append(warnings.catch_warnings(record=True)); counts.append(counts[0].__enter__()); warnings.simplefilter('always'); torch.cuda.set_sync_debug_mode('warn')
-                if self.iter == 2: torch.cuda.set_sync_debug_mode('default'); counts[0].__exit__(None, None, None); raise CancelFitException
+    pretend = sys.modules.get('fakecuda')  # which counts by itself
+    class Count(Callback):
+        order = 1000
+        def after_batch(self):
+            if not self.training: return
+            if self.iter == 1:
+                self.said = warnings.catch_warnings(record=True); self.heard = self.said.__enter__(); warnings.simplefilter('always'); torch.cuda.set_sync_debug_mode('warn')
+                if pretend: self.seen = pretend.record(); self.events = self.seen.__enter__()
+            if self.iter == 2:
+                if pretend: self.seen.__exit__(None, None, None)
+                torch.cuda.set_sync_debug_mode('default'); self.said.__exit__(None, None, None)
+                raise CancelFitException
+        def where(self):
+            if pretend: return [f'{kind} {line.split(" ")[0]}' for (kind, line), n in self.events.items() if not kind.startswith('H2D') for _ in range(n)]
+            return [f'{Path(w.filename).parent.name}/{Path(w.filename).name}:{w.lineno}' for w in self.heard if 'synchroniz' in str(w.message)]
+    for phase in ('plain', 'ekd', 'distill', 'adversarial', 'explore'):
+        learn, cb = make(prompt=IdentityPrompt() if phase == 'ekd' else None), Count()
         if phase == 'explore': learn.model.to(DEV); l = learn.exploration()
         elif phase == 'plain': l = Learner(learn.dls, Student('test_resnet', 8, 96), loss_func=BalancedSoftmaxLoss([10] * 8), cbs=Both())
         else: l = learn
         with quiet(l):
-            if l is learn: learn.fit_fopro(**{**dict(explore=0, distill=0), phase: 1}, cbs=Count())
-            else: l.fit(1, cbs=Count())
-        where = [f'{Path(w.filename).parent.name}/{Path(w.filename).name}:{w.lineno}' for w in counts[1] if 'synchroniz' in str(w.message)]
-        say('INFO', f'waits in a step of {phase}', f'{len(where)}: ' + ', '.join(f'{n}x {o}' for o, n in sorted(((o, where.count(o)) for o in set(where)), key=lambda v: -v[1])[:6]))
+            if l is learn: learn.fit_fopro(**{**dict(explore=0, distill=0), 'distill' if phase == 'ekd' else phase: 1}, cbs=cb)
+            else: l.fit(1, cbs=cb)
+        where = cb.where(); text = f'{len(where)}: ' + ', '.join(f'{n}x {o}' for o, n in sorted(((o, where.count(o)) for o in set(where)), key=lambda v: -v[1])[:6])
+        if pretend: text += f'; {pretend._launches[0]} operations'
+        if phase == 'plain': plain = len(where); say('INFO', 'waits in a step of plain fastai', text)
+        else: need(len(where) <= plain, f"waits in a step of {phase}, no more than fastai's own", text)
+
+@check
+def prior():
+    "What the teacher's prior adds to its forward and backward pass, and what a step of exploration holds in half precision"
+    px, b = (224, 64) if FULL else (64, 8); pretend, asked = sys.modules.get('fakecuda'), ''
+    net = FrozenTeacher(timm.create_model('resnet50', num_classes=0), size='image').to(DEV); x = torch.rand(b, 3, px, px, device=DEV, requires_grad=True); own = {o.untyped_storage().data_ptr() for o in net.state_dict().values()}
+    def both():
+        feats, r = net.with_prior(x)
+        return feats.mean() + r
+    for name, f in (('without the prior', lambda: net(x).mean()), ('with the prior', both)):
+        torch.autograd.grad(f(), x)  # what is made once
+        if pretend:
+            with pretend.record(): torch.autograd.grad(f(), x)
+            asked = f'{pretend._launches[0]} operations forward and backward; '
+        held = []
+        for amp in (False, True):
+            kept = {}
+            def keep(t):
+                if t.dtype == torch.float32 and (k := t.untyped_storage().data_ptr()) not in own: kept[k] = t.untyped_storage().nbytes()
+                return t
+            with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t), torch.autocast(DEV.type, torch.bfloat16, enabled=amp): f()
+            held.append(sum(kept.values()) / 2**20)
+        say('INFO', f'ResNet-50 {name}, {b} images of {px} px', f'{asked}the graph holds {held[0]:.1f} MiB in float32, under bfloat16 {held[1]:.1f}')
+    if not GPU: return
+    n = 64 if FULL else 32
+    for name, change in (('float32', lambda l: None), ('bfloat16', lambda l: l.to_bf16())):
+        learn = make(change, teacher=net, size=px, bs=n); learn.model.to(DEV); ex = learn.exploration()
+        class Peak(Callback):
+            def before_batch(self): free(); self.start = torch.cuda.memory_allocated()
+            def after_batch(self): self.peak = torch.cuda.max_memory_allocated() - self.start; raise CancelFitException
+        ex.add_cb(cb := Peak())
+        fit(learn, 1, 0)
+        say('INFO', f'a step of exploration in {name}, ResNet-50, {n} images of {px} px', f'+{cb.peak / 2**20:.0f} MiB')
 
 @check
 def fourier():
@@ -543,7 +587,7 @@ def main():
         where = torch.cuda.get_device_name() if GPU else 'CPU'
         import fastai, foprokd
         say('INFO', 'machine', f'{where}; torch {torch.__version__}, timm {timm.__version__}, fastai {fastai.__version__}, foprokd {foprokd.__version__} at {Path(foprokd.__file__).parent}; Python {sys.version.split()[0]}')
-        order = 'placement given_on_device amp scaler layout speed waits fourier nccl resume sensitivity data_wait export compiled'.split()
+        order = 'placement given_on_device amp scaler layout speed waits prior fourier nccl resume sensitivity data_wait export compiled'.split()
         for name, f in ((k, CHECKS[k]) for k in order):
             if args.only and name not in args.only.split(',') or name in args.skip.split(','): continue
             gone = time.perf_counter() - START

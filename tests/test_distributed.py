@@ -29,8 +29,8 @@ from foprokd.explore import SkipValidation, explore_learner
 from foprokd.learner import FoProLearner, fopro_learner
 from foprokd.measure.metrics import GroupRecall
 from foprokd.prompt import FourierPromptGenerator
-from foprokd.train.ranks import process_group, share_ranks
-from foprokd.student import Student
+from foprokd.train.ranks import on_main, process_group, share_ranks
+from foprokd.student import Student, load_student
 from foprokd.data.synth import demo_dls
 from foprokd.teacher import FrozenTeacher
 
@@ -108,10 +108,30 @@ def phases():
     return res
 
 
+def exported():
+    "What a student whose norms hold activations says, and what its file says; where it was trained, and by how many norms of all processes"
+    set_seed(rank)
+    learn = fopro_learner(demo_dls(size=32, bs=8, n_max=12, ratio=2, n_valid=3, n_test=1), 'mobilenetv3_small_050')
+    res = {}
+    class Where(Callback):
+        def before_batch(self):
+            norms = sum(isinstance(m, nn.SyncBatchNorm) for m in self.model.modules())
+            if self.training: res['where'] = (torch.distributed.get_backend(), str(self.xb[0].device), str(next(self.model.parameters()).device), norms)
+    with learn.distrib_ctx(), learn.no_bar(), learn.no_logging():
+        learn.fit_fopro(0, 1, lr=3e-2, cbs=Where())
+        res['said'] = learn.get_preds()[0]
+        learn.export_student(f'{out}.safetensors')
+    @torch.no_grad()
+    def file(): return torch.cat([load_student(f'{out}.safetensors')[0].eval()(b[0].cpu()).softmax(1) for b in learn.dls.valid])
+    res['file'] = on_main(file)
+    return res
+
+
 with process_group():
     todo = ['explore', 'adversarial'] if n == 4 else ['explore', 'explore+vit', 'distill', 'adversarial', 'adversarial+vit']
     res = {k: gradients(*k.split('+')) for k in todo}
     if n > 1: res['phases'] = phases()
+    if n == 2: res['exported'] = exported()
 torch.save(res, f'{out}.{rank}')
 '''
 
@@ -230,6 +250,15 @@ def test_predictions_are_whole_and_in_order(ran, n):
         tail = [float((o['probs'].argmax(1) == o['targs'])[o['targs'] == k].float().mean()) for k in (6, 7) if (o['targs'] == k).any()]
         assert o['recall'] == pytest.approx(np.mean(tail))  # GroupRecall of all ranks' images
         assert o['wrapped'] == ['Student', 'PromptExplorer', 'TfmdDL']
+
+
+def test_the_exported_file_is_the_learner_and_each_process_has_a_device(ran):
+    for rank, o in enumerate(o['exported'] for o in ran[2]):
+        assert o['said'].shape == (24, 8) and int((o['said'].argmax(1) != o['file'].argmax(1)).sum()) == 0
+        torch.testing.assert_close(o['said'], o['file'], atol=1e-5, rtol=1e-4)
+        *where, norms = o['where']
+        assert where == (['nccl', *[f'cuda:{rank}'] * 2] if GPUS > 1 else ['gloo', 'cpu', 'cpu'])
+        assert (norms > 30) is (GPUS > 1)  # CPUs keep the statistics of each process
 
 
 ACCELERATE = ('-m', 'accelerate.commands.launch', '--multi_gpu', '--num_machines', '1', '--mixed_precision', 'no', '--dynamo_backend', 'no', '--num_processes')

@@ -1,6 +1,6 @@
 """Faults of a machine with GPUs, on CPUs: torch's device `meta` stands for another device, a list of operations for what a GPU would be asked.
 
-The tests named `pretend` run on a pretend CUDA device (`benchmarks/pretend_cuda`), which takes longer: they are marked `long`."""
+The tests named `pretend` run on a pretend CUDA device (`benchmarks/pretend_cuda`), in one process for all of them."""
 import json
 import os
 import subprocess
@@ -401,6 +401,7 @@ with learn.no_bar(), learn.no_logging():
 res['steps'] = sorted(set(stop.steps)) # D8
 p = FourierPromptGenerator().cuda()
 res['random'] = RandomPrompt(p)(x).device.type
+fopro_learner(dls, 'test_resnet', teacher, RandomPrompt(p)) # a prompt that has buffers alone, on the device already
 res['explorer'] = next(PromptExplorer(FrozenTeacher('embedded', size=32), FourierPromptGenerator(), 8).cuda().teacher.parameters()).device.type
 
 class No64(TorchDispatchMode): # as on Apple's GPUs
@@ -425,7 +426,9 @@ class Infinite(Callback):
     order = -20
     def before_batch(self): self.learn.xb = (self.xb[0] * float('nan'),)
 adv = AdversarialCallback(teacher, done.prompt); done.remove_cbs([c for c in done.cbs if type(c).__name__ == 'DistillCallback'])
-with done.no_bar(), done.no_logging(): done.fit(1, cbs=[adv, Infinite()])
+with done.no_bar(), done.no_logging():
+    try: done.fit(1, cbs=[adv, Infinite()])
+    except FloatingPointError as e: res['guard'] = str(e) # of an epoch in which no batch was finite
 res['ascent'] = all(a.equal(b) for a, b in zip(done.prompt.parameters(), bad)), sorted({float(s['step']) for s in adv.ascent.state.values()})
 print('RESULT', json.dumps(res))
 '''
@@ -446,19 +449,16 @@ def pretend(tmp_path_factory):
     return json.loads(next(o for o in done.stdout.splitlines() if o.startswith('RESULT'))[7:])
 
 
-@pytest.mark.long
 def test_pretend_d7_no_phase_waits_oftener_than_plain_fastai(pretend):
     plain, *ours = pretend['waits'].values()
     assert all(o[0] <= plain[0] and o[1] <= plain[1] for o in ours), pretend['waits']
 
 
-@pytest.mark.long
 def test_pretend_d2_d5_d8_d9_everything_lies_where_it_should(pretend):
     assert [pretend[k] for k in ('standard', 'whiten', 'random', 'explorer', 'shift')] == ['cuda'] * 5
     assert pretend['pixels'] == ['cuda', 'cuda'] and pretend['steps'] == ['cpu']
     assert pretend['labels'] == [0, 1] and pretend['objective']
 
 
-@pytest.mark.long
 def test_pretend_d7_a_fused_ascent_leaves_out_what_is_not_finite(pretend):
-    assert pretend['ascent'] == [True, [0.]]
+    assert pretend['ascent'] == [True, [0.]] and 'of which nothing was trained' in pretend['guard']

@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
-# What a machine with GPUs would run, on a pretend one (benchmarks/pretend_cuda): the pages of the method, two processes with a GPU
-# each, and the short checks of gpu_check.py. It shows faults of placement and logic, and the waits of the host; nothing of a GPU's
-# arithmetic or speed. Where the device cannot be built it says so, on one line, and ends well.
-#   PYTHON=... bash tools/pretend_gpu.sh [pages] [processes] [checks]     without a word: all, in two processes
+# What a machine with GPUs would run, on a pretend one (benchmarks/pretend_cuda): notebooks, two processes with a GPU each, and checks
+# of gpu_check.py. It shows faults of placement and logic, and the waits of the host; nothing of a GPU's arithmetic or speed. Where the
+# device cannot be built it says so, on one line, and ends well.
+#   PYTHON=... bash tools/pretend_gpu.sh          what CI runs: the pages that move tensors, the processes, the short checks
+#   PYTHON=... bash tools/pretend_gpu.sh all      what the nightly workflow runs: many more pages, and NCCL with one process
+#   PYTHON=... bash tools/pretend_gpu.sh pages    one part of it: pages, processes, checks, all_pages, all_checks
 set -uo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root"
@@ -23,15 +25,21 @@ if [ $status != 0 ]; then
     exit 0
 fi
 
-pages() { "$device/run.sh" "$device/notebooks.py" nbs/[0-9]*.ipynb; }
+notebooks() { "$device/run.sh" "$device/notebooks.py" "$@"; }
+pages() { notebooks nbs/{05,10,12,15,30,32,34}_*.ipynb; }
+all_pages() { notebooks nbs/[0-9]*.ipynb nbs/train/*.ipynb nbs/frequency/*.ipynb nbs/tutorials/0[0-6]_*.ipynb; }
 processes() {
     FAKECUDA_N=2 "$device/run.sh" -m pytest -q -p no:cacheprovider tests/test_distributed.py -m "not long" \
-        -k "gradients or same_weights or each_phase or ranks_draw or predictions"
+        -k "gradients or same_weights or each_phase or ranks_draw or predictions or exported"
 }
-checks() { "$device/run.sh" benchmarks/gpu_check.py --small --only given_on_device,waits,nccl; }
+checks() { "$device/run.sh" benchmarks/gpu_check.py --small --only "${1:-given_on_device,waits}"; }
+all_checks() { checks given_on_device,waits,prior,nccl; }
 
-asked=("$@")
-[ $# -gt 0 ] || asked=(pages "processes checks")
+case "$*" in
+    '') asked=(pages "processes checks") ;;
+    all) asked=(all_pages "processes all_checks") ;;
+    *) asked=("$@") ;;
+esac
 pids=()
 for part in "${asked[@]}"; do
     (code=0; for p in $part; do $p >"$work/$p.log" 2>&1 || code=1; done; exit $code) &
@@ -40,6 +48,6 @@ done
 failed=0
 for pid in "${pids[@]}"; do wait "$pid" || failed=1; done
 for part in "${asked[@]}"; do
-    for p in $part; do printf '%s\n' "--- $p"; tail -n 30 "$work/$p.log"; done
+    for p in $part; do printf '%s\n' "--- $p"; tail -n 60 "$work/$p.log"; done
 done
 exit $failed

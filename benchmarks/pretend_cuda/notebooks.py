@@ -42,9 +42,9 @@ if __name__ == '__main__':
     print('on', torch.cuda.get_device_name() if torch.cuda.is_available() else 'the CPU', flush=True)
     cells = bad = 0
     for file in map(Path.absolute, args.files):
-        start = time.perf_counter()
+        start, spent = time.perf_counter(), time.process_time()
         n, errors = run(file, args.flags.split())
-        print(f'{file.stem}: {len(errors)} of {n} cells failed, {time.perf_counter() - start:.0f} s', flush=True)
+        print(f'{file.stem}: {len(errors)} of {n} cells failed, {time.perf_counter() - start:.0f} s ({time.process_time() - spent:.0f} of CPU)', flush=True)
         for i, source, e in errors: print(f"    cell {i}, {source.strip().splitlines()[0][:60]!r}: {e}", flush=True)
         cells, bad = cells + n, bad + len(errors)
     print(f'{bad} of {cells} cells failed')

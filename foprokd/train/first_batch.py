@@ -11,6 +11,7 @@ __all__ = ['untouched', 'smallest_batch', 'first_images', 'check_pixels', 'check
 # %% ../../nbs/train/01a_first_batch.ipynb #fb000004
 import math, warnings
 from contextlib import contextmanager
+from itertools import chain
 import numpy as np, torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader as TorchDataLoader, IterableDataset
@@ -188,7 +189,7 @@ def _parts(b):
                          "or torchvision's ToTensor.")
     return x.as_subclass(Tensor), y.as_subclass(Tensor) if isinstance(y, Tensor) else y
 
-def _device(net, x): return next(net.parameters(), x).device
+def _device(net, x): return next(chain(net.parameters(), net.buffers()), x).device # some prompts have buffers alone
 
 def _said(e): return ' '.join(str(e).split())[:160]
 
