@@ -3,16 +3,12 @@
 The pages `train/bank` and `train/views` hold the small tests, this file what needs a Learner or a second process."""
 import copy
 import json
-import os
 import signal
-import sys
-from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from fastai.vision.all import Adam, Callback, Learner, MixUp, OptimWrapper, set_seed
+from fastai.vision.all import Callback, Learner, MixUp, set_seed
 from torch import nn
 
 from conftest import python
@@ -23,7 +19,7 @@ from foprokd.losses import BalancedSoftmaxLoss
 from foprokd.prompt import FourierPromptGenerator, IdentityPrompt
 from foprokd.student import Student
 from foprokd.teacher import FrozenTeacher
-from foprokd.train.views import ViewLoader, ViewsCallback, picture_marks
+from foprokd.train.views import ViewLoader, ViewsCallback
 
 
 @pytest.fixture(scope='module')
@@ -50,7 +46,7 @@ class Seen(Callback):
     order, run_valid = 50, False
     def before_fit(self): self.shown, self.told = {}, {}
     def before_batch(self):
-        v, key = self.learn.views, (self.epoch, self.learn.views.k, self.learn.dl.order[self.iter])
+        key = self.epoch, self.learn.views.k, self.learn.dl.order[self.iter]
         self.shown[key], self.told[key] = self.xb[0].clone(), self.learn.distill.feats.clone()
 
 
