@@ -40,7 +40,7 @@ def student_bytes(notes=NOTES, external=False):
              node('Softmax', ['a'], ['probabilities'], axis=-1)]
     takes = [value('images', onnx.TensorProto.UINT8, ['N', 'H', 'W', 3]), value('prior', f, [3]), value('temperature', f, [])]
     graph = helper.make_graph(nodes, 'tiny', takes, [value('probabilities', f, ['N', 3]), value('logits', f, ['N', 3])], init)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid('', 18)], ir_version=10)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid('', 18)], ir_version=8) # as the package writes
     if notes is not None:
         e = model.metadata_props.add()
         e.key, e.value = 'foprokd', notes if isinstance(notes, str) else json.dumps(notes)

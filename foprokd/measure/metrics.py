@@ -141,7 +141,7 @@ def _over_runs(v, level, bounds):
     if not len(v): return dict.fromkeys(('mean', 'lo', 'hi', 'min', 'max'), np.nan)
     sem = stats.sem(v) if len(v) > 1 and np.ptp(v) > 0 and bounds is not None else np.nan
     half = stats.t.ppf((1 + level) / 2, max(len(v) - 1, 1)) * sem
-    lo, hi = np.clip([v.mean() - half, v.mean() + half], *(bounds or (None, None)))
+    lo, hi = np.clip([v.mean() - half, v.mean() + half], *(bounds or (-np.inf, np.inf)))
     return dict(mean=v.mean(), lo=lo, hi=hi, min=v.min(), max=v.max())
 
 def _scores_in(df):
