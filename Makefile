@@ -87,5 +87,6 @@ $(OLD)/.installed: settings.ini tools/oldest.py tools/install.sh
 	@test -n "$(PYTHON)" || { echo "Python 3.10 to 3.13 is needed: make test-oldest PYTHON=/path/to/python"; exit 1; }
 	test -x $(OLD)/bin/python || $(PYTHON) -m venv $(OLD)
 	$(OLD)/bin/python -m pip install --quiet packaging
-	tools/install.sh $(CURDIR)/$(OLD)/bin/python pytest pytest-xdist $$($(OLD)/bin/python tools/oldest.py data distributed deploy)
+	# fasttransform before 0.0.5, which an old fastai takes, allows a plum-dispatch whose functions cannot be pickled
+	tools/install.sh $(CURDIR)/$(OLD)/bin/python pytest pytest-xdist 'plum-dispatch<2.10' $$($(OLD)/bin/python tools/oldest.py data distributed deploy)
 	touch $@

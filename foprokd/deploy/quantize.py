@@ -165,7 +165,12 @@ def _quantized(
         except Exception as e: # whatever the quantiser may raise
             raise ValueError(f"onnxruntime cannot quantise this student ({type(e).__name__}): {str(e)[:200]}") from e
         out = onnx.load(Path(tmp)/'int8.onnx')
-    out.graph.input.extend(o for o in model.graph.input if o.name != 'images')
+    given = [o for o in model.graph.input if o.name != 'images']
+    lost = {o.name for o in given} - {o.name for o in out.graph.initializer} # onnxruntime 1.15 makes constants of them
+    for node in list(out.graph.node):
+        if node.op_type == 'Constant' and node.output[0] in lost: out.graph.node.remove(node)
+    out.graph.initializer.extend(o for o in model.graph.initializer if o.name in lost)
+    out.graph.input.extend(given)
     return out
 
 # %% ../../nbs/deploy/09_quantize.ipynb #4b496556
