@@ -139,7 +139,8 @@ def loader_facts(
     own = _own(dl)
     data, items = own.dataset, getattr(own.dataset, 'items', None)
     table = items.to_numpy().tolist() if hasattr(items, 'to_numpy') else items
-    rows = [[_item_facts(c) for c in r] if isinstance(r, (list, tuple)) else _item_facts(r) for r in table or []]
+    table = () if table is None else table
+    rows = [[_item_facts(c) for c in r] if isinstance(r, (list, tuple)) else _item_facts(r) for r in table]
     try: digest = hashlib.sha256(pickle.dumps(rows)).hexdigest()[:16]
     except Exception: digest = 'images in memory' # the marks tell them apart
     weights = getattr(own, 'wgts', None)
