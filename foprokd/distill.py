@@ -20,7 +20,7 @@ from .losses import cosine_distance, full_precision, soft_target_loss
 from .pixels import PixelSpace
 from .prompt import IdentityPrompt
 from .train.first_batch import check_data, check_numbers
-from .train.kept import shapes_digest, weights_digest
+from .train.kept import module_facts, weights_digest
 from .train.ranks import broadcast_module
 from .train.views import ViewsCallback, drawn_from
 from .train.loss_parts import LossPartsCallback
@@ -109,9 +109,9 @@ class DistillCallback(LossPartsCallback):
                              "views=.")
         check_constant(self.teacher)
         prompt, teacher = self.teacher_prompt, self.teacher
-        about = dict(teacher=[teacher.name, str(getattr(teacher, 'size', '')), str(getattr(teacher, 'dtype', '')),
-                              weights_digest(teacher)],
-                     prompt=[shapes_digest(prompt), str(getattr(prompt, 'settings', '')), weights_digest(prompt)],
+        own = [str(getattr(teacher, k, '')) for k in ('name', 'size', 'dtype', 'axis', 'stages', 'scale')]
+        about = dict(teacher=[*own, str(teacher), weights_digest(teacher)],
+                     prompt=[type(prompt).__name__, str(module_facts(prompt))],
                      precision=[str(cb.amp_mode) for cb in self.learn._grab_cbs(MixedPrecision)])
         self.passes = ViewsCallback(self.views, teacher.num_features, about, self.bank, self.bank_dtype, self.keep)
         self.passes.normalize = self.space.normalize

@@ -14,6 +14,7 @@ from torch import nn
 from conftest import python
 from foprokd.data.synth import demo_dls
 from foprokd.distill import DistillCallback
+from foprokd.frequency.controls import LowPassPrompt
 from foprokd.learner import fopro_learner
 from foprokd.losses import BalancedSoftmaxLoss
 from foprokd.prompt import FourierPromptGenerator, IdentityPrompt
@@ -125,6 +126,7 @@ def test_a_bank_is_only_for_what_it_answers(teacher, tmp_path):
     prompt = FourierPromptGenerator()
     fit(teacher, 1, views=1, bank=tmp_path, prompt=prompt)
     cases = dict(same=(teacher, prompt, {}), teacher=(FrozenTeacher('embedded', size=48), prompt, {}), prompt=(teacher, FourierPromptGenerator(), {}),
+                 normalised=(FrozenTeacher('embedded', size=32, mean=.4, std=.3), prompt, {}), low=(teacher, LowPassPrompt(.1), {}), lower=(teacher, LowPassPrompt(.3), {}),
                  images=(teacher, prompt, dict(n_max=13)), bs=(teacher, prompt, dict(bs=4)), size=(teacher, prompt, dict(size=40)))
     asked = {}
     for name, (t, p, kw) in cases.items():

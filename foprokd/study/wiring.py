@@ -26,6 +26,7 @@ from .features import TeacherFeatures
 from .methods import METHODS
 from .settings import PRECISIONS, RunConfig, parse_kwargs, starting_prompt
 from ..teacher import EMBEDDED_TEACHER, FrozenTeacher
+from ..train.kept import module_facts
 from ..train.loss_parts import ValidateEvery
 from ..train.ranks import n_ranks, runs_on_cpu
 
@@ -166,21 +167,6 @@ def learner_from_config(
                          adversarial_kwargs=given('adversarial'),
                          cbs=[ChannelsLast(), ValidateEvery(cfg.valid_every), *mixed, *cbs])
 
-# %% ../../nbs/study/09_wiring.ipynb #ef9218e8
-def _facts(
-    net:torch.nn.Module # Prompt
-)->list: # (part, name, value) of plain values and tensors, parts included
-    "What tells two prompts of a class apart"
-    found, idle, plain = [], vars(torch.nn.Module()), (bool, int, float, str, tuple, list, dict, type(None))
-    for part, m in net.named_modules():
-        own = {k: v for k, v in vars(m).items() if k not in idle} | m._parameters | m._buffers
-        for k, v in sorted(own.items()):
-            if isinstance(v, torch.nn.Module): v = _facts(v)
-            elif isinstance(v, torch.Tensor): v = str(v.dtype), tuple(v.shape), v.detach().cpu().flatten().tolist()
-            elif not isinstance(v, plain): v = type(v).__name__
-            found.append((part, k, v))
-    return found
-
 # %% ../../nbs/study/09_wiring.ipynb #w1c0f016
 def _check_own_prompt(
     cfg:RunConfig, # Settings
@@ -208,7 +194,7 @@ def with_prompt(
     if prompt is None: return cfg
     _check_own_prompt(cfg, prompt)
     numbers = [f'{k}={v}' for k, v in vars(prompt).items() if k != 'training' and type(v) in (bool, int, float)]
-    start, res = hashlib.sha256(repr(_facts(prompt)).encode()).hexdigest()[:8], copy.copy(cfg)
+    start, res = hashlib.sha256(repr(module_facts(prompt)).encode()).hexdigest()[:8], copy.copy(cfg)
     kind = type(prompt).__name__
     res.prompt, res.prompt_kwargs, res.name = kind, ' '.join([*numbers, f'start=#{start}']), cfg.name or kind
     return res
