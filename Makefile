@@ -30,13 +30,14 @@ demo: $(DEMO)/.installed ## install for use, then explore, distil and evaluate t
 test: MARKED := not long
 test: run-tests ## install for development, then run every notebook and tests/
 test-all: MARKED :=
-test-all: run-tests ## the same, with the tests that take minutes (marked long)
+test-all: FLAGS := long
+test-all: run-tests ## the same, with the tests and the cells of notebooks that are marked long
 
 .PHONY: run-tests
 run-tests: $(DEV)/.installed
-	@export OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 HF_HUB_OFFLINE=1; flags=; \
+	@export OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 HF_HUB_OFFLINE=1; flags="$(FLAGS)"; \
 	if [ -n "$${FOPROKD_DATA:-}" ] && [ -d "$${FOPROKD_DATA:-}" ]; then \
-		export FOPROKD_DATA="$$(cd "$$FOPROKD_DATA" && pwd)"; flags=data; \
+		export FOPROKD_DATA="$$(cd "$$FOPROKD_DATA" && pwd)"; flags="$$flags data"; \
 		echo "FOPROKD_DATA is a folder: cells flagged 'data' run too"; \
 	else echo "FOPROKD_DATA is not a folder: cells flagged 'data' are left out"; fi; \
 	$(DEV)/bin/nbdev-test --n-workers $(N_WORKERS) --timing --flags "$$flags"; \

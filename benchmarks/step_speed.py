@@ -7,13 +7,17 @@ ratios to `student + teacher` of the same run. Data loading is not part of it.
     teacher        one bare forward pass without gradients
     prompt         the Fourier prompt generator alone, without gradients
     ekd            our step with the identity prompt
+    prompt_one     the same with one latent for the batch (z_per='batch')
     fopro          our step with a Fourier prompt
     akd            our adversarial step: the prompt moves, then the student
+    akd_part       the same, the ascent looks at a quarter of the batch (part=.25)
+    akd_seldom     four adversarial steps, one of them with an ascent (every=4), divided by four
     explore        one step of exploration (two prompted views, gradients through the teacher to the prompt)
     explore_anew   the same, with activations computed anew in the backward pass (grad_checkpointing)
     explore_small  the same, at three quarters of the resolution (size)
     plain          a plain PyTorch loop as the authors' public code has it: the teacher runs with gradients on
     timm           timm's FeatureDistillationTask (teacher under no_grad, one linear projection, no auxiliary head)
+    timm_aux       the same with the heads of ours: our projector, an auxiliary classifier on it and its loss
     fasterai       fasterai's KnowledgeDistillationCallback with its Attention loss, where fasterai is installed
 
 `--memory` runs each variant in a process of its own, makes it and takes three steps, and prints the peak of what torch
@@ -23,9 +27,11 @@ it, which also counts the scratch space of the kernels and what the allocator ke
 first, with the teacher's weights, to the student's alone with the teacher's weights.
 
 `--epochs` measures whole epochs over `--batches` batches that lie in memory, one epoch of each variant in turn: the student
-alone, EKD, the plain loop and timm's task, which ask the teacher about every batch; an epoch with `views` in which answers are
+alone, EKD, the plain loop, timm's task and fasterai, which ask the teacher about every batch; an epoch with `views` in which answers are
 asked for and kept (`asked`), one that shows a kept view again (`replayed`), and one whose pictures are kept, too (`images`).
 From these it computes trainings of 40 and 100 epochs with K views. Pictures cost nothing here, neither reading nor transforms.
+Each epoch here is a fit of its own, whose beginning and end (digest of the teacher's weights, looks at a batch) a training pays
+once: they have a column of their own.
 
     python benchmarks/step_speed.py --student resnet18 --teacher resnet50 --size 224 --batch 16 --steps 9
     python benchmarks/step_speed.py --student resnet18 --teacher resnet50 --size 224 --batch 16 --epochs 5
@@ -64,8 +70,8 @@ from foprokd.student import Student
 from foprokd.data.synth import demo_dls
 from foprokd.teacher import FrozenTeacher
 
-VARIANTS = ('student', 'teacher', 'prompt', 'ekd', 'fopro', 'akd', 'explore', 'explore_anew', 'explore_small', 'plain', 'timm',
-            'fasterai')
+VARIANTS = ('student', 'teacher', 'prompt', 'prompt_one', 'ekd', 'fopro', 'akd', 'akd_part', 'akd_seldom', 'explore', 'explore_anew',
+            'explore_small', 'plain', 'timm', 'timm_aux', 'fasterai')
 
 
 class BothHeads(Callback):
@@ -127,8 +133,10 @@ class Bench:
         def step(): self.teacher(self.px)
         return step
 
-    def make_prompt(self):
-        prompt = FourierPromptGenerator().to(self.device)
+    def make_prompt_one(self): return self.make_prompt(z_per='batch')
+
+    def make_prompt(self, **kwargs):
+        prompt = FourierPromptGenerator(**kwargs).to(self.device)
 
         @torch.no_grad()
         def step(): prompt(self.px)
@@ -138,7 +146,14 @@ class Bench:
 
     def make_fopro(self): return stepper(self.learner(DistillCallback(self.teacher, FourierPromptGenerator()), *guards()), self.batch)
 
-    def make_akd(self): return stepper(self.learner(AdversarialCallback(self.teacher, FourierPromptGenerator()), *guards()), self.batch)
+    def make_akd(self, **kwargs):
+        return stepper(self.learner(AdversarialCallback(self.teacher, FourierPromptGenerator(), **kwargs), *guards()), self.batch)
+
+    def make_akd_part(self): return self.make_akd(part=.25)
+
+    def make_akd_seldom(self):
+        step = self.make_akd(every=4)
+        return lambda: [step() for _ in range(4)]
 
     def make_explore(self, teacher=None, **kwargs):
         teacher = self.teacher if teacher is None else teacher
@@ -167,7 +182,7 @@ class Bench:
             for p in parameters: p.requires_grad_(False); p.grad = None # the other variants share this teacher
         return step
 
-    def make_timm(self):
+    def make_timm(self, heads=None):
         from timm.task import FeatureDistillationTask
         net = self.student().deploy()
         for m, o in ((net, PixelSpace.from_dls(self.dls)), (self.teacher.model, self.teacher)):
@@ -176,14 +191,21 @@ class Bench:
         task = FeatureDistillationTask(net, self.teacher.model, teacher_feature_dim=self.teacher.num_features,
                                        criterion=self.loss, distill_loss_weight=3., task_loss_weight=1.,
                                        device=self.device, verbose=False).to(self.device).train()
-        opt, (x, y) = torch.optim.Adam(task.get_trainable_module().parameters(), lr=1e-4), self.batch
+        module, said = task.get_trainable_module(), []
+        if heads is not None:
+            module.projection, module.aux = heads.projector, heads.aux_classifier
+            module.projection.register_forward_hook(lambda m, x, out: said.append(out))
+        opt, (x, y) = torch.optim.Adam(module.parameters(), lr=1e-4), self.batch
 
         def step():
             loss = task(x, y)['loss']
+            if heads is not None: loss = loss + self.loss(module.aux(said.pop()), y)
             opt.zero_grad()
             loss.backward()
             opt.step()
         return step
+
+    def make_timm_aux(self): return self.make_timm(self.student())
 
     def make_fasterai(self):
         if importlib.util.find_spec('fasterai') is None: return None
@@ -232,6 +254,9 @@ def peaks(bench, name):
     return max(accumulate((e.nbytes() for e in events), initial=0)) / 2**20, grown
 
 
+STEPS = {'akd_seldom': 4} # of a call
+
+
 def speed(bench):
     "Print medians and ratios"
     steps = {n: s for n in bench.args.variants if (s := bench.step(n)) is not None}
@@ -239,7 +264,7 @@ def speed(bench):
     for i in range(bench.args.steps + 2):
         for n, s in steps.items():
             t = timed(s, bench.device)
-            if i > 1: seconds[n].append(t)
+            if i > 1: seconds[n].append(t / STEPS.get(n, 1))
     both = [a + b for a, b in zip(seconds['student'], seconds['teacher'])]
     middle = statistics.median(both)
     print(f'| {"variant":14} | ms | of student + teacher |\n|---|---|---|')
@@ -247,12 +272,22 @@ def speed(bench):
         ratio = statistics.median(a / b for a, b in zip(t, both))
         print(f'| {n:14} | {1000 * statistics.median(t):.1f} | {ratio:.2f} |')
     print(f'student + teacher {1000 * middle:.1f} ms')
-    if 'prompt' in seconds:
-        ratio = statistics.median(a / b for a, b in zip(seconds['prompt'], seconds['teacher']))
-        print(f'prompt / teacher {ratio:.3f}')
+    for n in {'prompt', 'prompt_one'} & set(seconds):
+        ratio = statistics.median(a / b for a, b in zip(seconds[n], seconds['teacher']))
+        print(f'{n} / teacher {ratio:.3f}')
     if {'explore', 'fopro'} <= set(seconds):
         share = statistics.median(5 * a / (5 * a + 40 * b) for a, b in zip(seconds['explore'], seconds['fopro']))
         print(f'exploration, 5 of 45 epochs: {share:.1%} of the steps\' time')
+
+
+class Clock(Callback):
+    "Seconds of each epoch's training, without the beginning of the fit"
+    order, run_valid = 10**4, False
+    def __init__(self): self.seconds = []
+    def before_epoch(self): self.start = time.perf_counter()
+    def after_train(self):
+        if self.dls.device.type == 'cuda': torch.cuda.synchronize()
+        self.seconds.append(time.perf_counter() - self.start)
 
 
 def epochs(bench):
@@ -263,26 +298,32 @@ def epochs(bench):
     data = TensorDataset(space.normalize(torch.rand(n, 3, args.size, args.size)), torch.arange(n) % 8)
     loader = DataLoader(data, args.batch, shuffle=True, drop_last=True, device=bench.device)
     loaders = DataLoaders(loader, loader)
+    clock = Clock()
 
-    def fitted(*cbs):
-        learn = Learner(loaders, bench.student(), loss_func=bench.loss, cbs=[*cbs, SkipValidation()])
+    def fitted(*cbs, model=None, loss=None):
+        learn = Learner(loaders, model or bench.student(), loss_func=loss or bench.loss, cbs=[*cbs, SkipValidation()])
         def epoch():
-            with learn.no_bar(), learn.no_logging(): learn.fit(1, 1e-4)
+            with learn.no_bar(), learn.no_logging(): learn.fit(1, 1e-4, cbs=clock)
+            return clock.seconds.pop()
         return epoch
 
-    def kept(**kwargs): return DistillCallback(bench.teacher, pixels=PixelSpace.from_dls(bench.dls), views=1, **kwargs)
-    def steps(step): return lambda: [step() for _ in range(args.batches)]
-    runs = dict(student=fitted(BothHeads(), *guards()), ekd=fitted(DistillCallback(bench.teacher, pixels=PixelSpace.from_dls(bench.dls)), *guards()),
-                asked=fitted(kept(), *guards()), replayed=fitted(kept(bank=f'{folder.name}/features'), *guards()),
-                images=fitted(kept(bank=f'{folder.name}/images', keep='images'), *guards()), plain=steps(bench.make_plain()), timm=steps(bench.make_timm()))
-    seconds = {k: [] for k in runs}
+    def distilled(**kwargs): return fitted(DistillCallback(bench.teacher, pixels=PixelSpace.from_dls(bench.dls), **kwargs), *guards())
+    def steps(step): return lambda: sum(timed(step, bench.device) for _ in range(args.batches))
+    runs = dict(student=fitted(BothHeads(), *guards()), ekd=distilled(), asked=distilled(views=1),
+                replayed=distilled(views=1, bank=f'{folder.name}/features'),
+                images=distilled(views=1, bank=f'{folder.name}/images', keep='images'),
+                plain=steps(bench.make_plain()), timm=steps(bench.make_timm()))
+    fasterai = bench.make_fasterai()
+    if fasterai: runs['fasterai'] = steps(fasterai)
+    seconds, begin = {k: [] for k in runs}, {k: [] for k in runs}
     for i in range(args.epochs + 1):
         for k, run in runs.items():
-            t = timed(run, bench.device)
-            if i: seconds[k].append(t)
+            whole = time.perf_counter()
+            t = run()
+            if i: seconds[k].append(t); begin[k].append(time.perf_counter() - whole - t)
     ratio = {k: statistics.median(a / b for a, b in zip(t, seconds['student'])) for k, t in seconds.items()}
-    print(f'| {"epoch":10} | s | of student alone |\n|---|---|---|')
-    for k, t in seconds.items(): print(f'| {k:10} | {statistics.median(t):.2f} | {ratio[k]:.2f} |')
+    print(f'| {"epoch":10} | s | of student alone | beginning and end of its fit, s |\n|---|---|---|---|')
+    for k, t in seconds.items(): print(f'| {k:10} | {statistics.median(t):.2f} | {ratio[k]:.3f} | {statistics.median(begin[k]):.2f} |')
     print('\n| epochs in all | every batch asked | K=4 | K=8 | K=16 |\n|---|---|---|---|---|')
     for e in (40, 100):
         cost = [(k * ratio['asked'] + (e - k) * ratio['replayed']) / e for k in (4, 8, 16)]

@@ -8,7 +8,7 @@ Docs: https://foprokd.github.io/foprokd/adversarial.html.md"""
 __all__ = ['AdversarialCallback']
 
 # %% ../nbs/34_adversarial.ipynb #1f1a3e0b
-import warnings
+import math, warnings
 import torch
 from torch import nn
 from fastcore.foundation import docs
@@ -35,6 +35,7 @@ class AdversarialCallback(DistillCallback):
         w_prior:float=1., # Weight of the teacher's prior R
         w_pen:float=1., # Weight of the penalty at the prompt's bound
         every:int=1, # The prompt ascends in every n-th step of the student
+        part:float=1., # Share of the batch that an ascent looks at, in (0,1], at least one image
         pixels:PixelSpace|None=None # From batches to pixels; None reads it off the DataLoaders
     ):
         super().__init__(teacher, prompt, lam, pixels)
@@ -44,7 +45,8 @@ class AdversarialCallback(DistillCallback):
             raise ValueError(f"The adversarial phase moves its prompt, but a {type(self.teacher_prompt).__name__} "
                              "has no parameters: use a FourierPromptGenerator.")
         if not (isinstance(every, int) and every > 0): raise ValueError(f"every={every!r} must be at least 1.")
-        self.prompt_lr, self.w_prior, self.w_pen, self.every = prompt_lr, w_prior, w_pen, every
+        if not 0 < part <= 1: raise ValueError(f"part={part!r} is a share of the batch, above 0 and at most 1.")
+        self.prompt_lr, self.w_prior, self.w_pen, self.every, self.part = prompt_lr, w_prior, w_pen, every, part
 
     def before_fit(self):
         super().before_fit()
@@ -58,8 +60,9 @@ class AdversarialCallback(DistillCallback):
         self.ascent = torch.optim.Adam(params, lr=self.prompt_lr, maximize=True, fused=params[0].is_cuda or None)
 
     def target(self):
-        z = self.teacher_prompt.sample_z(len(self.px), self.px.device)
-        if self.train_iter % self.every == 0: self.ascend(self.px, z)
+        z = self.teacher_prompt.batch_z(len(self.px), self.px.device)
+        n = math.ceil(self.part * len(self.px))
+        if self.train_iter % self.every == 0: self.ascend(self.px[:n], z if z is None else z[:n])
         with torch.no_grad(): return self.teacher(self.teacher_prompt(self.px, z))
 
     def ascend(self,
@@ -70,7 +73,8 @@ class AdversarialCallback(DistillCallback):
         params = list(prompt.parameters())
         with torch.enable_grad(), torch.autocast(px.device.type, enabled=False):
             feats, prior = self.teacher.with_prior(prompt(px, z))
-            gain, _ = akd_loss(self.projected.float(), feats, prior, prompt.penalty(z), self.w_prior, self.w_pen)
+            said = self.projected[:len(px)].float()
+            gain, _ = akd_loss(said, feats, prior, prompt.penalty(z), self.w_prior, self.w_pen)
             grads = torch.autograd.grad(gain, params)
         grads = average_over_ranks(grads)
         good = torch.stack([torch.isfinite(g).all() for g in grads]).all()

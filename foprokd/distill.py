@@ -132,7 +132,8 @@ class DistillCallback(LossPartsCallback):
 
     def before_batch(self):
         if self.space is None: self.before_fit() # a batch outside a fit
-        self.px = self.space(self.xb[0])
+        known = self.passes is not None and self.passes.known
+        self.px = None if known else self.space(self.xb[0])
         if self.passes is not None and self.passes.images and not self.passes.kept:
             self.px = self.passes.rounded(self.px, self.yb[0])
             self.learn.xb = (self.space.normalize(self.px).as_subclass(type(self.xb[0])), *self.xb[1:])

@@ -82,12 +82,12 @@ class PromptExplorer(nn.Module):
         wanted = self.asked and (self.training or torch.is_grad_enabled())
         objective = objective or bool(wanted)
         px = self.reduced(self.pixels(x))
-        z = self.prompt.sample_z(len(px), px.device)
+        z = self.prompt.batch_z(len(px), px.device)
         prompted = self.prompt(px, z)
         if not objective: return self.probe(self.teacher(prompted))
         feats, prior = self.teacher.with_prior(prompted)
         if z is None: return self.probe(feats), prior, prior.new_zeros(())
-        other = self.prompt.sample_z(len(px), px.device)
+        other = self.prompt.batch_z(len(px), px.device)
         return self.probe(feats), prior, mode_seeking(prompted, self.prompt(px, other), z, other)
 
 # %% ../nbs/30_explore.ipynb #ex000002

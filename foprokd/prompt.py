@@ -24,6 +24,12 @@ from .spectrum import (amplitude_phase, band_mask, from_spectrum, full_plane, ha
 # %% ../nbs/05_prompt.ipynb #d43db769
 _PART = 2**18 # Values that go through the FFT at a time on a CPU, so that memory is reused while it is in the cache
 
+def _first(
+    t:Tensor # (B,...)
+)->Tensor: # (1,...), or `t`
+    "The one row of a tensor that was expanded to a batch; any other as it is"
+    return t[:1] if len(t) > 1 and t.stride(0) == 0 else t
+
 def _add_filtered(
     x:Tensor, # (B,C,H,W) float32 images
     factor:Tensor # (B,C,H,W//2+1) real, even; or one for all images
@@ -42,6 +48,7 @@ def _add_filtered(
 class SpectralPrompt(nn.Module):
     "Base of all prompts: multiplies amplitudes by exp(`log_gain`), never touches a phase (ours)"
     z_dim, channels = 0, None # Length of the latent, 0 if there is none; channels acted on, None for any
+    z_per = 'image' # or 'batch': what draws a latent of its own in training
 
     def sample_z(self,
         n:int, # Number of images
@@ -52,6 +59,14 @@ class SpectralPrompt(nn.Module):
         if not self.z_dim: return None
         source = device if generator is None else generator.device
         return torch.randn(n, self.z_dim, generator=generator, device=source).to(device)
+
+    def batch_z(self,
+        n:int, # Number of images
+        device=None # Where to put it
+    )->Tensor|None: # (n, z_dim), None for a prompt without latent
+        "Latents for the images of one batch: a sample each, or with `z_per='batch'` one for all of them"
+        z = self.sample_z(1 if self.z_per == 'batch' else n, device)
+        return z if z is None else z.expand(n, -1)
 
     def band(self,
         size:tuple[int,int], # (H, W) of the image
@@ -72,7 +87,7 @@ class SpectralPrompt(nn.Module):
         z:Tensor|None=None # (B, z_dim) latents; None samples them
     )->Tensor: # (B,C,H,W) float32 prompted pixels, not clamped
         "Prompt a batch of images; `ValueError` for what the prompt cannot take"
-        return _add_filtered(x.float(), torch.expm1(self.log_gain(self.checked(x), z)))
+        return _add_filtered(x.float(), torch.expm1(_first(self.log_gain(self.checked(x), z))))
 
 # %% ../nbs/05_prompt.ipynb #69022507
 @patch
@@ -92,7 +107,7 @@ def latent(self:SpectralPrompt,
     z:Tensor|None # (B, z_dim) latents or None
 )->Tensor: # (B, z_dim) on the device of `x`
     "`z` if it fits the batch, a fresh sample if it is None; else `ValueError`"
-    z = self.sample_z(len(x), x.device) if z is None else z
+    z = self.batch_z(len(x), x.device) if z is None else z
     if z.shape != (len(x), self.z_dim):
         raise ValueError(f"{len(x)} images need latents of shape {(len(x), self.z_dim)}, got {tuple(z.shape)}.")
     return z
@@ -174,10 +189,12 @@ class FourierPromptGenerator(SpectralPrompt):
         n_radius:int=8, # Radial cells
         n_angle:int=8, # Angular cells over half a turn
         hidden:int=128, # Width of the hidden layer
-        init_std:float=.02 # Standard deviation of the last layer's weights, >= 0; 0 starts at g = 0
+        init_std:float=.02, # Standard deviation of the last layer's weights, >= 0; 0 starts at g = 0
+        z_per:str='image' # What draws a latent of its own in training: 'image' or 'batch', which is faster
     ):
         super().__init__()
         if mode not in ('gain', 'mix'): raise ValueError(f"mode must be 'gain' or 'mix', got {mode!r}.")
+        if z_per not in ('image', 'batch'): raise ValueError(f"z_per must be 'image' or 'batch', got {z_per!r}.")
         if not 0 < strength < math.inf or not 0 <= alpha <= 1:
             raise ValueError(f"A prompt needs strength > 0 and 0 <= alpha <= 1, got {strength} and {alpha}.")
         for k, v in dict(z_dim=z_dim, channels=channels, n_radius=n_radius, n_angle=n_angle, hidden=hidden).items():
@@ -185,6 +202,7 @@ class FourierPromptGenerator(SpectralPrompt):
         self.settings = dict(mode=mode, strength=strength, alpha=alpha, low=low, high=high, keep_dc=keep_dc,
                              z_dim=z_dim, channels=channels, n_radius=n_radius, n_angle=n_angle,
                              hidden=hidden, init_std=init_std)
+        if z_per != 'image': self.settings['z_per'] = z_per # files of prompts with a latent an image stay as they are
         self.__dict__.update(self.settings)
         self.band((2, 2))
         self.net = nn.Sequential(nn.Linear(z_dim, hidden), nn.ReLU(), nn.Linear(hidden, channels * n_angle * n_radius))
@@ -215,10 +233,10 @@ def log_gain(self:FourierPromptGenerator,
     z, size = self.latent(self.checked(x), z), tuple(x.shape[-2:])
     with torch.autocast(x.device.type, enabled=False):
         basis = polar_basis(size, self.n_angle, self.n_radius, x.device)
-        g = (self.strength * self.raw(z).tanh() @ basis).unflatten(-1, (size[0], -1))
+        g = (self.strength * self.raw(_first(z)).tanh() @ basis).unflatten(-1, (size[0], -1))
         g = make_even(g, size[1], inplace=True)
         if self.mode == 'mix': g = mix_log_gain(amplitude_phase(x)[0], g, self.alpha, size[1])
-        return g.mul_(self.band(size, x.device))
+        return g.mul_(self.band(size, x.device)).expand(len(x), -1, -1, -1)
 
 # %% ../nbs/05_prompt.ipynb #e900bc60
 @patch

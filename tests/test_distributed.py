@@ -28,7 +28,7 @@ from foprokd.adversarial import AdversarialCallback
 from foprokd.explore import SkipValidation, explore_learner
 from foprokd.learner import FoProLearner, fopro_learner
 from foprokd.measure.metrics import GroupRecall
-from foprokd.prompt import FourierPromptGenerator
+from foprokd.prompt import FourierPromptGenerator, IdentityPrompt
 from foprokd.train.ranks import on_main, process_group, share_ranks
 from foprokd.student import Student, load_student
 from foprokd.data.synth import demo_dls
@@ -127,11 +127,31 @@ def exported():
     return res
 
 
+def replayed():
+    "What is shown and told, by epoch, view and batch, in two fits of four epochs with two views and one bank; images asked about; weights"
+    runs = []
+    for _ in range(2):
+        set_seed(0)
+        dls = demo_dls(size=32, bs=8, n_max=12, ratio=4, n_valid=2, n_test=1)
+        teacher, told, asked = FrozenTeacher(size=32), {}, []
+        set_seed(rank)
+        learn = fopro_learner(dls, 'test_resnet', teacher, prompt=IdentityPrompt(), distill_kwargs=dict(views=2, bank=f'{out}.bank'))
+        class Shown(Callback):
+            order, run_valid = 50, False
+            def before_batch(self):
+                told[self.epoch, self.learn.views.k, self.learn.dl.order[self.iter]] = self.xb[0].clone(), self.learn.distill.feats.clone()
+        with learn.distrib_ctx(), learn.no_bar(), learn.no_logging():
+            teacher.register_forward_hook(lambda m, x, y: asked.append(len(x[0])) if told else None) # after the looks that a fit begins with
+            learn.fit(4, cbs=[Shown(), SkipValidation()])
+        runs.append(dict(told=told, asked=sum(asked), weights=[p.detach().clone() for p in learn.student.parameters()]))
+    return runs
+
+
 with process_group():
     todo = ['explore', 'adversarial'] if n == 4 else ['explore', 'explore+vit', 'distill', 'adversarial', 'adversarial+vit']
     res = {k: gradients(*k.split('+')) for k in todo}
     if n > 1: res['phases'] = phases()
-    if n == 2: res['exported'] = exported()
+    if n == 2: res['exported'], res['replayed'] = exported(), replayed()
 torch.save(res, f'{out}.{rank}')
 '''
 
@@ -259,6 +279,20 @@ def test_the_exported_file_is_the_learner_and_each_process_has_a_device(ran):
         *where, norms = o['where']
         assert where == (['nccl', *[f'cuda:{rank}'] * 2] if GPUS > 1 else ['gloo', 'cpu', 'cpu'])
         assert (norms > 30) is (GPUS > 1)  # CPUs keep the statistics of each process
+
+
+def test_each_process_keeps_its_own_part_of_a_bank(ran):
+    ranks = [o['replayed'] for o in ran[2]]
+    for first, again in ranks:
+        kept = {key[1:]: v for key, v in first['told'].items() if key[0] < 2}
+        assert first['asked'] > 0 == again['asked'] and {k for _, k, _ in first['told']} == {0, 1}
+        for told in (first['told'], again['told']):
+            assert len(told) == 2 * len(kept)
+            for key, v in told.items(): assert all(a.equal(b) for a, b in zip(v, kept[key[1:]]))
+        for a, b in zip(first['weights'], again['weights']): assert a.equal(b)
+    for a, b in zip(*(r[0]['weights'] for r in ranks)): assert a.equal(b)
+    one, other = (r[0]['told'] for r in ranks)
+    assert not any(one[k][0].equal(other[k][0]) for k in one.keys() & other.keys())
 
 
 ACCELERATE = ('-m', 'accelerate.commands.launch', '--multi_gpu', '--num_machines', '1', '--mixed_precision', 'no', '--dynamo_backend', 'no', '--num_processes')

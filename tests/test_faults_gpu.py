@@ -1,6 +1,7 @@
 """Faults of a machine with GPUs, on CPUs: torch's device `meta` stands for another device, a list of operations for what a GPU would be asked.
 
-The tests named `pretend` run on a pretend CUDA device (`benchmarks/pretend_cuda`), in one process for all of them."""
+The tests named `pretend` run on a pretend CUDA device (`benchmarks/pretend_cuda`), in one process for all of them, in a stage of
+`.ci/run` of their own (`tools/pretend_gpu.sh`)."""
 import json
 import os
 import subprocess
@@ -449,16 +450,19 @@ def pretend(tmp_path_factory):
     return json.loads(next(o for o in done.stdout.splitlines() if o.startswith('RESULT'))[7:])
 
 
+@pytest.mark.long
 def test_pretend_d7_no_phase_waits_oftener_than_plain_fastai(pretend):
     plain, *ours = pretend['waits'].values()
     assert all(o[0] <= plain[0] and o[1] <= plain[1] for o in ours), pretend['waits']
 
 
+@pytest.mark.long
 def test_pretend_d2_d5_d8_d9_everything_lies_where_it_should(pretend):
     assert [pretend[k] for k in ('standard', 'whiten', 'random', 'explorer', 'shift')] == ['cuda'] * 5
     assert pretend['pixels'] == ['cuda', 'cuda'] and pretend['steps'] == ['cpu']
     assert pretend['labels'] == [0, 1] and pretend['objective']
 
 
+@pytest.mark.long
 def test_pretend_d7_a_fused_ascent_leaves_out_what_is_not_finite(pretend):
     assert pretend['ascent'] == [True, [0.]] and 'of which nothing was trained' in pretend['guard']

@@ -212,7 +212,7 @@ def work(cwd, kill_at='', bank='', seed=0, workers=0, start='fork', fresh=False)
     return None if kill_at else json.loads(done.stdout.split('RESULT')[1])
 
 
-@pytest.mark.parametrize('bank', ['', 'answers'])
+@pytest.mark.parametrize('bank', [pytest.param('', marks=pytest.mark.long), 'answers'])
 def test_a_killed_run_ends_as_an_undisturbed_one(tmp_path, bank):
     whole = work(tmp_path/'whole', bank=bank)
     for at in ('1 3', '2 4'): work(tmp_path/'killed', at, bank, seed=0 if at == '1 3' else 7) # while a view is written, and while one is read
@@ -221,5 +221,6 @@ def test_a_killed_run_ends_as_an_undisturbed_one(tmp_path, bank):
     assert len(parts) <= 2
 
 
+@pytest.mark.long
 def test_spawned_workers_show_the_same_pictures(tmp_path):
     assert work(tmp_path, bank='pictures', workers=2, start='spawn', fresh=True) == work(tmp_path, bank='pictures')

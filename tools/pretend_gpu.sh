@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# What a machine with GPUs would run, on a pretend one (benchmarks/pretend_cuda): notebooks, two processes with a GPU each, and checks
-# of gpu_check.py. It shows faults of placement and logic, and the waits of the host; nothing of a GPU's arithmetic or speed. Where the
+# What a machine with GPUs would run, on a pretend one (benchmarks/pretend_cuda): notebooks, two processes with a GPU each, and what a
+# step of each phase waits for. It shows faults of placement and logic, and the waits of the host; nothing of a GPU's arithmetic or speed. Where the
 # device cannot be built it says so, on one line, and ends well.
-#   PYTHON=... bash tools/pretend_gpu.sh          what CI runs: the pages that move tensors, the processes, the short checks
-#   PYTHON=... bash tools/pretend_gpu.sh all      what the nightly workflow runs: many more pages, and NCCL with one process
+#   PYTHON=... bash tools/pretend_gpu.sh          what CI runs: the pages that move tensors, the processes, the waits
+#   PYTHON=... bash tools/pretend_gpu.sh all      what the nightly workflow runs: many more pages, and gpu_check.py with NCCL in one process
 #   PYTHON=... bash tools/pretend_gpu.sh pages    one part of it: pages, processes, checks, all_pages, all_checks
 set -uo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -32,8 +32,8 @@ processes() {
     FAKECUDA_N=2 "$device/run.sh" -m pytest -q -p no:cacheprovider tests/test_distributed.py -m "not long" \
         -k "gradients or same_weights or each_phase or ranks_draw or predictions or exported"
 }
-checks() { "$device/run.sh" benchmarks/gpu_check.py --small --only "${1:-given_on_device,waits}"; }
-all_checks() { checks given_on_device,waits,prior,nccl; }
+checks() { "$PYTHON" -m pytest -q -p no:cacheprovider tests/test_faults_gpu.py -k pretend; }
+all_checks() { checks && "$device/run.sh" benchmarks/gpu_check.py --small --only given_on_device,waits,prior,nccl; }
 
 case "$*" in
     '') asked=(pages "processes checks") ;;

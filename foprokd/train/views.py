@@ -197,8 +197,7 @@ class ViewsCallback(Callback):
         if mixing: raise ValueError(f"{mixing[0]} draws a mixture in each batch, which no view shows again: leave out "
                                     "views= or the callback.")
         self.draw, own = torch.randint(2**31, (2,)).tolist()
-        self.seed = own if self.folder is None else 0
-        self.open()
+        self.seed, self.bank = own if self.folder is None else 0, None
 
     def open(self):
         self.close()
@@ -215,8 +214,10 @@ class ViewsCallback(Callback):
         self.bank = AnswerBank(folder, about, self.views, sum(sizes), arrays)
         self.bank.check_room()
         missing = sum(not self.bank.has(k) for k in range(self.views))
-        self.learn.logger(f"Answers of the teacher: {self.views} views of {sum(sizes):,} images, "
-                          f"{self.bank.nbytes() / 1e6:,.1f} MB, {missing} of them to be asked for.")
+        logs = [getattr(self.learn, k, None) for k in ('progress', 'csv_logger')] # which take the rows of a table
+        say = next((o.old_logger for o in logs if hasattr(o, 'old_logger')), self.learn.logger)
+        say(f"Answers of the teacher: {self.views} views of {sum(sizes):,} images, {self.bank.nbytes() / 1e6:,.1f} MB"
+            f"{' a process' * (num_distrib() > 1)}, {missing} of them to be asked for.")
 
     def image_arrays(self):
         with no_random(): x, *y = self.dls.train.one_batch()
@@ -227,6 +228,7 @@ class ViewsCallback(Callback):
         return dict(images=(tuple(x.shape[1:]), 'uint8'), labels=((), 'int64'))
 
     def before_train(self):
+        if self.bank is None: self.open() # the loaders of a process are wrapped once its fit has begun
         k, draw = view_plan(self.epoch, self.views, self.draw)
         self.k, self.shown = k, ViewLoader(self.dl, ('view', self.seed, k))
         sizes = [len(b) for b in self.shown.batches]
@@ -235,15 +237,20 @@ class ViewsCallback(Callback):
         self.learn.dl = KeptBatches(self) if self.kept and self.images else self.shown
         if self.kept is None: self.writer = ViewWriter(self.bank, k)
 
+    @property
+    def known(self)->bool:
+        "Whether the answer to the batch is kept, and the first pictures of the pass have been looked at"
+        return self.kept is not None and not self.first
+
     def answer(self,
-        px:Tensor, # (B,3,H,W) pixels of the batch
+        px:Tensor|None, # (B,3,H,W) pixels of the batch; None will do where its answer is known
         ask # Gives (B,d) features of it
     )->Tensor: # (B,d) float32
         number = self.shown.order[self.iter]
-        start = self.starts[number]
+        start, n, device = self.starts[number], len(self.shown.batches[number]), self.xb[0].device
         if self.kept is not None and self.first: self.check(px, start)
         self.first = False
-        if self.kept is not None: return self.rows('features', start, len(px), px.device).float()
+        if self.kept is not None: return self.rows('features', start, n, device).float()
         with drawn_from('view', self.seed, self.k, number, 'teacher', device=px.device): feats = ask()
         told = feats.to(getattr(torch, self.dtype))
         self.note(start, features=told, marks=picture_marks(px))
@@ -307,11 +314,11 @@ class ViewsCallback(Callback):
         state:dict # From `state_dict`
     ):
         changed, self.draw, self.seed = state['seed'] != self.seed, state['draw'], state['seed']
-        if changed: self.open()
+        if changed: self.bank = None
 
-    _docs = dict(before_fit="Draw the orders of this fit, open the bank",
+    _docs = dict(before_fit="Draw the orders of this fit",
                  open="Open the bank, and say what it will hold",
-                 image_arrays="What is kept of pictures", before_train="Show the view of this epoch",
+                 image_arrays="What is kept of pictures", before_train="Open the bank, show the view of this epoch",
                  answer="The answer to the batch: read, or asked for and written", note="Keep rows of the batch",
                  rows="(n,...) kept rows on a device", check="Warn and ask anew if the pictures are others",
                  rounded="(B,3,H,W) pixels that a kept pass will show, noted if the view is written",
