@@ -107,7 +107,7 @@ class DistillCallback(LossPartsCallback):
         if self.prompt_student:
             raise ValueError("prompt_student has the prompt run in each step, so there is nothing to keep: leave out "
                              "views=.")
-        check_constant(self.teacher)
+        self.asked_twice = False
         prompt, teacher = self.teacher_prompt, self.teacher
         own = [str(getattr(teacher, k, '')) for k in ('name', 'size', 'dtype', 'axis', 'stages', 'scale')]
         about = dict(teacher=[*own, str(teacher), weights_digest(teacher)],
@@ -174,6 +174,8 @@ class DistillCallback(LossPartsCallback):
     @torch.no_grad()
     def target(self):
         if self.passes is not None and self.training:
+            if not self.asked_twice: check_constant(self.teacher, self.px[:2])
+            self.asked_twice = True
             return self.passes.answer(self.px, lambda: self.teacher(self.teacher_prompt(self.px)))
         return self.teacher(self.px if self.prompt_student else self.teacher_prompt(self.px))
 
@@ -190,13 +192,12 @@ class DistillCallback(LossPartsCallback):
 # %% ../nbs/32_distill.ipynb #dv000001
 @torch.no_grad()
 def check_constant(
-    teacher:FrozenTeacher # Teacher that will be asked once
+    teacher:FrozenTeacher, # Teacher that will be asked once
+    px:torch.Tensor # (B,3,H,W) pixels in [0,1], at most a few, of the size that it will see
 )->None:
     "`ValueError` for a teacher that answers the same picture in two ways"
-    side = teacher.size if isinstance(getattr(teacher, 'size', None), int) else 64
-    x = torch.linspace(0, 1, 6 * side**2, device=next(teacher.parameters()).device).view(2, 3, side, side)
-    with drawn_from('constant', 0, device=x.device): one = teacher(x)
-    with drawn_from('constant', 1, device=x.device): two = teacher(x)
+    with drawn_from('constant', 0, device=px.device): one = teacher(px)
+    with drawn_from('constant', 1, device=px.device): two = teacher(px)
     if not torch.allclose(one, two, rtol=1e-3, atol=1e-5):
         raise ValueError(f"The teacher {teacher.name} answers one picture in two ways (dropout, or noise of its own), "
                          "so its answers cannot be kept: leave out views=.")
