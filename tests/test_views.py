@@ -162,6 +162,12 @@ def test_what_cannot_be_kept_is_refused(teacher, tmp_path):
         with learn.no_bar(), learn.no_logging(): learn.fit(1)
 
 
+def test_a_teacher_that_takes_one_size_only_is_asked_at_that_size(tmp_path):
+    vit = FrozenTeacher('test_vit', pretrained=False, size='image', img_size=32)
+    first, again = (fit(vit, 2, views=1, bank=tmp_path) for _ in range(2))
+    assert weights(first).equal(weights(again)) and again.asked == 0
+
+
 def test_an_interrupt_leaves_no_half_view_and_no_callback(teacher, tmp_path):
     class Stop(Callback):
         def after_batch(self):
