@@ -28,14 +28,15 @@ demo: $(DEMO)/.installed ## install for use, then explore, distil and evaluate t
 	@echo "Results, figures, student and prompt are in $(DEMO_OUT)/"
 
 test: MARKED := not long
+test: CELLS :=
 test: run-tests ## install for development, then run every notebook and tests/
 test-all: MARKED :=
-test-all: FLAGS := long
+test-all: CELLS := long
 test-all: run-tests ## the same, with the tests and the cells of notebooks that are marked long
 
 .PHONY: run-tests
 run-tests: $(DEV)/.installed
-	@export OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 HF_HUB_OFFLINE=1; flags="$(FLAGS)"; \
+	@export OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 HF_HUB_OFFLINE=1; flags="$(CELLS)"; \
 	if [ -n "$${FOPROKD_DATA:-}" ] && [ -d "$${FOPROKD_DATA:-}" ]; then \
 		export FOPROKD_DATA="$$(cd "$$FOPROKD_DATA" && pwd)"; flags="$$flags data"; \
 		echo "FOPROKD_DATA is a folder: cells flagged 'data' run too"; \

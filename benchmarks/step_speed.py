@@ -6,8 +6,8 @@ ratios to `student + teacher` of the same run. Data loading is not part of it.
     student        forward, losses of both heads, backward and Adam of the `Student` alone, in a fastai Learner
     teacher        one bare forward pass without gradients
     prompt         the Fourier prompt generator alone, without gradients
-    ekd            our step with the identity prompt
     prompt_one     the same with one latent for the batch (z_per='batch')
+    ekd            our step with the identity prompt
     fopro          our step with a Fourier prompt
     akd            our adversarial step: the prompt moves, then the student
     akd_part       the same, the ascent looks at a quarter of the batch (part=.25)

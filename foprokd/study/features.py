@@ -54,7 +54,8 @@ class TeacherFeatures(FrozenTeacher):
         self.register_buffer('center', None); self.register_buffer('directions', None)
         device = teachers[0].mean.device # that of all parts
         self.to(device).requires_grad_(False).eval()
-        x = torch.zeros(2, 3, *[self.size or 64] * 2, device=device)
+        self.works = (self.size, self.size) if self.size else max(t.works for t in teachers)
+        x = torch.zeros(2, 3, *self.works, device=device)
         with torch.no_grad(): self.num_features = self.combine(x).shape[1]
 
     @property
