@@ -102,15 +102,15 @@ def settings(root):
 
 
 def command(name, module, cwd):
-    "A function that calls a command of ours in a second process, away from the source tree; fresh: as it is installed; otherwise a run draws no figures"
+    "A function that calls a command of ours in a second process, away from the source tree; fresh: as it is installed; figures: a run draws them"
     script, launcher, plain = Path(sys.executable).parent/name, cwd/'launch.py', cwd/'launch_plain.py'
     launcher.write_text(LAUNCHER.format(module, name, name), encoding='utf-8')
     plain.write_text(NO_FIGURES + LAUNCHER.format(module, name, name), encoding='utf-8')
     installed = [str(script)] if script.exists() else [sys.executable, str(launcher)]
     env = environment(PYTHONPATH=paths(), FOPROKD_CACHE=str(cwd/'facts'))
 
-    def run(*args, fresh=False):
-        if not fresh: return run_file(plain, args, cwd, env, fresh)
+    def run(*args, fresh=False, figures=False):
+        if not fresh: return run_file(launcher if figures else plain, args, cwd, env, fresh)
         return subprocess.run([*installed, *map(str, args)], cwd=cwd, env=env, capture_output=True, text=True, timeout=900)
     run.start = lambda *args: start_file(plain, args, cwd, env)
     return run

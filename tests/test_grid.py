@@ -9,7 +9,7 @@ from shutil import which
 
 import numpy as np
 import pytest
-from conftest import LAUNCHER, environment, paths, start_file
+from conftest import LAUNCHER, environment, paths, run_file, start_file
 from PIL import Image
 
 RUNS = '''
@@ -99,12 +99,54 @@ def test_killed_gives_the_same_rows(foprokd_run, grid, whole, tmp_path, after):
     assert '3 of 4 runs are done.' in res.stdout and rows(out)[:4] == before  # only the failure was tried again
 
 
-@pytest.mark.parametrize('methods', [['bsm'], pytest.param(['bsm', 'ce', 'focal'], marks=pytest.mark.long)], ids=['one', 'all'])
-def test_side_by_side_gives_the_same_rows(foprokd_run, grid, whole, tmp_path, methods):
-    "Each job is a Python of its own; one run that works and the one that fails, or all"
+# A job as a fork of the grid's process, which has done the imports, in place of a Python of its own.
+FORKED = '''
+import os, subprocess, sys, traceback
+from types import SimpleNamespace
+import foprokd.study.jobs as jobs
+
+class Fork:
+    def __init__(self, argv, stdout, stderr, env, **kwargs):
+        self.returncode, self.pid = None, os.fork()
+        if self.pid: return
+        status = 1
+        try:
+            os.environ.update(env)
+            for file, fd in ((stdout, 1), (stderr, 2)): os.dup2(file.fileno(), fd)
+            sys.argv = argv[-2:]
+            exec(argv[-2])
+            status = 0
+        except Exception: traceback.print_exc()
+        finally:
+            sys.stderr.flush()
+            os._exit(status)
+    def poll(self):
+        if self.returncode is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid: self.returncode = os.waitstatus_to_exitcode(status)
+        return self.returncode
+    def terminate(self): os.kill(self.pid, 15)
+
+jobs.subprocess = SimpleNamespace(Popen=Fork, DEVNULL=subprocess.DEVNULL)
+'''
+
+
+def launcher(folder, before):
+    "A file that is `foprokd_run`, after some other code"
+    file = folder/'launch.py'
+    file.write_text(before + LAUNCHER.format('study.commands', 'foprokd_run', 'foprokd_run'), encoding='utf-8')
+    return file
+
+
+def env(folder): return environment(PYTHONPATH=paths(), FOPROKD_CACHE=str(folder/'facts'))
+
+
+@pytest.mark.parametrize('before, methods', [(FORKED, ['bsm']), pytest.param('', ['bsm', 'ce', 'focal'], marks=pytest.mark.long)], ids=['forks', 'own'])
+def test_side_by_side_gives_the_same_rows(grid, whole, tmp_path, before, methods):
+    "Jobs that are forks, one run that works and the one that fails; or a Python of their own each, and all runs"
     out, some = tmp_path/'beside', tmp_path/'some.yaml'
     some.write_text(grid.read_text().replace('[bsm, ce, focal]', f"[{', '.join(methods)}]"))
-    res = foprokd_run('--grid', some, '--jobs', 2, '--quiet', '--out', out)
+    res = run_file(launcher(tmp_path, before), ['--grid', some, '--jobs', 2, '--quiet', '--out', out], tmp_path, env(tmp_path), fresh=False)
     assert res.returncode == 2, res.stderr[-2000:]
     assert finished(out) == {k: v for k, v in finished(whole[1]).items() if k[0] in methods} and len(rows(out)) == len(methods) + 1
 
@@ -121,43 +163,13 @@ def alive(pid):
     return bool(state) and not state.startswith('Z')
 
 
-# A job as a fork of the grid's process, which has done the imports, in place of a Python of its own.
-FORKED = '''
-import os, subprocess, sys
-from types import SimpleNamespace
-import foprokd.study.jobs as jobs
-
-class Fork:
-    def __init__(self, argv, stdout, stderr, env, **kwargs):
-        self.returncode, self.pid = None, os.fork()
-        if self.pid: return
-        status = 1
-        try:
-            os.environ.update(env)
-            for file, fd in ((stdout, 1), (stderr, 2)): os.dup2(file.fileno(), fd)
-            sys.argv = argv[-2:]
-            exec(argv[-2])
-            status = 0
-        finally: os._exit(status)
-    def poll(self):
-        if self.returncode is None:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            if pid: self.returncode = os.waitstatus_to_exitcode(status)
-        return self.returncode
-    def terminate(self): os.kill(self.pid, 15)
-
-jobs.subprocess = SimpleNamespace(Popen=Fork, DEVNULL=subprocess.DEVNULL)
-'''
-
-
 @pytest.mark.skipif(which('ps') is None or not hasattr(os, 'fork'), reason='needs ps and fork')
 @pytest.mark.parametrize('before', [FORKED, pytest.param('', marks=pytest.mark.long)], ids=['forks', 'own'])
 def test_jobs_end_with_a_killed_grid(grid, tmp_path, before):
     "Jobs that are forks, or a Python of their own each"
-    out, launcher = tmp_path/'orphans', tmp_path/'launch.py'
-    launcher.write_text(before + LAUNCHER.format('study.commands', 'foprokd_run', 'foprokd_run'), encoding='utf-8')
+    out = tmp_path/'orphans'
     args = ['--grid', grid, '--jobs', 2, '--quiet', '--distill', 20000, '--out', out]
-    proc = start_file(launcher, args, tmp_path, environment(PYTHONPATH=paths(), FOPROKD_CACHE=str(tmp_path/'facts')))
+    proc = start_file(launcher(tmp_path, before), args, tmp_path, env(tmp_path))
     deadline = time.time() + 120
     while time.time() < deadline and len(children(proc.pid)) < 2: time.sleep(.2)
     jobs = children(proc.pid)

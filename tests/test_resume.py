@@ -142,7 +142,7 @@ Path('result.txt').write_text(str(t.result(learn)))
 def test_sigterm_saves_and_leaves_with_exit_code_0(tmp_path):
     folders = [tmp_path/n for n in ('asked', 'whole')]
     for f in folders: f.mkdir()
-    first = python(SIGTERM.format(tests=str(ROOT/'tests'), ask=True), folders[0], fresh=True)
+    first = python(SIGTERM.format(tests=str(ROOT/'tests'), ask=True), folders[0])
     assert first.returncode == 0 and not (folders[0]/'result.txt').exists(), first.stderr[-1000:]
     for f in folders:
         out = python(SIGTERM.format(tests=str(ROOT/'tests'), ask=False), f)
