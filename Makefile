@@ -41,7 +41,8 @@ run-tests: $(DEV)/.installed
 		export FOPROKD_DATA="$$(cd "$$FOPROKD_DATA" && pwd)"; flags="$$flags data"; \
 		echo "FOPROKD_DATA is a folder: cells flagged 'data' run too"; \
 	else echo "FOPROKD_DATA is not a folder: cells flagged 'data' are left out"; fi; \
-	$(DEV)/bin/nbdev-test --n-workers $(N_WORKERS) --timing --flags "$$flags"; \
+	kept=$$(mktemp -d); trap 'rm -rf "$$kept"' EXIT; \
+	FOPROKD_CACHE="$$kept" $(DEV)/bin/nbdev-test --n-workers $(N_WORKERS) --timing --flags "$$flags"; \
 	$(DEV)/bin/python -m pytest tests -n $(N_WORKERS) --dist loadfile --no-loadscope-reorder -m "$(MARKED)"
 
 # Notebooks, the site, the rules and the wheel need tools of development; all other tests need the package alone.

@@ -36,7 +36,7 @@ checks() { "$PYTHON" -m pytest -q -p no:cacheprovider tests/test_faults_gpu.py -
 all_checks() { checks && "$device/run.sh" benchmarks/gpu_check.py --small --only given_on_device,waits,prior,nccl; }
 
 case "$*" in
-    '') asked=(pages "processes checks") ;;
+    '') asked=("pages checks" processes) ;;
     all) asked=(all_pages "processes all_checks") ;;
     *) asked=("$@") ;;
 esac

@@ -187,16 +187,26 @@ class _Looks:
         f = self.files[i]
         return f, self.memory.state(f), inspect_file(f, self.max_pixels)
 
-def _alone(
+def _one_by_one(
     looks:_Looks, # Files
-    i:int # Which
-)->tuple: # As `_Looks`
-    "Look at one file in a process that may die of it"
-    with ProcessPoolExecutor(1, mp_context=get_context('fork' if os.name == 'posix' else 'spawn')) as pool:
-        try: return pool.submit(looks.__getitem__, i).result()
-        except BrokenProcessPool:
-            f = looks.files[i]
-            return f, looks.memory.state(f), {**_EMPTY, 'problem': 'unreadable', 'detail': 'its decoder crashed'}
+    indices:range # Which
+): # Yields one as of `_Looks` for each
+    "Look at files in a process that may die of one; a crash is blamed on a file only if a new process dies of it, too"
+    def begin(): return ProcessPoolExecutor(1, mp_context=get_context('fork' if os.name == 'posix' else 'spawn'))
+    pool, new = begin(), True
+    for i in indices:
+        for _ in range(2):
+            try:
+                found, new = pool.submit(looks.__getitem__, i).result(), False
+                break
+            except BrokenProcessPool:
+                f, died = looks.files[i], new
+                found = f, looks.memory.state(f), {**_EMPTY, 'problem': 'unreadable', 'detail': 'its decoder crashed'}
+                pool.shutdown()
+                pool, new = begin(), True
+                if died: break
+        yield found
+    pool.shutdown()
 
 # %% ../../nbs/data/04_scan.ipynb #dd8194f4
 def _findings(
@@ -214,7 +224,7 @@ def _findings(
         except RuntimeError as e:
             if not workers or 'DataLoader worker' not in str(e): raise
             flying = min(done + _BATCH * workers * 3, n)
-            yield [_alone(looks, i) for i in range(done, flying)]
+            yield list(_one_by_one(looks, range(done, flying)))
             done = flying
 
 # %% ../../nbs/data/04_scan.ipynb #efbe360e
