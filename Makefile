@@ -43,7 +43,7 @@ run-tests: $(DEV)/.installed
 	else echo "FOPROKD_DATA is not a folder: cells flagged 'data' are left out"; fi; \
 	kept=$$(mktemp -d); trap 'rm -rf "$$kept"' EXIT; \
 	FOPROKD_CACHE="$$kept" $(DEV)/bin/nbdev-test --n-workers $(N_WORKERS) --timing --flags "$$flags"; \
-	$(DEV)/bin/python -m pytest tests -n $(N_WORKERS) --dist loadfile --no-loadscope-reorder -m "$(MARKED)"
+	$(DEV)/bin/python -m pytest tests -n $(N_WORKERS) --dist loadfile --no-loadscope-reorder --durations 40 -m "$(MARKED)"
 
 # Notebooks, the site, the rules and the wheel need tools of development; all other tests need the package alone.
 OLD_TESTS ?= $(filter-out $(foreach n,site checks house wheel release browser cards card compare faults,tests/test_$(n).py),$(wildcard tests/test_*.py))

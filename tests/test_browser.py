@@ -111,6 +111,7 @@ def check_explorer(page, name, tmp_path):
     shot(page, f'{name}_upload')
 
 
+@pytest.mark.long
 def test_the_page_that_voila_serves(browser, tmp_path):
     port, cwd = free_port(), tmp_path/'served'
     cwd.mkdir()
