@@ -5,6 +5,8 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
+# uv leaves compiling to the first import; where that may write nothing, each process would do it anew (12 s of the imports of fastai and timm).
+unexport PYTHONDONTWRITEBYTECODE
 
 PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13 python3.10; do \
 	$$p -c 'import sys; sys.exit(not (3,10) <= sys.version_info < (3,14))' >/dev/null 2>&1 && echo $$p && break; done)

@@ -32,6 +32,10 @@ asked for and kept (`asked`), one that shows a kept view again (`replayed`), and
 From these it computes trainings of 40 and 100 epochs with K views. Pictures cost nothing here, neither reading nor transforms.
 Each time is that of the second epoch of a fit: what a fit pays once (the watch's look at a batch) has a column of its own.
 
+`--bank` runs an epoch of EKD, one that writes a view and one that replays it, with features and with images, each in a process of
+its own: the room that was foretold, what lies on the disk, and the most memory during the epoch, anonymous and of mapped files
+(which Linux takes back when it needs them), beyond what the process had before.
+
     python benchmarks/step_speed.py --student resnet18 --teacher resnet50 --size 224 --batch 16 --steps 9
     python benchmarks/step_speed.py --student resnet18 --teacher resnet50 --size 224 --batch 16 --epochs 5
     python benchmarks/step_speed.py --student test_resnet --teacher mobilenetv1_025 --size 64 --batch 64 --steps 60
@@ -118,6 +122,13 @@ class Bench:
         "A fresh student, channels last"
         s = Student(self.args.student, 8, self.teacher.num_features)
         return s.to(self.device, memory_format=torch.channels_last)
+
+    def loaders(self):
+        "Batches that lie in memory"
+        n, size = self.args.batches * self.args.batch, self.args.size
+        x = PixelSpace.from_dls(self.dls).to('cpu').normalize(torch.rand(n, 3, size, size))
+        loader = DataLoader(TensorDataset(x, torch.arange(n) % 8), self.args.batch, shuffle=True, drop_last=True, device=self.device)
+        return DataLoaders(loader, loader)
 
     def learner(self, *cbs): return Learner(self.dls, self.student(), loss_func=self.loss, cbs=cbs)
 
@@ -292,12 +303,7 @@ class Clock(Callback):
 def epochs(bench):
     "Print seconds of an epoch of each variant, and what trainings with K views would cost"
     args, folder = bench.args, tempfile.TemporaryDirectory()
-    n = args.batches * args.batch
-    space = PixelSpace.from_dls(bench.dls).to('cpu')
-    data = TensorDataset(space.normalize(torch.rand(n, 3, args.size, args.size)), torch.arange(n) % 8)
-    loader = DataLoader(data, args.batch, shuffle=True, drop_last=True, device=bench.device)
-    loaders = DataLoaders(loader, loader)
-    clock = Clock()
+    loaders, clock = bench.loaders(), Clock()
 
     def fitted(*cbs, model=None, loss=None):
         learn = Learner(loaders, model or bench.student(), loss_func=loss or bench.loss, cbs=[*cbs, SkipValidation()])
@@ -331,6 +337,40 @@ def epochs(bench):
     folder.cleanup()
 
 
+class Peak(Callback):
+    "The most memory of a fit, and the room that its bank foretells"
+    order, run_valid, foretold = 10**4, False, 0
+    def before_fit(self): self.most = dict(RssAnon=0., RssFile=0.)
+    def after_batch(self):
+        for k in self.most: self.most[k] = max(self.most[k], resident(k))
+        if getattr(self.learn, 'views', None): self.foretold = self.learn.views.bank.nbytes() / 2**20
+
+
+BANKS = dict(ekd={}, writes=dict(views=1), replays=dict(views=1), writes_images=dict(views=1, keep='images'), replays_images=dict(views=1, keep='images'))
+
+
+def bank_peaks(bench, name, folder):
+    "MiB of an epoch: foretold, on disk, anonymous memory, mapped files"
+    loaders, peak = bench.loaders(), Peak()
+    kept = BANKS[name] and dict(bank=f'{folder}/{BANKS[name].get("keep", "features")}', **BANKS[name])
+    ours = DistillCallback(bench.teacher, pixels=PixelSpace.from_dls(bench.dls), **kept), *guards()
+    learn = Learner(loaders, bench.student(), loss_func=bench.loss, cbs=[*ours, SkipValidation()])
+    before = {k: resident(k) for k in ('RssAnon', 'RssFile')}
+    with learn.no_bar(), learn.no_logging(): learn.fit(1, 1e-4, cbs=peak)
+    disk = sum(f.stat().st_size for f in Path(kept['bank']).rglob('*.npy')) / 2**20 if kept else 0.
+    return peak.foretold, disk, *(v - before[k] for k, v in peak.most.items())
+
+
+def banks(args):
+    "Print room and memory of a bank"
+    print('| epoch | foretold, MiB | on disk, MiB | anonymous, MiB | of mapped files, MiB |\n|---|---|---|---|---|')
+    with tempfile.TemporaryDirectory() as folder:
+        for n in BANKS:
+            res = subprocess.run([sys.executable, *sys.argv, '--only', n, '--folder', folder], capture_output=True, text=True)
+            if res.returncode: raise SystemExit(res.stderr)
+            print(f'| {n:14} | ' + ' | '.join(f'{float(v):.1f}' for v in res.stdout.split()[-4:]) + ' |', flush=True)
+
+
 def memory(args, weights):
     "Print peaks of each variant in a process of its own"
     print('| variant | torch, MiB | grown, MiB | of student, with teacher weights |\n|---|---|---|---|')
@@ -356,15 +396,18 @@ def main():
     parser.add_argument('--epochs', type=int, help='measure so many epochs of each variant')
     parser.add_argument('--batches', type=int, default=8, help='of such an epoch')
     parser.add_argument('--memory', action='store_true', help='peak memory instead of time')
-    parser.add_argument('--only', choices=VARIANTS, help='peak memory of one variant, in this process')
+    parser.add_argument('--bank', action='store_true', help='room and memory of a bank of answers')
+    parser.add_argument('--only', choices=[*VARIANTS, *BANKS], help='peak memory of one variant, in this process')
+    parser.add_argument('--folder', help='of the bank, with --only')
     args = parser.parse_args()
     args.variants = list(dict.fromkeys(['student', 'teacher', *args.variants]))
     bench = Bench(args)
-    if args.only: return print(*peaks(bench, args.only))
+    if args.only: return print(*(bank_peaks(bench, args.only, args.folder) if args.folder else peaks(bench, args.only)))
     weights = sum(p.numel() * p.element_size() for p in bench.teacher.parameters()) / 2**20
     print(f'{args.student} with {bench.teacher.name} ({weights:.1f} MiB), {args.batch} images of {args.size} px, {bench.device}, '
           f'{torch.get_num_threads()} threads, torch {torch.__version__}')
     if args.epochs: epochs(bench)
+    elif args.bank: banks(args)
     elif args.memory: memory(args, weights)
     else: speed(bench)
 

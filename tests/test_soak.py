@@ -98,6 +98,7 @@ def soak(path, phases, leak=None, report=lambda i, mib: None):
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         for name in names: phase(name) # the explorer is made by the first exploration
+        gc.collect() # what earlier tests left, too
         before = left_behind(learn)
         while len(memory) < phases:
             name = names[len(memory) // 2 % 3]
