@@ -8,6 +8,8 @@ ratios to `student + teacher` of the same run. Data loading is not part of it.
     prompt         the Fourier prompt generator alone, without gradients
     prompt_one     the same with one latent for the batch (z_per='batch')
     ekd            our step with the identity prompt
+    ekd_adam       the same with torch's Adam in place of fastai's, as timm and the plain loop have it
+    ekd_alone      the same without the guards, which they do not have
     fopro          our step with a Fourier prompt
     akd            our adversarial step: the prompt moves, then the student
     akd_part       the same, the ascent looks at a quarter of the batch (part=.25)
@@ -48,6 +50,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 
@@ -60,6 +63,7 @@ from fastai.data.core import DataLoaders
 from fastai.data.load import DataLoader
 from fastai.learner import Learner
 from fastai.losses import CrossEntropyLossFlat
+from fastai.optimizer import OptimWrapper
 
 from foprokd.adversarial import AdversarialCallback
 from foprokd.distill import DistillCallback
@@ -73,8 +77,11 @@ from foprokd.student import Student
 from foprokd.data.synth import demo_dls
 from foprokd.teacher import FrozenTeacher
 
-VARIANTS = ('student', 'teacher', 'prompt', 'prompt_one', 'ekd', 'fopro', 'akd', 'akd_part', 'akd_seldom', 'explore', 'explore_anew',
+VARIANTS = ('student', 'teacher', 'prompt', 'prompt_one', 'ekd', 'ekd_adam', 'ekd_alone', 'fopro', 'akd', 'akd_part', 'akd_seldom', 'explore', 'explore_anew',
             'explore_small', 'plain', 'timm', 'timm_aux', 'fasterai')
+
+
+TORCH_ADAM = partial(OptimWrapper, opt=torch.optim.Adam)
 
 
 class BothHeads(Callback):
@@ -130,7 +137,7 @@ class Bench:
         loader = DataLoader(TensorDataset(x, torch.arange(n) % 8), self.args.batch, shuffle=True, drop_last=True, device=self.device)
         return DataLoaders(loader, loader)
 
-    def learner(self, *cbs): return Learner(self.dls, self.student(), loss_func=self.loss, cbs=cbs)
+    def learner(self, *cbs, **kwargs): return Learner(self.dls, self.student(), loss_func=self.loss, cbs=cbs, **kwargs)
 
     def step(self, name):
         "A function that takes one step of a variant; None where it cannot be had"
@@ -153,6 +160,10 @@ class Bench:
         return step
 
     def make_ekd(self): return stepper(self.learner(DistillCallback(self.teacher), *guards()), self.batch)
+
+    def make_ekd_adam(self): return stepper(self.learner(DistillCallback(self.teacher), *guards(), opt_func=TORCH_ADAM), self.batch)
+
+    def make_ekd_alone(self): return stepper(self.learner(DistillCallback(self.teacher), opt_func=TORCH_ADAM), self.batch)
 
     def make_fopro(self): return stepper(self.learner(DistillCallback(self.teacher, FourierPromptGenerator()), *guards()), self.batch)
 

@@ -143,7 +143,7 @@ class FrozenTeacher(nn.Module):
         if self.size and x.shape[-2:] != (self.size, self.size):
             _check_backward(x)
             x = F.interpolate(x, (self.size, self.size), mode='bilinear', antialias=True)
-        return ((x - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        return (x - self.mean).div_(self.std).contiguous(memory_format=torch.channels_last)
 
     def precision(self,
         x:torch.Tensor # (B,3,H,W) pixels that will be computed on

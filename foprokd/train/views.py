@@ -9,7 +9,7 @@ __all__ = ['drawn_from', 'ViewLoader', 'picture_marks', 'loader_facts', 'view_pl
            'KeptBatches']
 
 # %% ../../nbs/train/10_views.ipynb #vw000004
-import atexit, hashlib, os, pickle, random, shutil, tempfile, warnings
+import atexit, hashlib, os, pickle, random, re, shutil, tempfile, warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -146,7 +146,8 @@ def loader_facts(
     weights = getattr(own, 'wgts', None)
     if weights is not None: weights = hashlib.sha256(np.asarray(weights, float).tobytes()).hexdigest()[:16]
     transforms = [getattr(data, 'tfms', ''), own.after_item, own.before_batch, own.after_batch]
-    transforms = [hashlib.sha256(str(t).encode()).hexdigest()[:16] for t in transforms]
+    texts = [re.sub(' at 0x[0-9a-f]+', '', str(t)) for t in transforms] # an address is of this process only
+    transforms = [hashlib.sha256(t.encode()).hexdigest()[:16] for t in texts]
     return dict(images=digest, n=own.n, transforms=transforms, loader=type(own).__name__, bs=own.bs,
                 drop_last=own.drop_last, shuffle=own.shuffle, weights=weights, process=[rank_distrib(), num_distrib()])
 
@@ -261,7 +262,8 @@ class ViewsCallback(Callback):
         **arrays # Name -> (B,...) tensors
     ):
         self.pending.append((int(start), arrays))
-        if len(self.pending) >= 64: self.flush() # a GPU waits once in 64 batches
+        waiting = sum(v.nbytes for _, more in self.pending for v in more.values())
+        if len(self.pending) >= 64 or waiting > 2**24: self.flush() # a GPU waits once in 64 batches, or in 16 MiB
 
     def rows(self,
         name:str, # Of an array
