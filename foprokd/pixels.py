@@ -34,7 +34,7 @@ class PixelSpace(nn.Module):
         if x.ndim != 4 or x.shape[1] != 3:
             raise ValueError(f"Got a batch of shape {tuple(x.shape)} where RGB images (B,3,H,W) are needed: "
                              "open all images as RGB.")
-        return (x.float() * self.std.to(x.device)).add_(self.mean.to(x.device)) # in place: a step is 1 % shorter
+        return (x.float() * self.std.to(x.device)).add_(self.mean.to(x.device)) # in place: one copy less
 
     def normalize(self,
         x:torch.Tensor # (B,3,H,W) pixels in [0,1]

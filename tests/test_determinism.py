@@ -21,6 +21,7 @@ from foprokd.study.settings import RunConfig
 if __name__ == '__main__':
     kwargs = dict(data='images', student='test_resnet', size=32, bs=16, explore=1, distill=1)
     random.random(), np.random.rand(7), torch.rand(99)
+    run_grid([(RunConfig(method='kd', out='other', **kwargs), [5])], bar=False)
     run_grid([(RunConfig(method='fopro_akd', adversarial=1, out='after', **kwargs), [1, 0])], bar=False)
 '''
 AGREE = ('seconds', 'finished', 'settings', 'phase_history', 'git_dirty', 'git_commit') # what may differ, or is compared in part

@@ -139,10 +139,11 @@ Path('result.txt').write_text(str(t.result(learn)))
 """
 
 
-def test_sigterm_saves_and_leaves_with_exit_code_0(tmp_path):
+@pytest.mark.parametrize('fresh', [False, pytest.param(True, marks=pytest.mark.long)], ids=['fork', 'own'])
+def test_sigterm_saves_and_leaves_with_exit_code_0(tmp_path, fresh):
     folders = [tmp_path/n for n in ('asked', 'whole')]
     for f in folders: f.mkdir()
-    first = python(SIGTERM.format(tests=str(ROOT/'tests'), ask=True), folders[0])
+    first = python(SIGTERM.format(tests=str(ROOT/'tests'), ask=True), folders[0], fresh=fresh)
     assert first.returncode == 0 and not (folders[0]/'result.txt').exists(), first.stderr[-1000:]
     for f in folders:
         out = python(SIGTERM.format(tests=str(ROOT/'tests'), ask=False), f)

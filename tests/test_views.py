@@ -102,6 +102,13 @@ def test_images_as_bytes_are_within_half_a_step(teacher, tmp_path):
     assert 0 < ((shown[0] - shown[1]) * std).abs().max() <= .5 / 255 + 1e-5
 
 
+def test_few_bytes_wait_to_be_written():
+    cb, written = ViewsCallback(1, 4, {}), []
+    cb.flush = lambda: (written.append(len(cb.pending)), cb.pending.clear())
+    for i in range(40): cb.note(i, images=torch.zeros(1, 2**20, dtype=torch.uint8))
+    assert written == [17, 17]
+
+
 def test_without_views_nothing_is_told_apart(teacher):
     learn = fit(teacher, epochs=1)
     assert not learn._grab_cbs(ViewsCallback) and learn.distill.passes is None

@@ -146,7 +146,7 @@ def loader_facts(
     weights = getattr(own, 'wgts', None)
     if weights is not None: weights = hashlib.sha256(np.asarray(weights, float).tobytes()).hexdigest()[:16]
     transforms = [getattr(data, 'tfms', ''), own.after_item, own.before_batch, own.after_batch]
-    texts = [re.sub(' at 0x[0-9a-f]+', '', str(t)) for t in transforms] # an address is of this process only
+    texts = [re.sub(' at 0x[0-9a-fA-F]+', '', str(t)) for t in transforms] # an address is of this process only
     transforms = [hashlib.sha256(t.encode()).hexdigest()[:16] for t in texts]
     return dict(images=digest, n=own.n, transforms=transforms, loader=type(own).__name__, bs=own.bs,
                 drop_last=own.drop_last, shuffle=own.shuffle, weights=weights, process=[rank_distrib(), num_distrib()])
