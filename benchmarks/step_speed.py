@@ -32,7 +32,9 @@ first, with the teacher's weights, to the student's alone with the teacher's wei
 alone, EKD, the plain loop, timm's task and fasterai, which ask the teacher about every batch; an epoch with `views` in which answers are
 asked for and kept (`asked`), one that shows a kept view again (`replayed`), and one whose pictures are kept, too (`images`).
 From these it computes trainings of 40 and 100 epochs with K views. Pictures cost nothing here, neither reading nor transforms.
-Each time is that of the second epoch of a fit: what a fit pays once (the watch's look at a batch) has a column of its own.
+`--turns` names those that run: a large teacher that has its turn in between leaves caches colder than they are in a training
+that replays. Each time is that of the second epoch of a fit: what a fit pays once (the watch's look at a batch) has a column
+of its own.
 
 `--bank` runs an epoch of EKD, one that writes a view and one that replays it, with features and with images, each in a process of
 its own: the room that was foretold, what lies on the disk, and the most memory during the epoch, anonymous and of mapped files
@@ -77,6 +79,7 @@ from foprokd.student import Student
 from foprokd.data.synth import demo_dls
 from foprokd.teacher import FrozenTeacher
 
+TURNS = 'student', 'ekd', 'asked', 'replayed', 'images', 'plain', 'timm', 'fasterai' # of `--epochs`
 VARIANTS = ('student', 'teacher', 'prompt', 'prompt_one', 'ekd', 'ekd_adam', 'ekd_alone', 'fopro', 'akd', 'akd_part', 'akd_seldom', 'explore', 'explore_anew',
             'explore_small', 'plain', 'timm', 'timm_aux', 'fasterai')
 
@@ -333,19 +336,21 @@ def epochs(bench):
                 plain=steps(bench.make_plain()), timm=steps(bench.make_timm()))
     fasterai = bench.make_fasterai()
     if fasterai: runs['fasterai'] = steps(fasterai)
+    runs = {k: v for k, v in runs.items() if k in ('student', *args.turns)}
     seconds, begin = {k: [] for k in runs}, {k: [] for k in runs}
     for i in range(args.epochs + 1):
         for k, run in runs.items():
             t, more = run()
             if i: seconds[k].append(t); begin[k].append(more)
+    folder.cleanup()
     ratio = {k: statistics.median(a / b for a, b in zip(t, seconds['student'])) for k, t in seconds.items()}
     print(f'| {"epoch":10} | s | of student alone | more in the first of a fit, s |\n|---|---|---|---|')
     for k, t in seconds.items(): print(f'| {k:10} | {statistics.median(t):.2f} | {ratio[k]:.3f} | {statistics.median(begin[k]):.2f} |')
+    if not {'asked', 'replayed', 'ekd'} <= set(runs): return
     print('\n| epochs in all | every batch asked | K=4 | K=8 | K=16 |\n|---|---|---|---|---|')
     for e in (40, 100):
         cost = [(k * ratio['asked'] + (e - k) * ratio['replayed']) / e for k in (4, 8, 16)]
         print(f'| {e} | {ratio["ekd"]:.2f} | ' + ' | '.join(f'{c:.2f}' for c in cost) + ' |')
-    folder.cleanup()
 
 
 class Peak(Callback):
@@ -405,6 +410,7 @@ def main():
     parser.add_argument('--steps', type=int, default=30, help='steps of each variant that count, after two that do not')
     parser.add_argument('--variants', nargs='+', default=VARIANTS, choices=VARIANTS, help='student and teacher are always there')
     parser.add_argument('--epochs', type=int, help='measure so many epochs of each variant')
+    parser.add_argument('--turns', nargs='+', default=TURNS, choices=TURNS, help='with --epochs: who takes turns beside the student')
     parser.add_argument('--batches', type=int, default=8, help='of such an epoch')
     parser.add_argument('--memory', action='store_true', help='peak memory instead of time')
     parser.add_argument('--bank', action='store_true', help='room and memory of a bank of answers')
