@@ -31,7 +31,7 @@ def demo(foprokd_run, demo_folder, tmp_path_factory):
     "One run of the whole method on a part of the demo set (drawn before), one epoch a phase; .ci/run runs it whole, from the wheel"
     out = tmp_path_factory.mktemp('demo')/'out'
     shutil.copytree(demo_folder, out/'demo_data')
-    return foprokd_run(*SMALL, '--method', 'fopro', '--student', 'test_resnet', '--explore', 1, '--distill', 1, '--seeds', 0, '--out', out, figures=True), out
+    return foprokd_run(*SMALL, '--method', 'fopro', '--student', 'test_resnet', '--prompt', 'learned', '--explore', 1, '--distill', 1, '--seeds', 0, '--out', out, figures=True), out
 
 
 def test_demo_ends_well_and_shows_a_table(demo):

@@ -311,7 +311,7 @@ def test_command_gives_one_row(tmp_path, fresh):
     out = tmp_path/'out'
     demo_set(tmp_path/'images', n_max=40, ratio=10, n_valid=3, n_test=6, size=32)
     res = launch(2, [command(tmp_path), '--data', 'images', '--method', 'fopro', '--student', 'test_resnet', '--size', 32,
-                     '--bs', 32, '--explore', 1, '--distill', 1, '--log', 'csv', '--out', out], tmp_path, ACCELERATE, fresh)
+                     '--bs', 32, '--prompt', 'learned', '--explore', 1, '--distill', 1, '--log', 'csv', '--out', out], tmp_path, ACCELERATE, fresh)
     assert res.returncode == 0, res.stderr[-3000:]
     [row] = [json.loads(o) for o in (out/'results.jsonl').read_text().splitlines()]
     assert row['processes'] == 2 and row['settings']['bs'] == 32 and 'failed' not in row

@@ -389,8 +389,8 @@ def test_e12_without_a_flag_the_demo_is_that_of_make_demo():
     given = dict(zip([w[2:] for w in words[::2]], words[1::2]))
     [(plain, seeds)], [(made, _)] = commands.grid_from_flags(None, None, {}), commands.grid_from_flags(None, None, given)
     assert plain == made and seeds == [0]
-    assert (plain.data, plain.method, plain.student, plain.explore, plain.distill, plain.lr) == ('demo', 'fopro', 'test_resnet', 4, 15, 3e-3)
-    assert commands.grid_from_flags(None, None, dict(data='demo', distill=2, method='bsm'))[0][0] == RunConfig(method='bsm', student='test_resnet', explore=4, distill=2, lr=3e-3)
+    assert (plain.data, plain.method, plain.student, plain.explore, plain.distill, plain.lr) == ('demo', 'fopro', 'test_resnet', 5, 15, 3e-3)
+    assert commands.grid_from_flags(None, None, dict(data='demo', distill=2, method='bsm'))[0][0] == RunConfig(method='bsm', student='test_resnet', distill=2, lr=3e-3)
     assert commands.grid_from_flags(None, None, dict(data='images'))[0][0] == RunConfig(data='images') and RunConfig().student == 'resnet18'
 
 

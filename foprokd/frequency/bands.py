@@ -123,7 +123,7 @@ def _out_of_fold(plain, prompted, labels, group, probe, folds, seed, refit):
     "(1+P,N) whether a probe fitted on the features of other folds is right, plain ones unless it is fitted again"
     groups = pd.DataFrame(dict(label=labels, group=group)).groupby('label').group.nunique()
     if len(groups) < 2: raise ValueError("A probe needs two classes or more: leave labels out.")
-    if groups.min() < folds:
+    if groups.min() < 2 or groups.max() < folds:
         raise ValueError(f"A class has {groups.min()} images (or groups of them), too few for {folds} folds: lower "
                          "folds, or leave labels out.")
     correct = np.zeros((1 + len(prompted), len(labels)), bool)
@@ -145,10 +145,11 @@ def prompt_response(
     group=None, # (N,) lesion or patient of each image; None: each its own
     views:int=1, # Latents per image, for prompts that have them
     probe=None, # scikit-learn classifier; None: logistic regression, C=.1, balanced class weights
-    folds:int=5, # Of the probe
+    folds:int=5, # Of the probe; a class needs two groups, the largest one as many as there are folds
+    repeats:int=1, # Cuts into folds, over which the probe's answers are averaged
     refit:bool=False, # Fit the probe under each prompt again; False: once, on plain features
     chunk:int=256, # Forward passes at once
-    seed:int=0 # Of the folds
+    seed:int=0 # Of the folds; one more for each cut
 )->PromptResponse: # What was measured, per image and prompt
     """Feature shift, and with labels probe accuracy, under prompts (ours); `ValueError` for what cannot be measured
 
@@ -174,8 +175,9 @@ def prompt_response(
     out.labels = as_array(labels)
     if probe is None:
         probe = make_pipeline(StandardScaler(), LogisticRegression(C=.1, class_weight='balanced', max_iter=500))
-    out.correct = _out_of_fold(plain.cpu().numpy(), prompted, out.labels, group, probe, folds, seed,
-                               refit)
+    plain = plain.cpu().numpy()
+    right = [_out_of_fold(plain, prompted, out.labels, group, probe, folds, seed + r, refit) for r in range(repeats)]
+    out.correct = right[0] if repeats == 1 else np.mean(right, 0)
     return out
 
 # %% ../../nbs/frequency/01_bands.ipynb #06462724

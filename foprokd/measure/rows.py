@@ -123,6 +123,7 @@ _MADE = dict(
     student_ckpt_sha256=RowField('text', "hash of the student's first weights, None without a file", '2026-11-29'),
     n_student=RowField('whole', 'parameters of the deployed student'),
     phase_history=RowField('list', 'per phase name, round, epochs, lr, seconds, columns, values'),
+    prompt_choice=RowField('dict', 'what `prompt_worth` found, None where no prompt is chosen', '2026-11-30'),
     versions=RowField('dict', 'package -> version'),
     machine=RowField('dict', 'system, cpu, threads, gpu'),
     git_commit=RowField('text', 'commit of the checkout, None for an installed package'),

@@ -15,7 +15,7 @@ from pathlib import Path
 from .command import as_command, loading, take_fields
 from .config import DataConfig, check_used, folds_of, published_set
 from .grid import parse_seeds, read_grid
-from .settings import RunConfig
+from .settings import RunConfig, with_own_prompt
 
 # %% ../../nbs/study/14_commands.ipynb #p1c0f008
 def _check_there(
@@ -66,7 +66,7 @@ def foprokd_data(
 
 # %% ../../nbs/study/14_commands.ipynb #096e642b
 # Settings of the demo, where flags say nothing else
-DEMO = dict(student='test_resnet', explore=4, distill=15, lr=3e-3)
+DEMO = dict(student='test_resnet', distill=15, lr=3e-3)
 
 def grid_from_flags(
     grid:str|None, # File
@@ -77,7 +77,9 @@ def grid_from_flags(
     if grid is not None: return read_grid(grid, seeds, **given)
     methods = [m for m in re.split(r'[\s,]+', given.get('method', RunConfig.method)) if m]
     usual = DEMO if given.get('data', RunConfig.data) == 'demo' else {}
-    cfgs = [RunConfig(**{**usual, **given, 'method': m}) for m in methods]
+    whole = [{**usual, **given, 'method': m} for m in methods]
+    own = [with_own_prompt(o, given) for o in whole] # a prompt goes to the methods that have it
+    cfgs = [RunConfig(**o) for o in (own if any('prompt' in o for o in own) else whole)]
     if not cfgs: raise ValueError(f"method={given['method']!r} names no method.")
     check_used({k: v for k, v in given.items() if k != 'method'}, cfgs)
     seeds = parse_seeds('0' if seeds is None else seeds)

@@ -26,6 +26,7 @@ from ..measure.metrics import evaluate
 from ..measure.rows import check_row, pack_predictions, provenance
 from ..measure.scores import confidence_bins
 from ..frequency.controls import RandomPrompt
+from ..frequency.worth import prompt_worth
 from ..prompt import SpectralPrompt
 from .config import GROUPS_ON
 from .methods import METHODS
@@ -98,6 +99,16 @@ def _fit_probe(
         learn.phase_history.append(probe)
         cb.probe = own.model.probe
 
+def _choose_prompt(
+    learn:FoProLearner # Learner of the run
+)->None:
+    "Set the prompt that earns its place on the training images, perhaps none, and remember why (ours)"
+    worth = on_main(lambda: prompt_worth(learn.dls, learn.teacher))
+    learn.prompt = worth.prompt
+    row = worth.table.set_index('prompt').loc[worth.name] if worth.name != 'identity' else {}
+    learn.choice = dict(name=worth.name, said=str(worth), probe=worth.probe, seconds=round(worth.seconds, 2),
+                        **{k: float(v) for k, v in row.items() if v == v})
+
 def _phases(
     learn:FoProLearner, # Learner of the run
     cfg:RunConfig, # Settings
@@ -112,6 +123,7 @@ def _phases(
     if cfg.prompt == 'random':
         learn.fit_fopro(**{**plan, 'distill': 0}, **kept('prompt'))
         learn.prompt, plan['explore'] = RandomPrompt(learn.prompt), 0
+    if METHODS[cfg.method].prompt_kind(cfg.prompt) == 'chosen': _choose_prompt(learn)
     if not plan['explore']: _fit_probe(learn, cfg)
     learn.fit_fopro(**plan, cbs=cbs, **kept('run'))
     method = METHODS[cfg.method]
@@ -219,6 +231,7 @@ def _row(
     return dict(name=cfg.name, method=cfg.method, seed=seed, fold=fold, settings_hash=settings_hash(cfg), **found,
                 settings=asdict(cfg), teacher=about_teacher(learn, cfg),
                 n_student=sum(p.numel() for p in learn.student.deploy().parameters()), phase_history=_history(learn),
+                prompt_choice=getattr(learn, 'choice', None),
                 **made, processes=n_ranks(), seconds={k: round(v, 2) for k, v in seconds.items()},
                 finished=datetime.now(timezone.utc).isoformat(timespec='seconds'))
 

@@ -15,7 +15,7 @@ from itertools import product
 from pathlib import Path
 import yaml
 from .config import check_used, folds_of
-from .settings import RunConfig, settings_hash
+from .settings import RunConfig, settings_hash, with_own_prompt
 
 # %% ../../nbs/study/11_grid.ipynb #2d0f3a19
 def _read_file(
@@ -60,7 +60,8 @@ def _entry(
     overrides:dict # Settings that replace both
 )->list[RunConfig]:
     "The runs of one entry; `ValueError` for what cannot work, and for a setting of its own without effect"
-    cfgs = [RunConfig(**r) for r in _settings({**shared, **run, **overrides})]
+    common = {*shared} - {*run} - {*overrides}
+    cfgs = [RunConfig(**with_own_prompt(r, common)) for r in _settings({**shared, **run, **overrides})]
     check_used({k: v for k, v in run.items() if k not in overrides}, cfgs)
     return cfgs
 
@@ -80,6 +81,8 @@ def read_grid(
             own = parse_seeds(' '.join(map(str, own)) if isinstance(own, list) else own)
             res += [(c, own) for c in _entry(*parts, overrides)]
         except (ValueError, TypeError) as e: raise ValueError(f"Run {i + 1} of {name}: {e}") from e
+    if shared.get('prompt') and all(c.prompt != shared['prompt'] for c, _ in res):
+        raise ValueError(f"The runs of {name}: no method has prompt={shared['prompt']!r}.")
     try: check_used({k: v for k, v in shared.items() if k != 'seeds'} | overrides, [c for c, _ in res])
     except ValueError as e: raise ValueError(f"The runs of {name}: {e}") from e
     return res

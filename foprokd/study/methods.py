@@ -52,18 +52,29 @@ def given(self:Method,
     "The options that go to a part"
     return {k: v for k, v in options.items() if self.options.get(k) == part}
 
-@patch(as_prop=True)
-def explores(self:Method)->bool: # False, too, where a given prompt stays as it is
+@patch
+def prompt_kind(self:Method,
+    prompt:str|None=None # As the settings have it; None: the method's own
+)->str|None: # None for a method without prompts
+    "Which prompt it is"
+    return prompt or next(iter(self.prompts), None)
+
+@patch
+def explores(self:Method,
+    prompt:str|None=None # As the settings have it; None: the method's own
+)->bool: # False, too, where a prompt is chosen, or a given one stays as it is
     "Whether a prompt is trained by exploration"
-    return bool(self.prompts) and 'explore' in self.needs
+    return bool(self.prompts) and 'explore' in self.needs and self.prompt_kind(prompt) != 'chosen'
 
 # %% ../../nbs/study/05_methods.ipynb #m1c0f010
 @patch
 def idle(self:Method,
-    options:dict # All that were given, by name
+    options:dict, # All that were given, by name
+    prompt:str|None=None # As the settings have it; None: the method's own
 )->set: # Names of settings
     "The settings that the method has no use for"
-    unused = [() if self.prompts else _PROMPTING, () if 'explore' in self.needs else _EXPLORING,
+    chosen = self.prompt_kind(prompt) == 'chosen'
+    unused = [() if self.prompts else _PROMPTING, () if 'explore' in self.needs and not chosen else _EXPLORING,
               () if self.teacher else _TEACHING, _NETWORK if self.reference else ()]
     awake = [fields for option, fields in self.wakes.items() if options.get(option)]
     return {k for ks in unused for k in ks} - {k for ks in awake for k in ks}
@@ -167,7 +178,7 @@ _SOFT = dict(soft=('explore', 'explore_lr'))
 _FIRST = '; without it use ekd.'
 METHODS.update(
     ekd=Method('EKD, no prompt', _EKD, teacher=True, prompts=('identity', 'lowpass', 'highpass'), wakes=_SOFT),
-    fopro=Method('explored Fourier prompt, then EKD', _EKD, teacher=True, prompts=('learned', 'random'),
+    fopro=Method('Fourier prompt, then EKD', _EKD, teacher=True, prompts=('chosen', 'learned', 'random'),
                  needs=dict(explore=_FIRST), wakes=_SOFT),
     fopro_akd=Method('explored Fourier prompt, EKD, then adversarial distillation',
                      dict.fromkeys(('prompt_lr', 'w_prior', 'w_pen', 'every'), 'adversarial'), teacher=True,

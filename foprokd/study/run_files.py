@@ -106,6 +106,12 @@ def plot_class_recall(
     return fig
 
 # %% ../../nbs/study/09a_run_files.ipynb #bc468317
+def _was_chosen(
+    learn:FoProLearner # Trained
+)->bool: # False for the identity
+    "Whether a prompt was chosen by its worth"
+    return (getattr(learn, 'choice', None) or dict(name='identity'))['name'] != 'identity'
+
 def _save_figures(
     learn:FoProLearner, # Trained
     row:dict, # Its row
@@ -115,7 +121,7 @@ def _save_figures(
     recall = plot_class_recall(row['per_class_recall'], row['class_counts']['train'], row['classes'],
                          row['per_class_recall_ci'])
     figs = dict(losses=learn.plot_phases(), recall=recall)
-    if learn.explorer is not None: figs['prompts'] = learn.show_prompts()
+    if learn.explorer is not None or _was_chosen(learn): figs['prompts'] = learn.show_prompts()
     for name, fig in figs.items():
         with write_aside(folder/f'{name}.png', flush=False) as part: fig.savefig(part, dpi=100)
         plt.close(fig)
@@ -155,7 +161,8 @@ def save_run(
         with write_aside(folder/name, flush=False) as part: write(part)
     files = {'student.safetensors': lambda f: _save_student(learn, cfg, row['seed'], folder/f)}
     if cfg.export: files['student.onnx'] = lambda f: write_onnx(learn, folder/f, test)
-    if learn.explorer is not None: files['prompt.safetensors'] = lambda f: aside(f, partial(_save_prompt, learn.prompt))
+    if learn.explorer is not None or _was_chosen(learn):
+        files['prompt.safetensors'] = lambda f: aside(f, partial(_save_prompt, learn.prompt))
     files |= {'test_predictions.npz': lambda f: aside(f, lambda part: np.savez_compressed(part, **preds)),
               'history.json': lambda f: aside(f, lambda part: part.write_text(json.dumps(learn.phase_history))),
               'figures': lambda f: _save_figures(learn, row, folder)}

@@ -181,8 +181,8 @@ def _check_own_prompt(
     if cfg.prompt or cfg.prompt_kwargs:
         raise ValueError(f"The settings describe a prompt ({cfg.prompt or cfg.prompt_kwargs}), and prompt= gives a "
                          f"{kind}: leave one out.")
-    if METHODS[cfg.method].explores and not list(prompt.parameters()):
-        fixed = ', '.join(n for n, m in METHODS.items() if m.prompts and not m.explores)
+    if METHODS[cfg.method].explores(kind) and not list(prompt.parameters()):
+        fixed = ', '.join(n for n, m in METHODS.items() if m.prompts and not m.explores(kind))
         raise ValueError(f"method={cfg.method!r} trains its prompt, and a {kind} has no parameters: use {fixed}.")
 
 # %% ../../nbs/study/09_wiring.ipynb #w1c0f017
