@@ -24,6 +24,7 @@ from .train.kept import module_facts, weights_digest
 from .train.ranks import broadcast_module
 from .train.views import ViewsCallback, drawn_from
 from .train.loss_parts import LossPartsCallback
+from .train.soft_table import SoftTable
 from .student import Student
 from .teacher import FrozenTeacher
 
@@ -52,7 +53,7 @@ class DistillCallback(LossPartsCallback):
 
     A `TypeError` for another teacher, a `ValueError` for a negative weight, or soft targets without a probe."""
     part_names, early = ('cls', 'aux', 'feat'), True # `early`: the teacher looks before the student
-    passes = None # over the images, told apart, while they are
+    passes = table = None # over the images, told apart, while they are; of soft targets, in a fit
     def __init__(self,
         teacher:FrozenTeacher, # Frozen teacher
         prompt:nn.Module|None=None, # Spectral prompt for the teacher's images; None is the identity (plain EKD)
@@ -66,7 +67,8 @@ class DistillCallback(LossPartsCallback):
         views:int|None=None, # Ask about so many passes over the images, then show those again; None: always ask
         bank:str|Path|None=None, # Folder in which its answers stay, for runs that share them; None: for this fit
         bank_dtype:str='float16', # Of the answers that are kept: float16 or float32
-        keep:str='features' # What is kept with `views`: features, or images, too
+        keep:str='features', # What is kept with `views`: features, or images, too
+        targets=None # (N,C) soft targets, one row for each training image, as in `SoftTable`; None: of the probe
     ):
         if not isinstance(teacher, FrozenTeacher):
             raise TypeError(f"Got a {type(teacher).__name__} as teacher: wrap a network as FrozenTeacher(network).")
@@ -76,7 +78,12 @@ class DistillCallback(LossPartsCallback):
         self.prompt_student, self.soft, self.temperature, self.probe = prompt_student, soft, temperature, probe
         if soft: self.part_names = (*self.part_names, 'soft')
         self.teacher_prompt = IdentityPrompt() if prompt is None else prompt
-        self.views, self.bank, self.bank_dtype, self.keep = views, bank, bank_dtype, keep
+        self.views, self.bank, self.bank_dtype, self.keep, self.targets = views, bank, bank_dtype, keep, targets
+
+    @property
+    def asks(self):
+        "Whether the teacher is needed: not without a feature term, where soft targets come from a table"
+        return bool(self.lam or self.lam_end or self.targets is None)
 
     @property
     def watched(self):
@@ -91,7 +98,8 @@ class DistillCallback(LossPartsCallback):
         device = next(self.learn.model.parameters()).device
         self.space = (PixelSpace.from_dls(self.dls) if self.pixels is None else self.pixels).to(device)
         broadcast_module(self.teacher.to(device), self.teacher_prompt.to(device))
-        if self.soft:
+        if self.soft and self.targets is not None: self.table = SoftTable(self.targets, self.learn)
+        elif self.soft:
             if self.probe is None:
                 raise ValueError("Soft targets come from a probe: explore first, or give probe=, from features to "
                                  "logits.")
@@ -119,6 +127,7 @@ class DistillCallback(LossPartsCallback):
         self.passes.before_fit()
 
     def after_fit(self):
+        self.table = None
         if self.passes is not None: self.learn.remove_cb(self.passes)
         self.passes = None
 
@@ -138,7 +147,7 @@ class DistillCallback(LossPartsCallback):
             self.px = self.passes.rounded(self.px, self.yb[0])
             self.learn.xb = (self.space.normalize(self.px).as_subclass(type(self.xb[0])), *self.xb[1:])
         if self.prompt_student: self.learn.xb = (self.prompt_both(), *self.xb[1:])
-        if self.early:
+        if self.early and self.asks:
             with self.caller_precision(): self.feats, self.px = self.target(), None
         self.ask()
 
@@ -148,8 +157,9 @@ class DistillCallback(LossPartsCallback):
     ): self.projected, self.aux = projected, aux
 
     def after_loss(self):
-        target = self.feats if self.early else self.target()
-        aux, feat = self.loss_func(self.aux, *self.yb), cosine_distance(self.projected, target)
+        target = None if not self.asks else self.feats if self.early else self.target()
+        aux = self.loss_func(self.aux, *self.yb)
+        feat = cosine_distance(self.projected, target) if self.asks else aux.new_zeros(())
         lam = self.lam if self.lam_end is None else self.lam + self.pct_train * (self.lam_end - self.lam)
         total, parts = self.loss_grad + aux + lam * feat, dict(cls=self.loss_grad, aux=aux, feat=feat)
         if self.soft: parts['soft'] = self.soft_targets(target)
@@ -163,7 +173,8 @@ class DistillCallback(LossPartsCallback):
     def soft_targets(self,
         target # (B,dT) features of the teacher
     ): # scalar
-        with torch.no_grad(): logits = self.probe(full_precision(target))
+        with torch.no_grad():
+            logits = self.probe(full_precision(target)) if self.targets is None else self.table.of_batch(self.pred)
         return soft_target_loss(self.pred, logits, self.temperature)
 
     @torch.no_grad()
@@ -185,7 +196,7 @@ class DistillCallback(LossPartsCallback):
                  before_batch="Ask the teacher about the pixels, and the student for all heads",
                  take="Keep the heads", after_create="Look at the data", after_loss="Add auxiliary and feature term",
                  caller_precision="The autocast that fastai's mixed precision enters only after `before_batch`",
-                 soft_targets="Scalar: disagreement of the plain classifier with the probe on (B,dT) features",
+                 soft_targets="Scalar: how the plain classifier differs from probe or table",
                  prompt_both="(B,3,H,W) prompted batch for the student; the teacher will see the same",
                  target="(B,dT) teacher features of the prompted batch, without gradient")
 

@@ -11,6 +11,7 @@ __all__ = ['PhasedLearner']
 from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
+import torch
 from torch import nn
 from fastcore.basics import patch
 from fastcore.foundation import L
@@ -210,6 +211,8 @@ def run_settings(self:PhasedLearner,
     teacher = self.teacher and [self.teacher.name, getattr(self.teacher, 'size', None), weights_digest(self.teacher)]
     kept = ('views', 'bank_dtype', 'keep') if cb and cb.views else ()
     distill = cb and {k: getattr(cb, k) for k in ('lam', 'lam_end', 'prompt_student', 'soft', 'temperature', *kept)}
+    if cb and cb.targets is not None:
+        distill['targets'] = 'a function' if callable(cb.targets) else torch.as_tensor(cb.targets).nansum().item()
     train = self.dls.train
     return settings_text(dict(
         phases=[p.row() for p in phases], student=shapes_digest(self.student), teacher=teacher,

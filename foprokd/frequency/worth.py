@@ -21,7 +21,7 @@ from ..data.longtail import loader_labels
 from .bands import PromptResponse, prompt_response
 from .matched import fit_prompt, matched_prompt
 from ..measure.intervals import difference_interval, group_codes
-from ..pixels import PixelSpace
+from ..pixels import training_pixels
 from ..prompt import RUNGS, FourierPromptGenerator, IdentityPrompt, SpectralPrompt
 from ..teacher import FrozenTeacher
 
@@ -125,23 +125,17 @@ def search_prompt(
     return PromptWorth(table, name, chosen, plain, len(px), time.perf_counter() - start)
 
 # %% ../../nbs/frequency/09_worth.ipynb #wo000015
-def _training_pixels(dls, groups, per_class, seed):
-    "Pixels, labels and groups of training images, without augmentation; at most so many of a class"
-    items = getattr(dls.train, 'items', None)
-    if items is None or not hasattr(dls, 'test_dl'):
-        raise ValueError("These DataLoaders do not tell their images: make them by image_dls, or a fastai DataBlock.")
+def _training_images(dls, groups, per_class, seed):
+    "Pixels, labels and groups of training images; at most so many of a class"
+    (y, names), items = loader_labels(dls), getattr(dls.train, 'items', None)
     if groups is None and isinstance(items, pd.DataFrame) and 'group' in items: groups = items.group
-    g = group_codes(np.arange(len(items)) if groups is None else groups)
-    if len(g) != len(items): raise ValueError(f"There are {len(items)} training images, but groups of {len(g)}.")
-    y, names = loader_labels(dls)
-    take, rng = [], np.random.default_rng(seed)
+    g, take, rng = group_codes(np.arange(len(y)) if groups is None else groups), [], np.random.default_rng(seed)
+    if len(g) != len(y): raise ValueError(f"There are {len(y)} training images, but groups of {len(g)}.")
     for c in np.unique(y):
         of = np.flatnonzero(y == c)
         if len(np.unique(g[of])) > 1: take.extend(sorted(rng.permutation(of)[:per_class]))
-    rows = items.iloc[take].reset_index(drop=True) if isinstance(items, pd.DataFrame) else [items[i] for i in take]
-    space, device = PixelSpace.from_dls(dls), dls.device
-    px = torch.cat([space.to(device)(b[0]) for b in dls.test_dl(rows, num_workers=0)])
-    return px.as_subclass(Tensor), y[take] if names is None else np.array([str(o) for o in names])[y[take]], g[take]
+    px = torch.cat([*training_pixels(dls, take)])
+    return px, y[take] if names is None else np.array([str(o) for o in names])[y[take]], g[take]
 
 # %% ../../nbs/frequency/09_worth.ipynb #wo000025
 def prompt_worth(
@@ -153,5 +147,5 @@ def prompt_worth(
     **kwargs # Passed to `search_prompt`: prompts, folds, repeats, level
 )->PromptWorth: # Its text is the sentence to read
     "Whether a prompt helps the teacher on training images, and which; `ValueError` for data that cannot tell (ours)"
-    px, labels, group = _training_pixels(dls, groups, per_class, seed)
+    px, labels, group = _training_images(dls, groups, per_class, seed)
     return search_prompt(px, labels, group, teacher.to(px.device), seed=seed, **kwargs)

@@ -93,7 +93,7 @@ def _fit_probe(
 )->None:
     "The probe for soft targets where no exploration trains it: of images under the prompt as it stands"
     for cb in learn._grab_cbs(DistillCallback):
-        if not cb.soft: continue
+        if not cb.soft or cb.targets is not None: continue
         own = explore_learner(learn.dls, learn.teacher, learn.prompt, counts=learn.counts, w_prior=0., w_div=0.)
         with share_ranks(learn, own): probe = SoftTargetCallback(own).fit_probe(cfg.explore, cfg.explore_lr)
         learn.phase_history.append(probe)

@@ -146,7 +146,11 @@ def _finetune(teacher, n_out, pixels):
     from foprokd.study.rivals import teacher_as_student
     return teacher_as_student(teacher, n_out, pixels, tune=True)
 
-def _soft_targets(dls, teacher, **options):
+def _soft_targets(dls, teacher, views_teacher=0, **options):
+    if views_teacher:
+        from foprokd.study.targets import TargetsCallback, soft_targets
+        table = lambda learn: soft_targets(learn.dls, teacher, views=views_teacher)
+        return [TargetsCallback(table, teacher=teacher, **options)]
     from foprokd.study.rivals import SoftTargetCallback, probe_learner
     return [SoftTargetCallback(probe_learner(dls, teacher), **options)]
 
@@ -166,14 +170,15 @@ def _attention(dls, teacher, **options):
 METHODS.update(
     probe=Method('linear probe of the frozen teacher', teacher=True, reference=_probe),
     finetune=Method('fine-tuned teacher', teacher=True, maps=True, reference=_finetune),
-    kd=Method('soft targets of the linear-probed teacher', dict(weight='callbacks', temperature='callbacks'),
+    kd=Method('soft targets of the linear-probed teacher',
+              dict.fromkeys(('weight', 'temperature', 'views_teacher'), 'callbacks'),
               teacher=True, callbacks=_soft_targets, needs=dict(explore=', in which its probe is trained.')),
     fitnet=Method('FitNet-style hints', dict(weight='callbacks'), teacher=True, maps=True, callbacks=_hint,
                   head=_hint_head),
     at=Method('attention transfer', dict(weight='callbacks'), teacher=True, maps=True, callbacks=_attention))
 
 # %% ../../nbs/study/05_methods.ipynb #m1c0f022
-_EKD = dict.fromkeys(('lam_end', 'prompt_student', 'soft', 'temperature'), 'distill')
+_EKD = dict.fromkeys(('lam_end', 'prompt_student', 'soft', 'temperature', 'views_teacher'), 'distill')
 _SOFT = dict(soft=('explore', 'explore_lr'))
 _FIRST = '; without it use ekd.'
 METHODS.update(

@@ -118,8 +118,8 @@ def _check_phases(
     for phase, end in method.needs.items():
         if not getattr(cfg, phase) and not (phase == 'explore' and method.prompts and not method.explores(cfg.prompt)):
             raise ValueError(f"method={cfg.method!r} needs `{phase}` of at least 1 epoch{end}")
-    soft = 'soft' in method.options and parse_kwargs(cfg.method_kwargs).get('soft')
-    if soft and not cfg.explore:
+    options = parse_kwargs(cfg.method_kwargs)
+    if 'soft' in method.options and options.get('soft') and not options.get('views_teacher') and not cfg.explore:
         raise ValueError("soft targets need `explore` of at least 1 epoch, in which their probe is trained.")
 
 def _check_sampling(
@@ -148,6 +148,11 @@ def _check_method(
     if 'soft' in known and 'temperature' in options and 'soft' not in options:
         raise ValueError(f"method_kwargs: temperature={options['temperature']} has no effect without soft targets: "
                          "give soft=1 (their weight), too, or leave it out.")
+    if 'soft' in known and 'views_teacher' in options and 'soft' not in options:
+        raise ValueError(f"method_kwargs: views_teacher={options['views_teacher']} has no effect without soft targets: "
+                         "give soft=1 (their weight), too, or leave it out.")
+    if options.get('views_teacher', 0) not in range(9):
+        raise ValueError(f"method_kwargs: views_teacher={options['views_teacher']} is no number of views from 0 to 8.")
     if unknown := [w for w in cfg.log.split() if w not in ('csv', 'tensorboard', 'wandb')]:
         raise ValueError(f"log={unknown[0]!r} is none of csv, tensorboard, wandb.")
 

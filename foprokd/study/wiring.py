@@ -10,6 +10,7 @@ __all__ = ['teacher_from_config', 'learner_from_config', 'with_prompt']
 # %% ../../nbs/study/09_wiring.ipynb #w1c0f002
 import copy, hashlib, os, re
 from contextlib import contextmanager
+from functools import partial
 import pandas as pd, torch
 from fastai.callback.channelslast import ChannelsLast
 from fastai.callback.fp16 import MixedPrecision
@@ -19,12 +20,13 @@ from ..backbone import read_checkpoint
 from ..data.loaders import image_dls
 from ..data.longtail import class_counts
 from ..learner import FoProLearner, fopro_learner
-from ..pixels import PixelSpace
+from ..pixels import PixelSpace, training_pixels
 from ..prompt import SpectralPrompt
 from ..student import Student
 from .features import TeacherFeatures
 from .methods import METHODS
 from .settings import PRECISIONS, RunConfig, parse_kwargs, starting_prompt
+from .targets import soft_targets
 from ..teacher import EMBEDDED_TEACHER, FrozenTeacher
 from ..train.kept import module_facts
 from ..train.loss_parts import ValidateEvery
@@ -87,9 +89,8 @@ def _pixels(
 ): # Yields (B,3,size,size) pixels in [0,1]
     "Training images without augmentation, the same ones for every seed"
     dls = image_dls(df, cfg.size, cfg.bs, 0, cfg.workers, cache_dir=cfg.cache_dir, white=cfg.white)
-    rows = df[df.split == 'train']
-    space = PixelSpace.from_dls(dls)
-    for b in dls.test_dl(rows.sample(min(n, len(rows)), random_state=0).reset_index(drop=True)): yield space(b[0])
+    rows = pd.Series(range(len(dls.train_ds)))
+    yield from training_pixels(dls, rows.sample(min(n, len(rows)), random_state=0))
 
 # %% ../../nbs/study/09_wiring.ipynb #ed917fe5
 def teacher_from_config(
@@ -145,6 +146,18 @@ def _loaders(
     return dls
 
 # %% ../../nbs/study/09_wiring.ipynb #w1c0f012
+def _targets(learn, views): return soft_targets(learn.dls, learn.teacher, learn.prompt, views)
+
+def _distill_kwargs(
+    cfg:RunConfig, # Settings
+    options:dict # Of the method, for this phase
+)->dict: # Of `DistillCallback`
+    "Options of distillation, with where soft targets come from and where answers are kept"
+    res = {k: v for k, v in options.items() if k != 'views_teacher'}
+    if options.get('views_teacher'): res['targets'] = partial(_targets, views=options['views_teacher'])
+    if cfg.views is not None: res |= dict(views=cfg.views, bank=os.path.expandvars(cfg.bank or f'{cfg.out}/answers'))
+    return res
+
 def learner_from_config(
     cfg:RunConfig, # Settings
     df:pd.DataFrame, # Split table of `load_data`
@@ -161,10 +174,9 @@ def learner_from_config(
     student, prompt = _student(cfg, teacher, df.label.nunique(), dls), starting_prompt(cfg)
     loss = method.loss and method.loss(class_counts(dls), **given('loss'))
     cbs = method.callbacks(dls, teacher, **given('callbacks')) if method.callbacks else []
-    kept = {} if cfg.views is None else dict(views=cfg.views, bank=os.path.expandvars(cfg.bank or f'{cfg.out}/answers'))
     return fopro_learner(dls, student, teacher if method.prompts else None, prompt, lam=cfg.lam, loss_func=loss,
-                         explore_kwargs=parse_kwargs(cfg.explore_kwargs), distill_kwargs=given('distill') | kept,
-                         adversarial_kwargs=given('adversarial'),
+                         explore_kwargs=parse_kwargs(cfg.explore_kwargs), adversarial_kwargs=given('adversarial'),
+                         distill_kwargs=_distill_kwargs(cfg, given('distill')),
                          cbs=[ChannelsLast(), ValidateEvery(cfg.valid_every), *mixed, *cbs])
 
 # %% ../../nbs/study/09_wiring.ipynb #w1c0f016
