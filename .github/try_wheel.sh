@@ -25,7 +25,7 @@ print('Python', sys.version.split()[0], *(f'{n} {version(n)}' for n in ('foprokd
 PY
 
 # Flags with dashes and several words are where versions of fastcore differ.
-"$bin/foprokd_run" --data demo --n-max 60 --imbalance 10 --method fopro --student test_resnet --explore 1 --distill 2 --seeds 0 --quiet --out demo
+"$bin/foprokd_run" --data demo --n-max 60 --imbalance 10 --method fopro --student test_resnet --distill 2 --seeds 0 --quiet --out demo
 test -s demo/results.jsonl
 "$bin/foprokd_data" --data demo --out demo
 test -s demo/data.html

@@ -74,6 +74,7 @@ class DistillCallback(LossPartsCallback):
             raise TypeError(f"Got a {type(teacher).__name__} as teacher: wrap a network as FrozenTeacher(network).")
         check_numbers(lam=lam, lam_end=lam_end, soft=soft)
         check_numbers(True, temperature=temperature)
+        if targets is not None and not soft: raise ValueError("targets= have no effect without a weight: give soft=1.")
         self.teacher, self.lam, self.pixels, self.lam_end, self.space = teacher, lam, pixels, lam_end, None
         self.prompt_student, self.soft, self.temperature, self.probe = prompt_student, soft, temperature, probe
         if soft: self.part_names = (*self.part_names, 'soft')
@@ -112,6 +113,7 @@ class DistillCallback(LossPartsCallback):
             self.learn.remove_cb(cb)
         self.passes = None
         if self.views is None or hasattr(self.learn, 'lr_finder'): return
+        if not self.asks: raise ValueError("With lam=0 and targets= nothing is asked of the teacher: leave out views=.")
         if self.prompt_student:
             raise ValueError("prompt_student has the prompt run in each step, so there is nothing to keep: leave out "
                              "views=.")

@@ -326,6 +326,20 @@ def test_command_gives_one_row(tmp_path, fresh):
     assert [len(h['losses']) for h in json.loads((folder/'history.json').read_text())] == [n, n]
 
 
+@ON_THE_WAY
+def test_a_prompt_is_chosen_by_one_and_used_by_all(tmp_path, fresh):
+    "The method's own prompt, and a table of soft targets, which each process makes for itself"
+    demo_set(tmp_path/'images', n_max=30, ratio=3, n_valid=3, n_test=3, size=32)
+    res = launch(2, [command(tmp_path), '--data', 'images', '--method', 'fopro', '--method-kwargs', 'soft=1 views_teacher=2', '--student', 'test_resnet',
+                     '--size', 32, '--bs', 32, '--distill', 2, '--out', tmp_path/'out'], tmp_path, ACCELERATE, fresh)
+    assert res.returncode == 0, res.stderr[-3000:]
+    [row] = [json.loads(o) for o in (tmp_path/'out'/'results.jsonl').read_text().splitlines()]
+    assert row['processes'] == 2 and 'failed' not in row and row['prompt_choice']['images'] > 100
+    assert [h['name'] for h in row['phase_history']] == ['distill']
+    soft = [v[h['columns'].index('soft')] for h in row['phase_history'] for v in h['values']]
+    assert soft[1] < soft[0]
+
+
 def test_an_error_is_said_once_and_ends_all(tmp_path):
     "Each process by itself: no launcher ends the other"
     res = forked(2, [command(tmp_path), '--data', 'nowhere/at/all', '--method', 'bsm', '--out', tmp_path/'out'], tmp_path)

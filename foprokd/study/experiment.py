@@ -103,10 +103,12 @@ def _choose_prompt(
     learn:FoProLearner # Learner of the run
 )->None:
     "Set the prompt that earns its place on the training images, perhaps none, and remember why (ours)"
-    worth = on_main(lambda: prompt_worth(learn.dls, learn.teacher))
+    worth = prompt_worth(learn.dls, learn.teacher) # by all processes, which pool the teacher's moments
+    worth = on_main(lambda: worth)
     learn.prompt = worth.prompt
     row = worth.table.set_index('prompt').loc[worth.name] if worth.name != 'identity' else {}
-    learn.choice = dict(name=worth.name, said=str(worth), probe=worth.probe, seconds=round(worth.seconds, 2),
+    learn.choice = dict(name=worth.name, said=str(worth), probe=worth.probe, images=worth.images,
+                        seconds=round(worth.seconds, 2),
                         **{k: float(v) for k, v in row.items() if v == v})
 
 def _phases(
