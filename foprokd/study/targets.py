@@ -9,7 +9,7 @@ __all__ = ['dihedral_views', 'view_features', 'cross_fitted', 'soft_targets', 'T
 
 # %% ../../nbs/study/04a_targets.ipynb #ta000003
 from collections.abc import Iterable, Sequence
-import numpy as np, pandas as pd
+import numpy as np
 import torch
 from fastcore.foundation import docs
 from sklearn.base import clone
@@ -20,8 +20,8 @@ from torch import Tensor
 from ..data.longtail import loader_labels
 from ..data.splits import stratified_folds
 from ..frequency.bands import model_features
+from ..frequency.worth import training_groups
 from ..losses import soft_target_loss
-from ..measure.intervals import group_codes
 from ..pixels import training_pixels
 from ..prompt import IdentityPrompt, SpectralPrompt
 from ..teacher import FrozenTeacher
@@ -99,9 +99,7 @@ def soft_targets(
     **kwargs # Passed to `cross_fitted`: probe, folds, seed
 )->np.ndarray: # (N,C) log-probabilities in the order of the student's outputs; NaN in rows that have none
     "What teachers say of each training image, by probes that have not seen its lesion (ours)"
-    (y, names), items = loader_labels(dls), getattr(dls.train, 'items', None)
-    if groups is None and isinstance(items, pd.DataFrame) and 'group' in items: groups = items.group
-    groups = group_codes(np.arange(len(y)) if groups is None else groups)
+    (y, names), groups = loader_labels(dls), training_groups(dls, groups)
     n_out = int(y.max()) + 1 if names is None else len(names)
     if prompt is not None: prompt.to(dls.device)
     many = teacher if isinstance(teacher, (list, tuple)) else [teacher]
