@@ -6,11 +6,11 @@
     disguised    the same photographs with the mean colour and the contrast of the skin images
 
 For each draw of training images (another split of lesions, another sample) and each teacher: the sentence, its seconds, and the
-gain of the choice on held-out images, by a probe that is fitted on all training images (logistic regression, C=.003). Means over draws
-have Student's interval. The last lines: every candidate's gain on held-out images, and the rank correlation of the two gains over
-candidates and draws.
+gain of the choice in balanced accuracy on held-out images, by a probe that is fitted on all training images (logistic regression,
+C=.003). Intervals are over draws and lesions (`compare_draws`). The last lines: every candidate's gain on held-out images, and the rank
+correlation of the two gains over candidates and draws.
 
-    FOPROKD_DATA=... python benchmarks/prompt_worth.py --draws 5 --out rows.jsonl
+    FOPROKD_DATA=... python benchmarks/prompt_worth.py --first 1000 --draws 12 --out results/skin_worth.jsonl
 """
 import argparse
 import io
@@ -24,18 +24,16 @@ import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
-from scipy.stats import spearmanr, t as student
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import balanced_accuracy_score
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from scipy.stats import spearmanr
 from torchvision.transforms.functional import gaussian_blur
 
 from foprokd.data.images import open_rgb
 from foprokd.data.longtail import longtail_counts
-from foprokd.frequency.bands import model_features
+from foprokd.frequency.bands import linear_probe
+from foprokd.frequency.voice import view_features
 from foprokd.frequency.worth import candidate_prompts, search_prompt
-from foprokd.prompt import IdentityPrompt
+from foprokd.measure.draws import compare_draws
+from foprokd.measure.rows import pack_ints, provenance, unpack_ints
 from foprokd.teacher import FrozenTeacher
 
 
@@ -46,7 +44,7 @@ def _pixels(arrays):
 def skin(root, size):
     "Pixels, labels, lesions"
     df = pd.read_csv(root/'skin'/'labels.csv')
-    return _pixels(open_rgb(str(root/'skin'/f), size=size) for f in df.image), df.label.to_numpy(), pd.factorize(df.lesion_id)[0]
+    return _pixels(open_rgb(str(root/'skin'/f), size=size) for f in df.image), pd.factorize(df.label, sort=True)[0], pd.factorize(df.lesion_id)[0]
 
 def natural(root, size, classes=20, each=120):
     "The first images of some classes of Tiny-ImageNet, each a group of its own"
@@ -56,7 +54,7 @@ def natural(root, size, classes=20, each=120):
         for n in names: by.setdefault(Path(n).parts[-2], []).append(n)
         kept = [(c, n) for c in list(by)[::len(by) // classes][:classes] for n in by[c][:each]]
         px = _pixels(Image.open(io.BytesIO(z.read(n))).convert('RGB').resize((size, size), Image.BILINEAR) for _, n in kept)
-    return px, np.array([c for c, _ in kept]), np.arange(len(kept))
+    return px, pd.factorize(np.array([c for c, _ in kept]))[0], np.arange(len(kept))
 
 def draw(labels, group, counts, seed, test=.4):
     "Indices of training and of test images; a group is on one side"
@@ -66,17 +64,10 @@ def draw(labels, group, counts, seed, test=.4):
     train = [rng.permutation(np.flatnonzero(~held & (labels == c)))[:n] for c, n in zip(order, counts)]
     return np.sort(np.concatenate(train)), np.flatnonzero(held)
 
-@torch.no_grad()
-def features(teacher, px, prompt=None):
-    "(N,d)"
-    prompt = IdentityPrompt() if prompt is None else prompt
-    return torch.cat([model_features(teacher, prompt(o)) for o in px.split(64)]).numpy()
-
 def held_out(teacher, px, labels, train, test, prompt=None):
-    "Balanced accuracy of a probe on held-out images"
-    probe = make_pipeline(StandardScaler(), LogisticRegression(C=.003, class_weight='balanced', max_iter=300))
-    probe.fit(features(teacher, px[train], prompt), labels[train])
-    return balanced_accuracy_score(labels[test], probe.predict(features(teacher, px[test], prompt)))
+    "Predictions of a probe for held-out images; each is looked at once, as it lies"
+    fit, ask = (view_features(teacher, px[o], prompt, 1)[:, 0] for o in (train, test))
+    return linear_probe().fit(fit, labels[train]).predict(ask)
 
 def teachers(root):
     "Those that ship: a MobileNet of ImageNet, and the embedded one of Tiny-ImageNet"
@@ -98,11 +89,20 @@ def sets(root, size):
     scale, move = (spread / width)[:, None, None], mean[:, None, None]
     yield 'disguised', (px - own[:, None, None]) * scale + move, y, g, long
 
-def interval(v):
-    "Mean and Student's interval over draws, in points"
-    v, n = 100 * np.asarray(v), len(v)
-    half = student.ppf(.975, n - 1) * v.std(ddof=1) / n**.5 if n > 1 else np.nan
-    return f'{v.mean():+.1f} ({v.mean() - half:.1f} to {v.mean() + half:.1f})'
+def against(rows, one, other=lambda r: 'identity'):
+    "`compare_draws` of two prompts of each row, given by functions of the row"
+    get = lambda r, name: unpack_ints(r['preds'][name])
+    return compare_draws([(unpack_ints(r['truth']), get(r, one(r)), get(r, other(r)), unpack_ints(r['lesions'])) for r in rows])
+
+def interval(rows, one):
+    "Gain over the identity, in points"
+    if len(rows) < 2: return '-'
+    r = against(rows, one)
+    return f"{100 * r['diff']:+.1f} ({100 * r['lower']:.1f} to {100 * r['upper']:.1f})"
+
+def balanced(truth, preds):
+    "Mean recall"
+    return float(np.mean([(preds == c)[truth == c].mean() for c in np.unique(truth)]))
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -115,7 +115,7 @@ def main():
     args = parser.parse_args()
     root = Path(os.environ['FOPROKD_DATA'])
     done = [json.loads(o) for o in args.out.read_text().splitlines()] if args.out and args.out.exists() else []
-    rows = list(done)
+    rows, made = list(done), provenance()
     known = {(r['set'], r['teacher'], r['draw']) for r in done}
     for name, px, y, g, counts in sets(root, args.size):
         if name not in args.sets: continue
@@ -128,29 +128,32 @@ def main():
                 tried = candidate_prompts(px[train], teacher)
                 told = search_prompt(px[train], y[train], g[train], teacher, tried)
                 seconds = time.perf_counter() - start
-                plain = held_out(teacher, px, y, train, test)
-                gains = {p: held_out(teacher, px, y, train, test, tried[p]) - plain for p in tried}
-                row = dict(set=name, teacher=k, draw=d, chosen=told.name, said=str(told), seconds=round(seconds, 1), plain=plain,
-                           gains=gains, told=dict(zip(told.table.prompt, told.table.gain)), prior=dict(zip(told.table.prompt, told.table.prior)))
+                preds = {p: held_out(teacher, px, y, train, test, q) for p, q in {'identity': None, **tried}.items()}
+                score = {p: balanced(y[test], v) for p, v in preds.items()}
+                row = dict(set=name, teacher=k, draw=d, size=args.size, images=len(train), chosen=told.name, said=str(told),
+                           seconds=round(seconds, 1), score=score, truth=pack_ints(y[test]), lesions=pack_ints(g[test]),
+                           preds={p: pack_ints(v) for p, v in preds.items()}, told=dict(zip(told.table.prompt, told.table.gain)),
+                           prior=dict(zip(told.table.prompt, told.table.prior)), git_commit=made['git_commit'], git_dirty=made['git_dirty'],
+                           machine=made['machine'], time=made.get('time'))
                 rows.append(row)
                 if args.out:
                     with args.out.open('a') as f: f.write(json.dumps(row, default=float) + '\n')
-                print(name, k, d, f'{seconds:.0f} s', told, f"held out {100 * gains.get(told.name, 0.):+.1f}", flush=True)
+                print(name, k, d, f'{seconds:.0f} s', told, f"held out {100 * (score[told.name] - score['identity']):+.1f}", flush=True)
     report([r for r in rows if r['set'] in args.sets])
 
 def report(rows):
     "Tables"
-    df = pd.DataFrame(rows)
+    names, sets = list(rows[0]['told']), dict.fromkeys((r['set'], r['teacher']) for r in rows)
     print('\n| set | teacher | draws | seconds | takes a prompt | gain of the choice | of the candidate that looked best |\n|---|---|---|---|---|---|---|')
-    for (s, k), o in df.groupby(['set', 'teacher'], sort=False):
-        chosen = [r.gains.get(r.chosen, 0.) for r in o.itertuples()]
-        best = [r.gains[max(r.told, key=r.told.get)] for r in o.itertuples()]
-        print(f'| {s} | {k} | {len(o)} | {o.seconds.median():.0f} | {(o.chosen != "identity").sum()} | {interval(chosen)} | {interval(best)} |')
-    names = list(rows[0]['gains'])
+    for s, k in sets:
+        own = [r for r in rows if (r['set'], r['teacher']) == (s, k)]
+        print(f"| {s} | {k} | {len(own)} | {np.median([r['seconds'] for r in own]):.0f} | {sum(r['chosen'] != 'identity' for r in own)} | "
+              f"{interval(own, lambda r: r['chosen'])} | {interval(own, lambda r: max(r['told'], key=r['told'].get))} |")
     print('\nheld out, each candidate\n\n| set | teacher | identity | ' + ' | '.join(names) + ' |\n|' + '---|' * (3 + len(names)))
-    for (s, k), o in df.groupby(['set', 'teacher'], sort=False):
-        print(f'| {s} | {k} | {o.plain.mean():.3f} | ' + ' | '.join(interval([g[n] for g in o.gains]) for n in names) + ' |')
-    pairs = [(r.told[n], r.prior.get(n, np.nan), r.gains[n]) for r in df.itertuples() for n in r.gains]
+    for s, k in sets:
+        own = [r for r in rows if (r['set'], r['teacher']) == (s, k)]
+        print(f"| {s} | {k} | {np.mean([r['score']['identity'] for r in own]):.3f} | " + ' | '.join(interval(own, lambda r: n) for n in names) + ' |')
+    pairs = [(r['told'][n], r['prior'].get(n, np.nan), r['score'][n] - r['score']['identity']) for r in rows for n in names]
     a, p, b = map(np.array, zip(*pairs))
     print(f'\nrank correlation with the gain held out: {spearmanr(a, b)[0]:.2f} of the gain told, {spearmanr(-p, b)[0]:.2f} of the prior')
 

@@ -199,8 +199,10 @@ def ekd_loss(
 def soft_target_loss(
     logits:Tensor, # (B,C) of the student
     teacher_logits:Tensor, # (B,C) of the teacher; no gradient reaches them
-    temperature:float=4. # > 0
-)->Tensor: # scalar >= 0
+    temperature:float=4., # > 0
+    *,
+    reduction:str='mean' # 'mean' or 'none'
+)->Tensor: # scalar >= 0, or (B,) with reduction 'none'
     "Squared temperature times KL(teacher || student) (Hinton et al. 2015)"
     if logits.shape != teacher_logits.shape:
         raise ValueError(f"Logits of shape {tuple(logits.shape)} and {tuple(teacher_logits.shape)} cannot be compared: "
@@ -208,7 +210,8 @@ def soft_target_loss(
     if not temperature > 0: raise ValueError(f"The temperature must be positive, not {temperature}.")
     _check_some(logits)
     log_p, log_q = (F.log_softmax(full_precision(z) / temperature, 1) for z in (teacher_logits.detach(), logits))
-    return temperature**2 * F.kl_div(log_q, log_p, log_target=True, reduction='batchmean')
+    kl = temperature**2 * F.kl_div(log_q, log_p, log_target=True, reduction='none').sum(1)
+    return kl if reduction == 'none' else kl.mean()
 
 # %% ../nbs/15_losses.ipynb #d0e7c691
 def fpg_loss(

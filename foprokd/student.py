@@ -111,8 +111,8 @@ class Student(nn.Module):
 
     def forward(self,
         x:torch.Tensor, # (B,3,H,W) normalised images
-        heads:bool|str=False # Also return projection and auxiliary logits, or the `'maps'` of the stages
-    )->torch.Tensor|tuple: # (B,C) logits, or (logits, (B,dT) projection, (B,C) auxiliary logits), or (logits, *maps)
+        heads:bool|str=False # Also return projection and auxiliary logits, the `'maps'` of the stages, or `'features'`
+    )->torch.Tensor|tuple: # (B,C) logits, or (logits, (B,dT) projection, (B,C) auxiliary logits), (logits, *maps), or (logits, features)
         "Logits, and more on demand"
         if self.asked and (self.training or torch.is_grad_enabled()): heads = self.asked
         if heads == 'maps' and not hasattr(self.backbone, 'forward_intermediates'):
@@ -137,8 +137,8 @@ class Student(nn.Module):
             return self.classifier(f), *(maps if self.hint is None else [self.hint(maps[len(maps) // 2])])
         f = pool_features(self.backbone(x), 'the student', self.axis)
         if not heads: return self.classifier(f)
-        p = self.projector(f)
-        return self.classifier(f), p, self.aux_classifier(p)
+        p = f if self.projector is None else self.projector(f)
+        return (self.classifier(f), p) if heads == 'features' else (self.classifier(f), p, self.aux_classifier(p))
 
 # %% ../nbs/12_student.ipynb #35159054
 class _Pool(nn.Module):

@@ -13,13 +13,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 import numpy as np, pandas as pd
 import torch
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.metrics import balanced_accuracy_score
 from torch import Tensor
 from ..data.longtail import loader_labels
-from .bands import PromptResponse, prompt_response
+from .bands import PromptResponse
 from .matched import fit_prompt, matched_prompt
+from .voice import cross_fitted, view_features
 from ..measure.intervals import difference_interval, group_codes
 from ..pixels import training_pixels
 from ..prompt import RUNGS, FourierPromptGenerator, IdentityPrompt, SpectralPrompt
@@ -48,7 +47,7 @@ def candidate_prompts(
 
 # %% ../../nbs/frequency/09_worth.ipynb #wo000009
 def best_prompt(
-    told:PromptResponse, # Of candidates, simplest first, with a probe that was fitted anew under each
+    told:PromptResponse, # Of candidates, simplest first: `correct` is how right a probe is that was fitted under each
     level:float=.1, # Chance at which a candidate is still taken, in (0,1)
     n_boot:int=2000, # Resamples
     seed:int=0 # Of the resampling
@@ -74,7 +73,7 @@ def best_prompt(
 @dataclass(eq=False)
 class PromptWorth:
     "What a search for a prompt came to"
-    table:pd.DataFrame # A row for each candidate: prompt, numbers, prior, gain, lower, upper, chance
+    table:pd.DataFrame # A row for each candidate: prompt, numbers, prior, gain, lower, upper, chance, accuracy
     name:str # Of the choice; 'identity' for no prompt
     prompt:SpectralPrompt # The choice, on the CPU
     probe:float # Balanced accuracy of the probe without prompt, in [0,1]
@@ -83,7 +82,8 @@ class PromptWorth:
 
     def __str__(self):
         def points(r):
-            return f"{100 * r.gain:+.1f} ({100 * r.lower:.1f} to {100 * r.upper:.1f}) points of the teacher's probe"
+            return (f"{100 * r.gain:+.1f} ({100 * r.lower:.1f} to {100 * r.upper:.1f}) points of the probability that "
+                    f"the teacher's probe gives to the right class ({100 * r.accuracy:+.1f} of balanced accuracy)")
         if self.name != 'identity':
             row = self.table.set_index('prompt').loc[self.name]
             return f"A prompt is worth it here: {self.name}, {points(row)}, by {self.images} training images."
@@ -101,6 +101,7 @@ def search_prompt(
     prompts:dict|None=None, # Name -> prompt, simplest first, none made from these labels; None: `candidate_prompts`
     folds:int=5, # Of the probe; fewer where the largest class has fewer groups
     repeats:int=2, # Cuts into folds
+    views:int=4, # Flips and turns of an image, as in `dihedral_views`
     level:float=.1, # Chance at which a prompt is still taken, in (0,1)
     seed:int=0 # Of folds and resampling; the global random state is not touched
 )->PromptWorth: # Its text is the sentence to read
@@ -110,19 +111,23 @@ def search_prompt(
         raise ValueError("A prompt is judged by two classes or more, each with two lesions or more: use "
                          "prompt='learned', or method='ekd'.")
     tried = prompts or candidate_prompts(px, teacher, seed=seed)
-    tried = {k: p.to(px.device) for k, p in tried.items()}
-    probe = make_pipeline(StandardScaler(), LogisticRegression(C=.003, class_weight='balanced', max_iter=300))
-    told = prompt_response(teacher, px, tried, labels, group, probe=probe, folds=min(folds, int(per_label.max())),
-                           repeats=repeats, refit=True, chunk=64, seed=seed)
+    tried, labels, folds = {k: p.to(px.device) for k, p in tried.items()}, np.asarray(labels), min(folds, per_label.max())
+    own, said = np.unique(labels, return_inverse=True)[1], []
+    for p in (None, *tried.values()):
+        f = view_features(teacher, px, p, views)
+        said.append(np.mean([np.exp(cross_fitted(f, labels, group, folds=folds, seed=seed + r)) for r in range(repeats)], 0))
+    said, frame = np.nan_to_num(np.stack(said)), pd.DataFrame(dict(prompt=list(tried)))
+    told = PromptResponse(frame, None, None, np.asarray(group), said[:, np.arange(len(own)), own], labels)
     which, table = best_prompt(told, level, seed=seed)
     with torch.no_grad():
         prior = [teacher.with_prior(p(px[:256]))[1].item() if teacher.prior_layers else np.nan for p in tried.values()]
     table.insert(1, 'numbers', [sum(int((q != 0).sum()) for q in p.parameters()) for p in tried.values()])
     table.insert(2, 'prior', prior)
+    right = [balanced_accuracy_score(own, o.argmax(1)) for o in said]
+    table['accuracy'] = np.array(right[1:]) - right[0]
     name = 'identity' if which is None else table.prompt[which]
     chosen = IdentityPrompt() if which is None else copy.deepcopy(tried[name]).cpu().requires_grad_(True)
-    plain = float(np.nanmean(told.recalls(told.draws(0))[0, 0]))
-    return PromptWorth(table, name, chosen, plain, len(px), time.perf_counter() - start)
+    return PromptWorth(table, name, chosen, right[0], len(px), time.perf_counter() - start)
 
 # %% ../../nbs/frequency/09_worth.ipynb #wo000015
 def training_groups(
@@ -151,7 +156,7 @@ def prompt_worth(
     groups=None, # (N,) lesion or patient of each training image; None: the table's column `group`, or each its own
     per_class:int=100, # Images of a class that are asked about
     seed:int=0, # Of images, folds and resampling; the global random state is not touched
-    **kwargs # Passed to `search_prompt`: prompts, folds, repeats, level
+    **kwargs # Passed to `search_prompt`: prompts, folds, repeats, views, level
 )->PromptWorth: # Its text is the sentence to read
     "Whether a prompt helps the teacher on training images, and which; `ValueError` for data that cannot tell (ours)"
     px, labels, group = _training_images(dls, groups, per_class, seed)

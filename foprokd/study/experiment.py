@@ -34,6 +34,7 @@ from .rivals import SoftTargetCallback
 from .run_files import (EpochLines, UnsavedError, check_room, checkpoint_folder, keep_run, on_screen,
                                      run_folder, save_run)
 from .settings import RunConfig, parse_kwargs, phase_epochs, settings_hash
+from .targets import AverageViews
 from .sources import describe_data, load_data, run_groups
 from .wiring import learner_from_config, with_prompt
 from ..teacher import EMBEDDED_TEACHER
@@ -44,10 +45,12 @@ _KEY = ('accuracy', 'balanced_accuracy', 'mcc', 'macro_f1', 'macro_auroc')
 
 def _predict(
     learn:FoProLearner, # Trained
-    dl # Loader with labels
+    dl, # Loader with labels
+    views:int=1 # Flips and turns, 1 to 8
 )->tuple[np.ndarray, np.ndarray]: # (N,C) probabilities, (N,) class indices
-    "Probabilities of the plain classifier and the truth"
-    with learn.distrib_ctx(), learn.no_bar(): probs, targs = learn.get_preds(dl=dl)
+    "Probabilities of the plain classifier, averaged over views, and the truth"
+    cbs = [AverageViews(views)] if views > 1 else []
+    with learn.distrib_ctx(), learn.no_bar(): probs, targs = learn.get_preds(dl=dl, cbs=cbs)
     return probs.float().numpy(), targs.numpy()
 
 def _history(
@@ -287,7 +290,7 @@ def run_experiment(
     if prompt is not None: learn.prompt = copy.deepcopy(prompt)
     _train(learn, cfg, bar, loggers, checkpoint_folder(cfg, seed))
     trained, test = time.perf_counter(), test_dl(learn.dls, df)
-    said = _predict(learn, test), _predict(learn, learn.dls.valid)
+    said = [_predict(learn, dl, cfg.test_views) for dl in (test, learn.dls.valid)]
     def finish():
         metrics, preds = _measure(learn, cfg, df, *said)
         seconds = dict(evaluate=time.perf_counter() - trained, total=time.perf_counter() - start)

@@ -18,6 +18,7 @@ from .methods import METHODS
 from .run_files import write_onnx
 from .settings import RunConfig, parse_kwargs
 from .sources import describe_data, load_data
+from .targets import AverageViews
 from .wiring import learner_from_config
 
 # %% ../../nbs/study/10a_finished.ipynb #b20c0086
@@ -52,10 +53,11 @@ def _untaught(
 def _same_answers(
     learn:Learner, # Of the student
     test, # Loader of the test images
-    saved # Its predictions, as the run wrote them
+    saved, # Its predictions, as the run wrote them
+    views:int=1 # Over which they are averages
 )->None:
     "`ValueError` unless the student answers as it did at the end of its run"
-    with learn.no_bar(): probs = learn.get_preds(dl=test)[0].float().numpy()
+    with learn.no_bar(): probs = learn.get_preds(dl=test, cbs=AverageViews(views))[0].float().numpy()
     off = np.abs(probs - saved['probs']).max() if probs.shape == saved['probs'].shape else float('inf')
     if not off < 1e-3:
         raise ValueError("The student gives its test images other probabilities than its run noted (by up to "
@@ -79,7 +81,7 @@ def finished_learner(
     net = load_weights(whole.student.deploy(), read_checkpoint(file)[0], file.name)
     learn = Learner(whole.dls, net, loss_func=whole.loss_func)
     test = test_dl(whole.dls, df)
-    _same_answers(learn, test, saved)
+    _same_answers(learn, test, saved, cfg.test_views)
     return learn, test
 
 # %% ../../nbs/study/10a_finished.ipynb #b20c0088

@@ -154,6 +154,32 @@ def _soft_targets(dls, teacher, views_teacher=0, **options):
     from foprokd.study.rivals import SoftTargetCallback, probe_learner
     return [SoftTargetCallback(probe_learner(dls, teacher), **options)]
 
+def _decoupled(dls, teacher, **options):
+    from foprokd.study.newer_rivals import DKDCallback
+    from foprokd.study.rivals import probe_learner
+    return [DKDCallback(probe_learner(dls, teacher), **options)]
+
+def _reweighted(dls, teacher, **options):
+    from foprokd.study.newer_rivals import ReweightedCallback
+    from foprokd.study.rivals import probe_learner
+    return [ReweightedCallback(probe_learner(dls, teacher), **options)]
+
+def _whitened(dls, teacher, **options):
+    from foprokd.study.newer_rivals import WhitenedCallback, whitened_teacher
+    return [WhitenedCallback(whitened_teacher(teacher, dls), **options)]
+
+def _aligned(dls, teacher, **options):
+    from foprokd.study.newer_rivals import CKACallback
+    return [CKACallback(teacher, **options)]
+
+def _queued(dls, teacher, **options):
+    from foprokd.study.newer_rivals import QueueCallback
+    return [QueueCallback(teacher, **options)]
+
+def _projected(student, teacher, size):
+    from foprokd.study.newer_rivals import add_projector
+    add_projector(student, teacher)
+
 def _hint(dls, teacher, **options):
     from foprokd.study.rivals import HintCallback
     return [HintCallback(teacher, **options)]
@@ -167,12 +193,22 @@ def _attention(dls, teacher, **options):
     return [AttentionTransferCallback(teacher, **options)]
 
 # %% ../../nbs/study/05_methods.ipynb #m1c0f020
+_PROBED = ', in which its probe is trained.'
 METHODS.update(
     probe=Method('linear probe of the frozen teacher', teacher=True, reference=_probe),
     finetune=Method('fine-tuned teacher', teacher=True, maps=True, reference=_finetune),
     kd=Method('soft targets of the linear-probed teacher',
               dict.fromkeys(('weight', 'temperature', 'views_teacher'), 'callbacks'),
-              teacher=True, callbacks=_soft_targets, needs=dict(explore=', in which its probe is trained.')),
+              teacher=True, callbacks=_soft_targets, needs=dict(explore=_PROBED)),
+    dkd=Method('decoupled soft targets', dict.fromkeys(('alpha', 'beta', 'temperature'), 'callbacks'), teacher=True,
+               callbacks=_decoupled, needs=dict(explore=_PROBED)),
+    rekd=Method('soft targets, re-weighted at the end',
+                dict.fromkeys(('weight', 'temperature', 'start', 'beta'), 'callbacks'), teacher=True,
+                callbacks=_reweighted, needs=dict(explore=_PROBED)),
+    mse=Method('whitened features', dict(weight='callbacks'), teacher=True, callbacks=_whitened, head=_projected),
+    cka=Method('aligned kernels', dict(weight='callbacks'), teacher=True, callbacks=_aligned),
+    queue=Method('likeness to a queue', dict.fromkeys(('weight', 'temperature', 'queue'), 'callbacks'), teacher=True,
+                 callbacks=_queued, head=_projected),
     fitnet=Method('FitNet-style hints', dict(weight='callbacks'), teacher=True, maps=True, callbacks=_hint,
                   head=_hint_head),
     at=Method('attention transfer', dict(weight='callbacks'), teacher=True, maps=True, callbacks=_attention))

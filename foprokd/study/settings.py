@@ -63,6 +63,7 @@ class RunConfig(DataConfig):
     lam:float=3. # Weight of the feature term
     views:int=None # Ask the teacher about so many passes over the images, then show those again; None: always ask
     bank:str=None # Folder for its answers, which runs share; None: OUT/answers
+    test_views:int=1 # Flips and turns of each image that is measured, over which probabilities are averaged, 1 to 8
     sampling:str='instance' # Draw training images as they are, or by sqrt or class (with method ce)
     cache_dir:str=None # Folder for resized copies of the images; None: none
     workers:int=0 # Loader processes
@@ -93,6 +94,7 @@ def _check(
     if cfg.method not in METHODS: raise ValueError(f"method={cfg.method!r} is none of {', '.join(METHODS)}.")
     for n in ('size', 'bs', 'lr', 'explore_lr', 'rounds', 'projector_layers', 'valid_every'):
         if not getattr(cfg, n) > 0: raise ValueError(f"{n}={getattr(cfg, n)} must be positive.")
+    if not 1 <= cfg.test_views <= 8: raise ValueError(f"test_views={cfg.test_views} is not from 1 to 8.")
     if cfg.views is not None and cfg.views < 1: raise ValueError(f"views={cfg.views} must be at least 1.")
     for n in ('explore', 'distill', 'adversarial', 'lam', 'workers'):
         if getattr(cfg, n) < 0: raise ValueError(f"{n}={getattr(cfg, n)} must not be negative.")
