@@ -20,6 +20,7 @@ from .bands import PromptResponse
 from .matched import fit_prompt, matched_prompt
 from .voice import cross_fitted, view_features
 from ..measure.intervals import difference_interval, group_codes
+from ..measure.scores import as_array
 from ..pixels import training_pixels
 from ..prompt import RUNGS, FourierPromptGenerator, IdentityPrompt, SpectralPrompt
 from ..teacher import FrozenTeacher
@@ -111,13 +112,14 @@ def search_prompt(
         raise ValueError("A prompt is judged by two classes or more, each with two lesions or more: use "
                          "prompt='learned', or method='ekd'.")
     tried = prompts or candidate_prompts(px, teacher, seed=seed)
-    tried, labels, folds = {k: p.to(px.device) for k, p in tried.items()}, np.asarray(labels), min(folds, per_label.max())
+    tried, labels = {k: p.to(px.device) for k, p in tried.items()}, np.asarray(labels)
+    cut = dict(labels=labels, group=group, folds=min(folds, int(per_label.max())))
     own, said = np.unique(labels, return_inverse=True)[1], []
     for p in (None, *tried.values()):
         f = view_features(teacher, px, p, views)
-        said.append(np.mean([np.exp(cross_fitted(f, labels, group, folds=folds, seed=seed + r)) for r in range(repeats)], 0))
+        said.append(np.mean([np.exp(cross_fitted(f, **cut, seed=seed + r)) for r in range(repeats)], 0))
     said, frame = np.nan_to_num(np.stack(said)), pd.DataFrame(dict(prompt=list(tried)))
-    told = PromptResponse(frame, None, None, np.asarray(group), said[:, np.arange(len(own)), own], labels)
+    told = PromptResponse(frame, None, None, as_array(group), said[:, np.arange(len(own)), own], labels)
     which, table = best_prompt(told, level, seed=seed)
     with torch.no_grad():
         prior = [teacher.with_prior(p(px[:256]))[1].item() if teacher.prior_layers else np.nan for p in tried.values()]

@@ -37,31 +37,41 @@ def _say(
 _DATA = ('data data_root splits protocol fold n_folds missing bad image_col label_col group_col class_folder '
          'imbalance profile n_max valid test split_seed white groups groups_on')
 
-@as_command(groups=dict(data=_DATA, output='out no_samples'), example="""examples:
+@as_command(groups=dict(data=_DATA, prompt='teacher teacher_ckpt teacher_kwargs size',
+                        output='out no_samples'), example="""examples:
   foprokd_data --data images                     a folder per class
   foprokd_data --data table.csv --image-col file --label-col dx --group-col patient""")
 @take_fields(DataConfig)
 def foprokd_data(
     no_samples:bool=False, # Leave the pictures out of the page
+    teacher:str=None, # timm name, or 'embedded': also say whether a prompt helps this teacher, in about a minute
+    teacher_ckpt:str=None, # Its local weights; default: from the hub
+    teacher_kwargs:str='', # name=value pairs for it (mean, std) and timm
+    size:int=64, # Side in pixels of the images that it is asked about
     **kwargs # Fields of `DataConfig`
 ):
-    "Show what is in the data: counts, true ratio, leakage and damaged files; a page goes to OUT"
-    cfg = DataConfig(**kwargs)
+    "Show what is in the data: counts, true ratio, leakage, damaged files, the worth of a prompt; a page goes to OUT"
+    cfg, asked = DataConfig(**kwargs), dict(teacher_ckpt=teacher_ckpt, teacher_kwargs=teacher_kwargs, size=size)
     check_used(kwargs, [cfg])
+    if not teacher and asked != dict(teacher_ckpt=None, teacher_kwargs='', size=64):
+        raise ValueError("teacher_ckpt, teacher_kwargs and size have no effect without `teacher`.")
     _check_there(cfg)
     with loading():
         from foprokd.data.leakage import leakage_report, leakage_summary
         from foprokd.study.data_page import data_page
         from foprokd.study.run_files import on_screen
         from foprokd.study.sources import data_summary, load_data, run_groups
+        from foprokd.study.wiring import worth_from_config
     for k in folds_of(cfg):
         one = replace(cfg, fold=None if k is None else str(k), bad='drop')
         df = load_data(one, bar=on_screen())
         _say(data_summary(one, df))
         _say(f'\n{leakage_summary(leakage_report(df)).to_string()}\n')
+        worth = teacher and worth_from_config(RunConfig(**vars(one), teacher=teacher, **asked), df)
+        if worth: _say(f'{worth.table.round(3).to_string(index=False)}\n\n{worth}\n')
         name = 'data' if k is None else f'data_fold{k}'
         file = data_page(df, Path(cfg.out)/f'{name}.html', title=Path(cfg.data).name, samples=not no_samples,
-                         groups=run_groups(cfg, df), white=cfg.white)
+                         groups=run_groups(cfg, df), white=cfg.white, worth=worth)
         _say(f'Page: {file}\n')
 
 # %% ../../nbs/study/14_commands.ipynb #096e642b
@@ -164,10 +174,13 @@ def _report(
     outs:list[str] # Folders of the results
 )->None:
     "The table at the end, and where everything lies"
+    from foprokd.measure.rows import row_name
     from foprokd.study.jobs import summary_table
     files = ', '.join(str(Path(o)/'results.jsonl') for o in dict.fromkeys(outs))
     where = f"Rows: {files}; student, prompt, predictions and figures beside it."
     if not rows: return _say(where)
+    for r in rows:
+        if r.get('prompt_choice'): where = f"{row_name(r)}, seed {r['seed']}: {r['prompt_choice']['said']}\n{where}"
     what = ('mean [95 % interval over runs, on these test images only]' if len(rows) > 1 else
             'value [95 % interval for other test images, for this trained network only]')
     over = f', {rows[0]["n_folds"]} folds pooled' if pooled else ''

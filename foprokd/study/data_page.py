@@ -199,6 +199,7 @@ def data_page(
     seed:int=0, # Of the choice of images, >= 0
     white:int=65535, # Value that means white in images of 16 bits
     cache=None, # Where findings are remembered, as in `scan_images`
+    worth=None, # A `PromptWorth` to show, or None
     workers:int|None=None, # Processes of the scan and threads for the spectra; 0: none; None: one per CPU, at most 8
 )->Path: # `file`
     "What is in the data, on one self-contained page (ours); `ValueError` for a table that cannot be counted"
@@ -213,6 +214,7 @@ def data_page(
         if verify: body += _section('Files', _integrity(scan, df.attrs.get('dropped') or {}))
         if leakage: body += _section('Leakage', _leaks(df, scan))
         body += _pictures(fine, samples, n_max, workers, size=size, seed=seed, white=white)
+        if worth: body += _section('Prompt', _text(str(worth)) + _html_table(worth.table.round(3)))
         if len(fine): body += _section('Sizes', _picture(plot_sizes(df, scan), 'Widths, heights and aspect ratios.'))
     text = _HEAD.format(title=html.escape(title or 'What is in the data'), style=_STYLE, body=body)
     Path(file).parent.mkdir(parents=True, exist_ok=True)

@@ -34,7 +34,7 @@ from .rivals import SoftTargetCallback
 from .run_files import (EpochLines, UnsavedError, check_room, checkpoint_folder, keep_run, on_screen,
                                      run_folder, save_run)
 from .settings import RunConfig, parse_kwargs, phase_epochs, settings_hash
-from .targets import AverageViews
+from .targets import view_preds
 from .sources import describe_data, load_data, run_groups
 from .wiring import learner_from_config, with_prompt
 from ..teacher import EMBEDDED_TEACHER
@@ -49,8 +49,7 @@ def _predict(
     views:int=1 # Flips and turns, 1 to 8
 )->tuple[np.ndarray, np.ndarray]: # (N,C) probabilities, (N,) class indices
     "Probabilities of the plain classifier, averaged over views, and the truth"
-    cbs = [AverageViews(views)] if views > 1 else []
-    with learn.distrib_ctx(), learn.no_bar(): probs, targs = learn.get_preds(dl=dl, cbs=cbs)
+    with learn.distrib_ctx(), learn.no_bar(): probs, targs = view_preds(learn, dl, views)
     return probs.float().numpy(), targs.numpy()
 
 def _history(

@@ -18,7 +18,7 @@ from .methods import METHODS
 from .run_files import write_onnx
 from .settings import RunConfig, parse_kwargs
 from .sources import describe_data, load_data
-from .targets import AverageViews
+from .targets import view_preds
 from .wiring import learner_from_config
 
 # %% ../../nbs/study/10a_finished.ipynb #b20c0086
@@ -57,7 +57,7 @@ def _same_answers(
     views:int=1 # Over which they are averages
 )->None:
     "`ValueError` unless the student answers as it did at the end of its run"
-    with learn.no_bar(): probs = learn.get_preds(dl=test, cbs=AverageViews(views))[0].float().numpy()
+    with learn.no_bar(): probs = view_preds(learn, test, views)[0].float().numpy()
     off = np.abs(probs - saved['probs']).max() if probs.shape == saved['probs'].shape else float('inf')
     if not off < 1e-3:
         raise ValueError("The student gives its test images other probabilities than its run noted (by up to "

@@ -34,7 +34,8 @@ def parse_kwargs(
 @dataclass
 class RunConfig(DataConfig):
     "The settings of a run, those of its data included; `ValueError` with one sentence for those that cannot work"
-    method:str='fopro' # ce cbs focal cb ldam_drw la bsm mixup bal_mixup probe finetune kd fitnet at ekd fopro fopro_akd
+    # ce cbs focal cb ldam_drw la bsm mixup bal_mixup probe finetune kd dkd rekd mse cka queue fitnet at ekd fopro fopro_akd
+    method:str='fopro'
     method_kwargs:str='' # name=value pairs of the method, e.g. gamma=1 (focal), weight=2 (kd), soft=1 (ekd, fopro)
     student:str='resnet18' # timm name
     student_kwargs:str='' # name=value pairs for timm
