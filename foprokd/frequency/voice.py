@@ -46,7 +46,7 @@ def view_features(
 
 # %% ../../nbs/frequency/08a_voice.ipynb #vo000008
 def cross_fitted(
-    feats, # (N,V,d) of V views, or several such, one for each teacher
+    feats, # (N,V,d) of V views; a function that gives them for the rows a fold may learn from; or a list, by teacher
     labels, # (N,) class of each image
     group=None, # (N,) lesion or patient of each image; None: each its own
     classes:Sequence|None=None, # (C,) in the order of the student's outputs; None: sorted
@@ -55,20 +55,21 @@ def cross_fitted(
     seed:int=0 # Of the folds
 )->np.ndarray: # (N,C) log-probabilities; NaN where no probe could know the class without its lesion
     "What probes say of images whose lesion they have not seen, averaged over views and teachers; `ValueError` (ours)"
-    many = [np.asarray(f) for f in (feats if isinstance(feats, (list, tuple)) else [feats])]
-    labels, n = np.asarray(labels), len(many[0])
+    many, labels = feats if isinstance(feats, (list, tuple)) else [feats], np.asarray(labels)
+    many, n = [f if callable(f) else np.asarray(f) for f in many], len(labels)
     classes = np.unique(labels) if classes is None else np.asarray(classes)
     group = np.arange(n) if group is None else np.asarray(group)
-    if any(f.ndim != 3 or len(f) != n for f in many) or len(labels) != n or len(group) != n:
-        raise ValueError(f"Features are (N,V,d), with labels and groups of the same N; got {many[0].shape}, "
-                         f"{len(labels)} labels and {len(group)} groups.")
+    for f in many:
+        if callable(f) or f.ndim == 3 and len(f) == n == len(group): continue
+        raise ValueError(f"Features are (N,V,d), with labels and groups of the same N; got {f.shape}, "
+                         f"{n} labels and {len(group)} groups.")
     if odd := set(labels.tolist()) - set(classes.tolist()): raise ValueError(f"{min(odd)!r} is none of the classes.")
     probe = linear_probe() if probe is None else probe
     fold, probs = stratified_folds(labels, folds, group, seed), np.zeros((n, len(classes)))
     for k in np.unique(fold):
         fit, ask = fold != k, fold == k
         if np.isin(group[ask], group[fit]).any(): raise ValueError("A group lies on two sides of a fold.")
-        for f in many:
+        for f in (f(np.flatnonzero(fit)) if callable(f) else f for f in many):
             views = f.shape[1]
             clf = clone(probe).fit(f[fit].reshape(-1, f.shape[2]), labels[fit].repeat(views))
             at = [np.flatnonzero(classes == c)[0] for c in clf.classes_]

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 import numpy as np, pandas as pd
 import torch
+from fastai.torch_core import no_random
 from sklearn.metrics import balanced_accuracy_score
 from torch import Tensor
 from ..data.longtail import loader_labels
@@ -161,5 +162,5 @@ def prompt_worth(
     **kwargs # Passed to `search_prompt`: prompts, folds, repeats, views, level
 )->PromptWorth: # Its text is the sentence to read
     "Whether a prompt helps the teacher on training images, and which; `ValueError` for data that cannot tell (ours)"
-    px, labels, group = _training_images(dls, groups, per_class, seed)
+    with no_random(seed, reproducible=False): px, labels, group = _training_images(dls, groups, per_class, seed)
     return search_prompt(px, labels, group, teacher.to(px.device), seed=seed, **kwargs)

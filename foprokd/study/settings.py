@@ -10,7 +10,7 @@ __all__ = ['PRECISIONS', 'parse_kwargs', 'RunConfig', 'starting_prompt', 'with_o
 # %% ../../nbs/study/06_settings.ipynb #d9126e3c
 import ast, hashlib, json
 from dataclasses import asdict, dataclass
-from .config import DataConfig
+from .config import ADAPTATIONS, DataConfig
 from .methods import METHODS
 
 # %% ../../nbs/study/06_settings.ipynb #1ce17628
@@ -48,6 +48,7 @@ class RunConfig(DataConfig):
     teacher_size:str=None # Side in pixels the teacher sees; None: its own; 'image': the student's
     teacher_stages:str=None # Where features are taken: 'all' or indices of stages, e.g. '2 3'; None: its last vector
     teacher_scale:str=None # Features on one scale: 'standard' or 'whiten'; None: as they come
+    teacher_adapt:str=None # Adapt it in each fold, for a table of soft targets: statistics, norms, last, lora or all
     prompt:str=None # ekd: identity, lowpass, highpass; fopro: chosen by its worth, learned, random; None: the first
     prompt_kwargs:str='' # name=value pairs of the prompt, e.g. mode=mix, strength=.5, low=.1, high=.3, cutoff=.15
     explore_kwargs:str='' # name=value pairs of exploration: w_cls, w_prior, w_div, size (shorter side, pixels)
@@ -185,6 +186,11 @@ def _check_teacher(
         raise ValueError(f"teacher_scale={cfg.teacher_scale!r} is neither standard nor whiten.")
     if cfg.teacher_stages not in (None, 'all') and not all(w.isdigit() for w in cfg.teacher_stages.split()):
         raise ValueError(f"teacher_stages={cfg.teacher_stages!r} is neither 'all' nor indices like '2 3'.")
+    if cfg.teacher_adapt not in (None, *ADAPTATIONS):
+        raise ValueError(f"teacher_adapt={cfg.teacher_adapt!r} is none of {', '.join(ADAPTATIONS)}.")
+    if cfg.teacher_adapt and METHODS[cfg.method].prompts and 'views_teacher' not in parse_kwargs(cfg.method_kwargs):
+        raise ValueError(f"teacher_adapt={cfg.teacher_adapt!r} is for soft targets from a table: give "
+                         "method_kwargs='soft=1 views_teacher=4', too.")
     joined = cfg.teacher_stages or cfg.teacher_scale or '+' in cfg.teacher
     if joined and METHODS[cfg.method].maps:
         raise ValueError(f"Several teachers, teacher_stages and teacher_scale make one vector of features, which "

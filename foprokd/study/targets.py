@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from fastai.callback.core import Callback
 from fastai.learner import Learner
+from fastai.torch_core import no_random
 from fastcore.basics import noop
 from fastcore.foundation import docs
 from ..data.longtail import loader_labels
@@ -22,6 +23,7 @@ from ..frequency.worth import training_groups
 from ..losses import full_precision, soft_target_loss
 from ..pixels import training_pixels
 from ..prompt import SpectralPrompt
+from .adapt import adapt_teacher
 from ..teacher import FrozenTeacher
 from ..train.first_batch import check_numbers
 from ..train.loss_parts import AnswerCallback, LossPartsCallback
@@ -34,16 +36,21 @@ def soft_targets(
     prompt:SpectralPrompt|None=None, # What the teachers' images go through; None: nothing
     views:int=4, # Flips and turns, 1 to 8, over which probabilities are averaged
     groups=None, # (N,) lesion or patient of each training image; None: the table's column `group`, or each its own
+    adapt:str|None=None, # How the teachers of a fold are adapted to its images first, see `ADAPTATIONS`; None: not
     **kwargs # Passed to `cross_fitted`: probe, folds, seed
 )->np.ndarray: # (N,C) log-probabilities in the order of the student's outputs; NaN in rows that have none
     "What teachers say of each training image, by probes that have not seen its lesion (ours)"
-    (y, names), groups = loader_labels(dls), training_groups(dls, groups)
+    (y, names), groups, seed = loader_labels(dls), training_groups(dls, groups), kwargs.get('seed', 0)
     n_out = int(y.max()) + 1 if names is None else len(names)
     if prompt is not None: prompt.to(dls.device)
     many = teacher if isinstance(teacher, (list, tuple)) else [teacher]
-    feats = [view_features(t.to(dls.device), training_pixels(dls), prompt, views) for t in many]
-    return cross_fitted(feats, y, groups, range(n_out), **kwargs)
+    def see(t): return view_features(t.to(dls.device), training_pixels(dls), prompt, views)
+    def adapted(t): return lambda rows: see(adapt_teacher(dls, t, adapt, groups, rows, prompt, seed=seed))
+    with no_random(seed, reproducible=False):
+        feats = [adapted(t) if adapt else see(t) for t in many]
+        return cross_fitted(feats, y, groups, range(n_out), **kwargs)
 
+# %% ../../nbs/study/04a_targets.ipynb #ta000023
 @docs
 class TargetsCallback(LossPartsCallback):
     "Distillation from a table of soft targets, one row for each training image; the teacher does not run (ours)"

@@ -147,7 +147,8 @@ def _loaders(
     return dls
 
 # %% ../../nbs/study/09_wiring.ipynb #w1c0f012
-def _targets(learn, views): return soft_targets(learn.dls, learn.teacher, learn.prompt, views)
+def _targets(learn, views, adapt):
+    return soft_targets(learn.dls, learn.teacher, learn.prompt, views, adapt=adapt)
 
 def _distill_kwargs(
     cfg:RunConfig, # Settings
@@ -155,7 +156,7 @@ def _distill_kwargs(
 )->dict: # Of `DistillCallback`
     "Options of distillation, with where soft targets come from and where answers are kept"
     res = {k: v for k, v in options.items() if k != 'views_teacher'}
-    if options.get('views_teacher'): res['targets'] = partial(_targets, views=options['views_teacher'])
+    if options.get('views_teacher'): res['targets'] = partial(_targets, views=options['views_teacher'], adapt=cfg.teacher_adapt)
     if cfg.views is not None: res |= dict(views=cfg.views, bank=os.path.expandvars(cfg.bank or f'{cfg.out}/answers'))
     return res
 
