@@ -112,7 +112,7 @@ class Student(nn.Module):
     def forward(self,
         x:torch.Tensor, # (B,3,H,W) normalised images
         heads:bool|str=False # Also return projection and auxiliary logits, the `'maps'` of the stages, or `'features'`
-    )->torch.Tensor|tuple: # (B,C) logits, or (logits, (B,dT) projection, (B,C) auxiliary logits), (logits, *maps), or (logits, features)
+    )->torch.Tensor|tuple: # (B,C) logits; or with what was asked, (B,dT) projection and (B,C) auxiliary logits, or more
         "Logits, and more on demand"
         if self.asked and (self.training or torch.is_grad_enabled()): heads = self.asked
         if heads == 'maps' and not hasattr(self.backbone, 'forward_intermediates'):

@@ -15,6 +15,7 @@ from pathlib import Path
 from .command import as_command, loading, take_fields
 from .config import DataConfig, check_used, folds_of, published_set
 from .grid import parse_seeds, read_grid
+from .methods import METHODS
 from .settings import RunConfig, with_own_prompt
 
 # %% ../../nbs/study/14_commands.ipynb #p1c0f008
@@ -65,13 +66,12 @@ def foprokd_data(
     for k in folds_of(cfg):
         one = replace(cfg, fold=None if k is None else str(k), bad='drop')
         df = load_data(one, bar=on_screen())
-        _say(data_summary(one, df))
-        _say(f'\n{leakage_summary(leakage_report(df)).to_string()}\n')
+        _say(f'{data_summary(one, df)}\n\n{leakage_summary(leakage_report(df)).to_string()}\n')
         worth = teacher and worth_from_config(RunConfig(**vars(one), teacher=teacher, **asked), df)
         if worth: _say(f'{worth.table.round(3).to_string(index=False)}\n\n{worth}\n')
-        name = 'data' if k is None else f'data_fold{k}'
-        file = data_page(df, Path(cfg.out)/f'{name}.html', title=Path(cfg.data).name, samples=not no_samples,
-                         groups=run_groups(cfg, df), white=cfg.white, worth=worth)
+        file = data_page(df, Path(cfg.out)/f"data{'' if k is None else f'_fold{k}'}.html",
+                         title=Path(cfg.data).name, samples=not no_samples, groups=run_groups(cfg, df),
+                         white=cfg.white, worth=worth)
         _say(f'Page: {file}\n')
 
 # %% ../../nbs/study/14_commands.ipynb #096e642b
@@ -132,6 +132,8 @@ _EXAMPLE = f"""examples:
   foprokd_run --data table.csv --image-col file --label-col dx --group-col patient \\
               --student resnet18 --size 128 --teacher resnet50.a1_in1k --export onnx
 
+Methods: {', '.join(METHODS)}
+
 The demo has defaults of its own: {' '.join(f'--{k} {v}' for k, v in DEMO.items())}
 A flag that changes nothing in any of the runs is refused. Exit codes: 0 all is
 written; 2 something was not, or nothing was done; 130 interrupted."""
@@ -174,13 +176,12 @@ def _report(
     outs:list[str] # Folders of the results
 )->None:
     "The table at the end, and where everything lies"
-    from foprokd.measure.rows import row_name
     from foprokd.study.jobs import summary_table
     files = ', '.join(str(Path(o)/'results.jsonl') for o in dict.fromkeys(outs))
     where = f"Rows: {files}; student, prompt, predictions and figures beside it."
     if not rows: return _say(where)
-    for r in rows:
-        if r.get('prompt_choice'): where = f"{row_name(r)}, seed {r['seed']}: {r['prompt_choice']['said']}\n{where}"
+    for r in (r for r in rows if r.get('prompt_choice')):
+        where = f"{r.get('name') or r['method']}, seed {r['seed']}: {r['prompt_choice']['said']}\n{where}"
     what = ('mean [95 % interval over runs, on these test images only]' if len(rows) > 1 else
             'value [95 % interval for other test images, for this trained network only]')
     over = f', {rows[0]["n_folds"]} folds pooled' if pooled else ''

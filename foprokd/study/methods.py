@@ -39,7 +39,8 @@ class Method:
 PARTS = 'loss', 'callbacks', 'distill', 'adversarial', 'after'
 
 # %% ../../nbs/study/05_methods.ipynb #m1c0f009
-_PROMPTING = 'teacher_adapt', 'lam', 'projector_layers', 'prompt', 'prompt_kwargs', 'explore_kwargs', 'rounds', 'views', 'bank'
+_PROMPTING = ('lam', 'projector_layers', 'prompt', 'prompt_kwargs', 'explore_kwargs', 'rounds', 'views', 'bank',
+              'teacher_adapt')
 _EXPLORING = 'explore', 'explore_lr', 'explore_kwargs', 'rounds'
 _TEACHING = 'teacher', 'teacher_ckpt', 'teacher_kwargs', 'teacher_size', 'teacher_stages', 'teacher_scale'
 _NETWORK = 'student', 'student_kwargs', 'student_pretrained', 'student_ckpt'

@@ -28,8 +28,8 @@ def dkd_loss(
     logits:Tensor, # (B,C) of the student
     teacher_logits:Tensor, # (B,C) of the teacher; no gradient reaches them
     targ:Tensor, # (B,) class indices
-    alpha:float|Tensor=1., # Weight of the target's part, >= 0; a (B,) tensor for one an image
-    beta:float|Tensor=8., # Weight of the others' part, likewise
+    alpha:float|Tensor=1., # Weight of the target's part, >= 0, or (B,)
+    beta:float|Tensor=8., # Weight of the others' part, >= 0, or (B,)
     temperature:float=4. # Of both softmaxes, > 0
 )->Tensor: # scalar >= 0
     "Decoupled knowledge distillation (Zhao et al. 2022, equation 7)"
@@ -56,7 +56,10 @@ class DKDCallback(SoftTargetCallback):
         check_numbers(alpha=alpha, beta=beta)
         self.alpha, self.beta = alpha, beta
 
-    def compare(self, target): return dkd_loss(self.pred, target, *self.yb, self.alpha, self.beta, self.temperature)
+    def compare(self,
+        target # (B,C) logits of the probe
+    ): # scalar
+        return dkd_loss(self.pred, target, *self.yb, self.alpha, self.beta, self.temperature)
 
     _docs = dict(compare="Decoupled soft targets of the batch")
 
@@ -80,7 +83,9 @@ class ReweightedCallback(SoftTargetCallback):
         super().before_fit()
         self.counts, self.first = class_counts(self.dls), int(self.start * self.n_epoch + 1e-9)
 
-    def compare(self, target):
+    def compare(self,
+        target # (B,C) logits of the probe
+    ): # scalar
         w = drw_weights(self.counts, self.epoch, self.first, self.beta).to(target.device)[target.argmax(1)]
         kl = soft_target_loss(self.pred, target, self.temperature, reduction='none')
         return (w * kl).sum() / w.sum()
@@ -104,14 +109,14 @@ def queue_loss(
     queue:Tensor, # (K,d) unit vectors: the teacher's features of these and of earlier images
     temperature:float=.07 # Of both softmaxes, > 0
 )->Tensor: # scalar >= 0
-    "KL of likeness to a queue (the formula of lightly-train's `DistillationLoss`)"
+    "KL of likeness to a queue (public code of lightly-train: `DistillationLoss`)"
     own, hers = (F.normalize(full_precision(o), dim=1) @ queue.T / temperature for o in (feats, teacher_feats.detach()))
     return soft_target_loss(own, hers, 1.)
 
 # %% ../../nbs/study/04b_newer_rivals.ipynb #nr000017
 @docs
 class WhitenedCallback(TeacherTermCallback):
-    "Squared error of projected features to the teacher's whitened ones (the projector is linear)"
+    "Squared error of projected features to the teacher's whitened ones (ours; the projector is linear)"
     part_names, what = ('cls', 'mse'), 'features'
     def __init__(self,
         teacher:FrozenTeacher, # Best from `whitened_teacher`
@@ -119,7 +124,11 @@ class WhitenedCallback(TeacherTermCallback):
         pixels:PixelSpace|None=None # From batches to pixels; None reads it off the DataLoaders
     ): super().__init__(teacher, weight, pixels)
 
-    def compare(self, own, hers): return F.mse_loss(own, hers)
+    def compare(self,
+        own, # (B,d) features of the student
+        hers # (B,dT) features of the teacher
+    ): # scalar
+        return F.mse_loss(own, hers)
 
     _docs = dict(compare="Mean squared difference")
 
@@ -127,7 +136,7 @@ def whitened_teacher(
     teacher:FrozenTeacher, # One, or several as one
     dls # fastai `DataLoaders` of the target data
 )->TeacherFeatures: # With features of variance 1, uncorrelated on the training images
-    "The same teacher with its features whitened (covariance shrunk by Ledoit and Wolf's rule)"
+    "The same teacher with its features whitened (ours; the covariance is shrunk by Ledoit and Wolf's rule)"
     return TeacherFeatures(teacher.to(dls.device), scale='whiten').fit_scale(training_pixels(dls))
 
 def add_projector(
@@ -150,13 +159,17 @@ class CKACallback(TeacherTermCallback):
         pixels:PixelSpace|None=None # From batches to pixels; None reads it off the DataLoaders
     ): super().__init__(teacher, weight, pixels)
 
-    def compare(self, own, hers): return 1 - linear_cka(own, hers)
+    def compare(self,
+        own, # (B,d) features of the student
+        hers # (B,dT) features of the teacher
+    ): # scalar
+        return 1 - linear_cka(own, hers)
 
     _docs = dict(compare="How far the likenesses of student and teacher are from each other")
 
 @docs
 class QueueCallback(TeacherTermCallback):
-    "KL of likeness to the teacher's last images (lightly-train's `distillation`, beside the labels)"
+    "KL of likeness to the teacher's last images (public code of lightly-train, here beside the labels)"
     part_names, what = ('cls', 'queue'), 'features'
     def __init__(self,
         teacher:FrozenTeacher, # Frozen teacher
@@ -173,7 +186,10 @@ class QueueCallback(TeacherTermCallback):
         super().before_fit()
         self.kept = None
 
-    def compare(self, own, hers):
+    def compare(self,
+        own, # (B,dT) projected features of the student
+        hers # (B,dT) features of the teacher
+    ): # scalar
         new = F.normalize(full_precision(hers), dim=1)
         self.kept = new[:self.n] if self.kept is None else torch.cat([new, self.kept.to(new)])[:self.n]
         return queue_loss(own, hers, self.kept, self.temperature)

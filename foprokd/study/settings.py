@@ -34,8 +34,7 @@ def parse_kwargs(
 @dataclass
 class RunConfig(DataConfig):
     "The settings of a run, those of its data included; `ValueError` with one sentence for those that cannot work"
-    # ce cbs focal cb ldam_drw la bsm mixup bal_mixup probe finetune kd dkd rekd mse cka queue fitnet at ekd fopro fopro_akd
-    method:str='fopro'
+    method:str='fopro' # Name of a method: bsm, ldam_drw, kd, ekd, fopro, ...; the help of foprokd_run lists all
     method_kwargs:str='' # name=value pairs of the method, e.g. gamma=1 (focal), weight=2 (kd), soft=1 (ekd, fopro)
     student:str='resnet18' # timm name
     student_kwargs:str='' # name=value pairs for timm

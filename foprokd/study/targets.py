@@ -26,7 +26,7 @@ from ..prompt import SpectralPrompt
 from .adapt import adapt_teacher
 from ..teacher import FrozenTeacher
 from ..train.first_batch import check_numbers
-from ..train.loss_parts import AnswerCallback, LossPartsCallback
+from ..train.loss_parts import LossPartsCallback
 from ..train.soft_table import SoftTable
 
 # %% ../../nbs/study/04a_targets.ipynb #ta000013

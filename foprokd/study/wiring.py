@@ -156,7 +156,7 @@ def _distill_kwargs(
 )->dict: # Of `DistillCallback`
     "Options of distillation, with where soft targets come from and where answers are kept"
     res = {k: v for k, v in options.items() if k != 'views_teacher'}
-    if options.get('views_teacher'): res['targets'] = partial(_targets, views=options['views_teacher'], adapt=cfg.teacher_adapt)
+    if views := options.get('views_teacher'): res['targets'] = partial(_targets, views=views, adapt=cfg.teacher_adapt)
     if cfg.views is not None: res |= dict(views=cfg.views, bank=os.path.expandvars(cfg.bank or f'{cfg.out}/answers'))
     return res
 
