@@ -59,7 +59,8 @@ def best_prompt(
     acc = np.nanmean(told.recalls(told.draws(n_boot, seed)), 2)
     diff = acc[:, 1:] - acc[:, :1]
     per_class = pd.Series(told.group).groupby(told.labels).nunique()
-    least, wider = 1 / (len(per_class)**2 / (1 / per_class).sum() + 2)**2, groups / max(groups - 1, 1)
+    unit = max(np.sqrt(np.mean((told.correct[1:] - told.correct[0])**2)), 1e-9) # how much an image may well change
+    least, wider = (unit / (len(per_class)**2 / (1 / per_class).sum() + 2))**2, groups / max(groups - 1, 1)
     spread = lambda d: d[1:].var(0) * wider
     se = np.sqrt(spread(diff) + least)
     t, null = diff[0] / se, ((diff[1:] - diff[0]) / se).max(1)
