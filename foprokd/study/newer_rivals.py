@@ -118,11 +118,6 @@ def queue_loss(
 class WhitenedCallback(TeacherTermCallback):
     "Squared error of projected features to the teacher's whitened ones (ours; the projector is linear)"
     part_names, what = ('cls', 'mse'), 'features'
-    def __init__(self,
-        teacher:FrozenTeacher, # Best from `whitened_teacher`
-        weight:float=1., # Of the squared error, >= 0
-        pixels:PixelSpace|None=None # From batches to pixels; None reads it off the DataLoaders
-    ): super().__init__(teacher, weight, pixels)
 
     def compare(self,
         own, # (B,d) features of the student
@@ -153,11 +148,6 @@ def add_projector(
 class CKACallback(TeacherTermCallback):
     "One minus the aligned kernels of a batch (Saha et al. 2022)"
     part_names, what = ('cls', 'cka'), 'features'
-    def __init__(self,
-        teacher:FrozenTeacher, # Frozen teacher
-        weight:float=1., # Of the term, >= 0
-        pixels:PixelSpace|None=None # From batches to pixels; None reads it off the DataLoaders
-    ): super().__init__(teacher, weight, pixels)
 
     def compare(self,
         own, # (B,d) features of the student

@@ -129,7 +129,7 @@ class TeacherTermCallback(LossPartsCallback):
     what = 'maps' # or 'features': what `compare` gets of both
     def __init__(self,
         teacher:FrozenTeacher, # Frozen teacher; with features also several as one
-        weight:float, # Of the term, >= 0
+        weight:float=1., # Of the term, >= 0
         pixels:PixelSpace|None=None # From batches to pixels; None reads it off the DataLoaders
     ):
         check_numbers(weight=weight)
@@ -182,12 +182,6 @@ def _standardised(m):
 class HintCallback(TeacherTermCallback):
     "FitNet-style hint: mean squared error of the middle maps, beside the task (Romero et al. 2015; one stage is ours)"
     part_names = ('cls', 'hint')
-    def __init__(self,
-        teacher:FrozenTeacher, # Frozen teacher
-        weight:float=1., # Of the squared error, >= 0
-        pixels:PixelSpace|None=None # From batches to pixels; None reads it off the DataLoaders
-    ): super().__init__(teacher, weight, pixels)
-
     def before_fit(self):
         "Check the student; `ValueError` if it has no regressor, or one that the optimizer does not know"
         super().before_fit()
