@@ -103,6 +103,7 @@ def _train(teacher, show, y, fit, held, free, epochs, lr, rng):
             z, targ = map(torch.cat, zip(*[(say(x).cpu(), t.cpu()) for x, t in show(held)]))
         if (loss := F.cross_entropy(z, targ, even.to(z))) < least:
             at, least, kept = epoch + 1, loss, copy.deepcopy(net.state_dict())
+    if kept is None: raise ValueError(f"No epoch had a finite loss with lr={lr}: lower it.")
     net.load_state_dict(kept)
     return at
 

@@ -9,7 +9,7 @@ __all__ = ['DEMO', 'KINDS', 'foprokd_data', 'grid_from_flags', 'foprokd_run', 'f
            'voila_argv', 'foprokd_explore']
 
 # %% ../../nbs/study/14_commands.ipynb #p1c0f003
-import json, os, re, sys
+import json, os, re, sys, textwrap
 from dataclasses import replace
 from pathlib import Path
 from .command import as_command, loading, take_fields
@@ -120,19 +120,19 @@ def _run_all(
 
 # %% ../../nbs/study/14_commands.ipynb #p1c0f011
 _GROUPS = {'what is run': 'method method_kwargs seeds grid only jobs again', 'data': _DATA,
-           'teacher and prompt': 'teacher teacher_ckpt teacher_kwargs teacher_size teacher_stages teacher_scale prompt '
-                                 'prompt_kwargs explore explore_lr explore_kwargs rounds lam projector_layers views '
-                                 'bank',
+           'teacher and prompt': 'teacher teacher_ckpt teacher_kwargs teacher_size teacher_stages teacher_scale '
+                                 'teacher_adapt prompt prompt_kwargs explore explore_lr explore_kwargs rounds lam '
+                                 'projector_layers views bank',
            'student': 'student student_kwargs student_pretrained student_ckpt size',
            'training': 'distill adversarial lr bs sampling precision valid_every workers cache_dir checkpoint',
-           'output': 'out name export log quiet'}
+           'output': 'out name export log quiet test_views'}
 _EXAMPLE = f"""examples:
   foprokd_run                                    the demo, in a minute
   foprokd_run --data images --method bsm,ekd,fopro --seeds 0,1,2 --out runs/mine
   foprokd_run --data table.csv --image-col file --label-col dx --group-col patient \\
               --student resnet18 --size 128 --teacher resnet50.a1_in1k --export onnx
 
-Methods: {', '.join(METHODS)}
+{textwrap.fill('Methods: ' + ', '.join(METHODS), 80)}
 
 The demo has defaults of its own: {' '.join(f'--{k} {v}' for k, v in DEMO.items())}
 A flag that changes nothing in any of the runs is refused. Exit codes: 0 all is
