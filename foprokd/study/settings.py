@@ -187,7 +187,7 @@ def _check_teacher(
         raise ValueError(f"teacher_stages={cfg.teacher_stages!r} is neither 'all' nor indices like '2 3'.")
     if cfg.teacher_adapt not in (None, *ADAPTATIONS):
         raise ValueError(f"teacher_adapt={cfg.teacher_adapt!r} is none of {', '.join(ADAPTATIONS)}.")
-    if cfg.teacher_adapt and METHODS[cfg.method].prompts and 'views_teacher' not in parse_kwargs(cfg.method_kwargs):
+    if cfg.teacher_adapt and METHODS[cfg.method].prompts and not parse_kwargs(cfg.method_kwargs).get('views_teacher'):
         raise ValueError(f"teacher_adapt={cfg.teacher_adapt!r} is for soft targets from a table: give "
                          "method_kwargs='soft=1 views_teacher=4', too.")
     joined = cfg.teacher_stages or cfg.teacher_scale or '+' in cfg.teacher
