@@ -21,6 +21,7 @@ from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 from ..data.splits import stratified_folds
 from ..measure.intervals import (difference_interval, drawn_interval, group_codes,
@@ -127,6 +128,7 @@ def linear_probe(
 
 
 # %% ../../nbs/frequency/01_bands.ipynb #582ab042
+@threadpool_limits.wrap(limits=1, user_api='blas') # two threads take three times as long for matrices this small
 def _out_of_fold(plain, prompted, labels, group, probe, folds, seed, refit):
     "(1+P,N) whether a probe fitted on the features of other folds is right, plain ones unless it is fitted again"
     groups = pd.DataFrame(dict(label=labels, group=group)).groupby('label').group.nunique()

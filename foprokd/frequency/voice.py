@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import torch
 from sklearn.base import clone
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 from ..data.splits import stratified_folds
 from .bands import linear_probe, model_features
@@ -71,7 +72,8 @@ def cross_fitted(
         if np.isin(group[ask], group[fit]).any(): raise ValueError("A group lies on two sides of a fold.")
         for f in (f(np.flatnonzero(fit)) if callable(f) else f for f in many):
             views = f.shape[1]
-            clf = clone(probe).fit(f[fit].reshape(-1, f.shape[2]), labels[fit].repeat(views))
+            with threadpool_limits(1, 'blas'): # two threads take three times as long for matrices this small
+                clf = clone(probe).fit(f[fit].reshape(-1, f.shape[2]), labels[fit].repeat(views))
             at = [np.flatnonzero(classes == c)[0] for c in clf.classes_]
             said = clf.predict_proba(f[ask].reshape(-1, f.shape[2])).reshape(-1, views, len(at)).mean(1)
             probs[np.ix_(ask, at)] += said / len(many)
