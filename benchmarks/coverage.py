@@ -173,7 +173,7 @@ def covers(rng, reps):
 
 def eight_bits(rng, reps):
     "Loss and agreement of a student in eight bits, verdicts seldom changed"
-    from foprokd.deploy.quantize import _losses
+    from foprokd.deploy.loss import paired_losses
     for n, ks in {**SIZES, 20: FEW[20]}.items():
         c, groups = len(ks), thirds(len(ks))
         for noise in (.1, .5):
@@ -188,7 +188,7 @@ def eight_bits(rng, reps):
             same, ends, agree = (p.argmax(1) == q.argmax(1)).mean(), [], []
             for _ in range(reps):
                 p, q, y = pair(ks)
-                found = _losses(p, q, y, groups, np.arange(len(y)), 60, 0)
+                found = paired_losses(p, q, y, groups, np.arange(len(y)), 60, 0)
                 ends.append({k: o['loss_ci'] for k, o in found.items()})
                 alike = (p.argmax(1) == q.argmax(1)).mean()
                 agree.append(share_interval(alike, 0, len(y)))

@@ -115,7 +115,7 @@ def check_explorer(page, name, tmp_path):
 def test_the_page_that_voila_serves(browser, tmp_path):
     port, cwd = free_port(), tmp_path/'served'
     cwd.mkdir()
-    (tmp_path/'explore.py').write_text(LAUNCHER.format('study.commands', 'foprokd_explore', 'foprokd_explore'))
+    (tmp_path/'explore.py').write_text(LAUNCHER.format('study.shown', 'foprokd_explore', 'foprokd_explore'))
     server = serve([tmp_path/'explore.py', '--port', port, '--size', 64], cwd, port)
     try:
         listening = subprocess.run(['ss', '-ltn'], capture_output=True, text=True).stdout if shutil.which('ss') else ''

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from foprokd.study import commands
+from foprokd.study import commands, entry
 from foprokd.study.command import as_command, command_parser, flag_words, loading
 from foprokd.study.config import DataConfig, check_used
 from foprokd.study.settings import RunConfig
@@ -35,7 +35,7 @@ def shell(name, *argv):
     out, err = StringIO(), StringIO()
     with mock.patch.object(sys, 'argv', [name, *map(str, argv)]), redirect_stdout(out), redirect_stderr(err):
         try:
-            getattr(commands, name)()
+            getattr(import_module(entry.PROGRAMS[name]), name)()
             code = 0
         except SystemExit as e: code = e.code
     return SimpleNamespace(out=out.getvalue(), err=err.getvalue(), code=code)
@@ -340,10 +340,11 @@ def test_b12_help_has_groups_an_example_and_a_version(name):
 
 SPEED = '''
 import sys
-from foprokd.study import commands
+from importlib import import_module
+from foprokd.study.entry import PROGRAMS
 for name, *argv in {cases}:
     sys.argv = [name, *argv]
-    try: getattr(commands, name)()
+    try: getattr(import_module(PROGRAMS[name]), name)()
     except SystemExit: pass
 print('heavy', [m for m in ('torch', 'fastai', 'pandas', 'numpy', 'scipy', 'matplotlib') if m in sys.modules])
 '''

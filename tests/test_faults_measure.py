@@ -29,7 +29,7 @@ from foprokd.measure.metrics import evaluate, format_table, longtail_metrics, re
 from foprokd.measure.results import load_results  # noqa: E402
 from foprokd.measure.rows import pack_ints  # noqa: E402
 from foprokd.measure.table import format_results  # noqa: E402
-from foprokd.study.commands import foprokd_plot, foprokd_table  # noqa: E402
+from foprokd.study.shown import foprokd_plot, foprokd_table  # noqa: E402
 from foprokd.study.jobs import summary_table  # noqa: E402
 
 ROOT = Path(__file__).parent.parent

@@ -19,6 +19,7 @@ from foprokd import __version__
 
 onnx = pytest.importorskip('onnx')
 NAMES = ['red', 'green', 'blue']
+SURE = 'foprokd_predict: calibration: nothing is recorded; probabilities may be too sure or not sure enough.\n'
 NOTES = dict(format=1, classes=NAMES, input_size=[16, 16], open='upright', white=65535, resize=dict(method='squish', pad_mode='zeros', inside=True),
              mean=[.5] * 3, std=[.25] * 3, prior_of_logits=[1/3] * 3, prior=[1/3] * 3, temperature=1., conformal={'0.9': dict(overall=.6, by_class=[.7, .55, 1.])})
 
@@ -86,7 +87,7 @@ def test_rows_on_stdout_and_exit_codes(here):
     for i in range(9): picture(i).save(here/'pics'/f'{i}.png')
     code, out, err = run(here, 'student.onnx', 'pics', '--level', '.9')
     rows = table(out)
-    assert (code, err) == (0, 'foprokd_predict: 9 of 9 images predicted.\n')
+    assert (code, err) == (0, f'foprokd_predict: 9 of 9 images predicted.\n{SURE}')
     assert [r['class'] for r in rows] == NAMES * 3 and [r['file'] for r in rows] == [f'pics/{i}.png' for i in range(9)]
     assert all(abs(sum(float(r[f'p_{c}']) for c in NAMES) - 1) < 1e-5 and r['set'] for r in rows)
     code, out, err = run(here, 'student.onnx', 'pics/3.png', '--json', '-', '--quiet', '--prior', 'red=1e-6,green=1,blue=1e-6')
@@ -135,7 +136,7 @@ def test_odd_files(here):
     assert [n for n in good + bad if rows[shown[n]]['error']] == bad, rows
     assert all(bool(r['class']) != bool(r['error']) for r in rows.values())
     assert {n for n in good if rows[shown[n]]['note']} == {'moving.gif', 'pages.tiff'}
-    assert err.count('\n') == len(bad) + 1 and all(repr(f'odd/{n}') in err for n in bad) and 'warn' not in err.lower()
+    assert err.count('\n') == len(bad) + 2 and all(repr(f'odd/{n}') in err for n in bad) and 'warn' not in err.lower()
     assert '11000 x 11000' in rows['huge.png']['error']
     code, out, err = run(here, 'student.onnx', 'odd/huge.png', '--max-megapixels', '200')
     assert code == 0, err
@@ -208,7 +209,7 @@ def test_many_files_with_one_percent_broken(here, n, size):
     assert [r['file'] for r in rows] == [r['file'] for r in lines] == [f'many/{i:05}.jpg' for i in range(n)]
     assert {i for i, r in enumerate(rows) if r['error']} == broken == {i for i, r in enumerate(lines) if r['error']}
     assert [r['class'] for i, r in enumerate(rows) if i not in broken] == [NAMES[i % 50 % 3] for i in range(n) if i not in broken]
-    assert err.count('\n') == n // 100 + 1 and f'{n - n // 100} of {n} images predicted, {n // 100} could not be read' in err
+    assert err.count('\n') == n // 100 + 2 and f'{n - n // 100} of {n} images predicted, {n // 100} could not be read' in err
     assert not list(here.glob('*.tmp*'))
 
 
@@ -311,6 +312,6 @@ def test_in_an_environment_with_onnxruntime_numpy_and_pillow_alone(here, source_
     assert call(bin_/'python', '-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '--no-deps', wheel).returncode == 0
     for i in range(6): picture(i).save(here/f'{i}.png')
     res = call(bin_/'foprokd_predict', 'student.onnx', *(here/f'{i}.png' for i in range(6)), '--csv', 'out.csv')
-    assert res.returncode == 0 and res.stderr == 'foprokd_predict: 6 of 6 images predicted.\n', res.stderr
+    assert res.returncode == 0 and res.stderr == f'foprokd_predict: 6 of 6 images predicted.\n{SURE}', res.stderr
     assert [r['class'] for r in table((here/'out.csv').read_text())] == NAMES * 2
     assert call(bin_/'python', '-c', 'import torch').returncode == 1

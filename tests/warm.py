@@ -83,6 +83,7 @@ def serve(fd):
     import timm  # noqa: F401
 
     import foprokd.study.commands  # noqa: F401
+    import foprokd.study.shown  # noqa: F401
     import foprokd.data.overview  # noqa: F401
     with socket.socket(fileno=fd) as s:
         s.settimeout(1)

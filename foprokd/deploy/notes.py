@@ -144,6 +144,24 @@ class _Answers(_Pixels):
         return 'fitted on the selection images' if cal else None
 
     @property
+    def calibrated(self)->str: # One sentence, without full stop
+        "How sure its probabilities are: the images behind the temperature, and the error they left"
+        cal = self.calibration if isinstance(self.calibration, dict) else {}
+        why, is_number = self.temperature_from, lambda v: type(v) in (int, float) and math.isfinite(v)
+        if not why or not is_number(cal.get('n')):
+            return f"calibration: {why or 'nothing is recorded'}; probabilities may be too sure or not sure enough"
+        if not why.startswith('fitted'): return f"calibration: the temperature is {self.temperature:g}, {why}"
+        def ends(v): return v if isinstance(v, list) and len(v) == 2 and all(map(is_number, v)) else None
+        of = f" of {cal['n_lesions']} lesions or patients" * is_number(cal.get('n_lesions'))
+        said = f"calibration: temperature {self.temperature:.3g}, fitted on {cal['n']:g} images{of}"
+        if span := ends(cal.get('fold_temperatures')): said += f" ({span[0]:.3g} to {span[1]:.3g} on parts of them)"
+        test = cal['test'] if isinstance(cal.get('test'), dict) else {}
+        shown = next((o for o in (test, cal) if is_number(o.get('ece_before')) and is_number(o.get('ece_after'))), None)
+        if shown is None: return said
+        on = f"{shown.get('n')} test images" if shown is test else 'those images, across folds'
+        return f"{said}; calibration error {shown['ece_before']:.3f} before, {shown['ece_after']:.3f} after, on {on}"
+
+    @property
     def levels(self)->list: # Coverages in (0,1), ascending
         "Levels of the conformal sets that the file has thresholds for"
         return sorted(map(float, self.conformal or {}))

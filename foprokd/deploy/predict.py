@@ -149,7 +149,7 @@ def _parser():
     add('--level', type=float, help='add conformal sets of this coverage, a share as .9')
     add('--max-megapixels', type=float, default=100, metavar='M',
         help='larger images are refused, in megapixels (default: %(default)s)')
-    add('--quiet', action='store_true', help='no bar, no remark on prior or sets, no closing line')
+    add('--quiet', action='store_true', help='no bar, no remark on prior or sets, no closing lines')
     add('--about', action='store_true', help='print what the student says of itself, as JSON, and leave')
     add('--version', action='version', version=f"foprokd {sys.modules['foprokd'].__version__}")
     return p
@@ -202,7 +202,7 @@ def _about(
             'images': deep if n.open == 'upright' else '8 bits per channel only, not turned by EXIF',
             'resize': n.resize.method, 'levels of conformal sets': n.levels,
             'classes in every set (too few images)': _too_few(n),
-            'temperature': n.temperature, 'temperature from': n.temperature_from,
+            'temperature': n.temperature, 'temperature from': n.temperature_from, 'calibration': n.calibrated,
             'prior': dict(zip(student.classes, n.prior)),
             'precision': text(n.precision), 'metrics': _scores(n), 'arch': text(n.arch),
             'n_parameters': size if type(size) in (int, float) and math.isfinite(size) else None,
@@ -295,7 +295,9 @@ def _predict_files(
     for remark in [] if a.quiet else student.remarks(sets=a.level is not None): _say(remark)
     bad = _write_rows(a, student, files)
     unread = f', {bad} could not be read' * bool(bad)
-    if not a.quiet: _say(f'{len(files) - bad} of {len(files)} images predicted{unread}{passed}.')
+    if not a.quiet:
+        _say(f'{len(files) - bad} of {len(files)} images predicted{unread}{passed}.')
+        _say(f'{student.notes.calibrated}.')
     return int(bad > 0)
 
 # %% ../../nbs/deploy/06_predict.ipynb #5e7378f2

@@ -14,10 +14,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 import numpy as np
 from .graph import read_notes, save_graph, set_notes
-from ..measure.intervals import (difference_interval, group_codes, group_variance,
-                                       share_interval, stratified_weights)
+from .loss import check_tail, compare_answers, points
+from ..data.files import write_aside
 from ..data.longtail import class_groups, subsample_longtail
-from ..measure.scores import FEWEST, recall_weights, score_bounds, weighted_scores
 from .notes import Int8
 from .onnx_student import import_onnxruntime
 
@@ -181,10 +180,14 @@ def quantize_student(
     per_channel:bool=True, # One scale per output channel of a weight
     method:str='minmax', # How ranges of activations are found: 'minmax', 'entropy' or 'percentile' (99.99)
     reduce_range:bool=True, # 7 bits for weights: right on processors without VNNI, too
-    targs=None # (N,) class indices of the images, for the notes
+    targs=None, # (N,) class indices of the images, for the notes
+    judge:dict|None=None, # images, targs, perhaps ids, names for `quantization_report`: a test that it must pass
+    margin:float=.05, # Loss of tail recall that is allowed there, in [0,1]
+    strict:bool=False # Also refuse what cannot be told from a larger loss
 )->Path: # The new file
     """A student in 8 bits by onnxruntime's static quantisation; `ValueError` for another file, method or images
 
+    With `judge` a `TailLossError` (a `ValueError`) for one that loses too much of the tail: then no file is written.
     An `ImportError` without the packages of the extra `deploy`."""
     model, notes = _read_student(source, 'fp32')
     source, C = Path(source), len(notes.classes)
@@ -206,7 +209,10 @@ def quantize_student(
     notes = replace(notes, metrics=None, parity=None, calibration=None, conformal=None)
     set_notes(out, replace(notes, precision='int8', int8=how))
     _packages()[0].checker.check_model(out, full_check=True)
-    return save_graph(out, file)
+    with write_aside(file) as part:
+        save_graph(out, part)
+        if judge is not None: check_tail(quantization_report(source, part, **judge), margin, strict, file.name)
+    return file
 
 # %% ../../nbs/deploy/09_quantize.ipynb #600a6071
 def _answers(
@@ -223,55 +229,14 @@ def _answers(
     if not rows: raise ValueError("There is no image to compare the two files on.")
     return [np.concatenate(o) for o in zip(*rows)]
 
-# %% ../../nbs/deploy/09_quantize.ipynb #64d1b15f
-def _losses(
-    p:np.ndarray, # (N,C) probabilities, float
-    q:np.ndarray, # (N,C) probabilities, int8
-    y:np.ndarray, # (N,) class indices
-    groups:dict, # name -> class indices
-    ids:np.ndarray, # (N,) codes of what is drawn together
-    n_boot:int, # Resamples
-    seed:int # Of the resampling
-)->dict: # name -> fp32, int8, loss (), loss_ci (2,); (C,) and (2,C) for `class_recall`; NaN where undefined
-    "Scores of both and the paired loss with its 95 % interval, where one covers"
-    def both(w):
-        a, b = (weighted_scores(o, y, w, groups) for o in (p, q))
-        return {k: (a[k], b[k], (b[k] - a[k]) if k == 'ece' else (a[k] - b[k])) for k in a}
-    point, rng = both(np.ones((1, len(y)))), np.random.default_rng(seed)
-    parts = [both(stratified_weights(y, rng, min(100, n_boot - i), ids, True)) for i in range(0, n_boot, 100)]
-    n = np.array([len(np.unique(ids[y == k])) for k in range(p.shape[1])])
-    weights, out = recall_weights(n, groups), {}
-    for k, (a, b, loss) in point.items():
-        var = np.concatenate([o[k][2] for o in parts]).var(0)
-        w = weights.get(k, weights['balanced_accuracy'])
-        rests = n if k == 'class_recall' else 1 / (w[w > 0]**2 / n[w > 0]).sum()
-        unit = np.subtract(*score_bounds('mcc' if k == 'mcc' else 'accuracy')[::-1])
-        ci = unit * difference_interval(loss[0] / unit, var / unit**2, rests)
-        known = n > 1 if k == 'class_recall' else n[w > 0].min() >= FEWEST.get(k, 2)
-        out[k] = dict(fp32=a[0], int8=b[0], loss=loss[0], loss_ci=np.where(known, ci, np.nan))
-    return out
-
 # %% ../../nbs/deploy/09_quantize.ipynb #4c9717ba
-def _plain(o):
-    "Numbers, arrays and dictionaries as JSON knows them, `None` for NaN"
-    if isinstance(o, dict): return {k: _plain(v) for k, v in o.items()}
-    o = np.asarray(o)
-    if o.ndim: return None if np.isnan(o).all() else [_plain(v) for v in o]
-    return None if np.isnan(o) else float(o)
-
-def _is_worse(s): # Row with `loss_ci`
-    "Whether the interval of a loss lies above zero"
-    return s['loss_ci'] is not None and s['loss_ci'][0] > 0
-
-def _check_pair(fp32, int8, targs, ids, n_boot):
-    "Notes of the float file, graph of the other, (N,) targets, (N,) codes; `ValueError` for what does not fit"
+def _check_pair(fp32, int8, targs):
+    "Notes of the float file, graph and notes of the other, (N,) targets; `ValueError` for what does not fit"
     (_, a), (graph, b) = _read_student(fp32, 'fp32'), _read_student(int8, 'int8')
     if (a.classes, a.input_size) != (b.classes, b.input_size):
         raise ValueError("The two files do not tell the same classes apart in images of the same size.")
-    if n_boot < 1: raise ValueError(f"An interval needs resamples, got n_boot={n_boot}.")
-    y = np.asarray(targs)
-    if ids is not None and len(ids) != len(y): raise ValueError(f"There are {len(y)} targets but {len(ids)} ids.")
-    return a, b, graph, y, np.arange(len(y)) if ids is None else group_codes(ids)
+    return a, b, graph, np.asarray(targs)
+
 
 # %% ../../nbs/deploy/09_quantize.ipynb #ebfaa429
 def quantization_report(
@@ -282,35 +247,22 @@ def quantization_report(
     groups:dict|None=None, # name -> class indices; None: `class_groups` of the training counts in the notes
     ids=None, # (N,) lesion or patient of each image, drawn together; None: each image alone
     n_boot:int=1000, # Resamples
-    seed:int=0 # Of the resampling
-)->dict: # JSON-able: bytes, operators, agreement, probability_difference, scores, per_class, worse, worse_classes
+    seed:int=0, # Of the resampling
+    names=None # (N,) of the images, for the list of those that are lost; None: their numbers
+)->dict: # JSON-able: bytes, operators, and what `compare_answers` gives
     """What 8 bits cost, per score, group and class (ours); `ValueError` for files, images or targets that do not fit
 
     An `ImportError` without the packages of the extra `deploy`."""
-    a, b, graph, y, codes = _check_pair(fp32, int8, targs, ids, n_boot)
+    a, b, graph, y = _check_pair(fp32, int8, targs)
     operators = _check_quantized(graph, Path(int8).name)
     groups = class_groups(a.counts) if groups is None else groups
     p, q = _answers([fp32, int8], images, a.input_size)
-    found = _losses(p, q, y, groups, codes, n_boot, seed)
-    rows = found.pop('class_recall')
-    per_class = [_plain(dict(n=(y == i).sum(), **{k: v[..., i] for k, v in rows.items()})) for i in range(p.shape[1])]
-    per_class = [{'class': c} | o | dict(n=int(o['n'])) for c, o in zip(a.classes, per_class)]
-    same, far = p.argmax(1) == q.argmax(1), np.abs(p - q)
-    var = np.nan_to_num(group_variance(same, codes)) if codes.max() + 1 < len(same) else 0
-    ci = share_interval(same.mean(), var, codes.max() + 1, most=len(same))
-    size, scores = [Path(o).stat().st_size for o in (fp32, int8)], _plain(found)
-    return dict(n_images=len(y), n_drawn_together=int(codes.max()) + 1, n_boot=n_boot, seed=seed,
-                int8=b.int8 and asdict(b.int8),
-                bytes=dict(fp32=size[0], int8=size[1], ratio=size[0] / size[1]), operators=operators,
-                agreement=float(same.mean()), agreement_ci=ci.tolist(),
-                probability_difference=dict(mean=float(far.mean()), max=float(far.max())), scores=scores,
-                group_rule=str(getattr(groups, 'rule', 'groups given by the caller')), per_class=per_class,
-                worse=[g for g in groups if f'recall_{g}' in scores and _is_worse(scores[f'recall_{g}'])],
-                worse_classes=[o['class'] for o in per_class if _is_worse(o)])
+    size = [Path(o).stat().st_size for o in (fp32, int8)]
+    return dict(int8=b.int8 and asdict(b.int8), bytes=dict(fp32=size[0], int8=size[1], ratio=size[0] / size[1]),
+                operators=operators, **compare_answers(p, q, y, a.classes, groups, ids, names, n_boot, seed))
+
 
 # %% ../../nbs/deploy/09_quantize.ipynb #912952bd
-def _points(x): return f'{round(100 * x, 1) + 0:.1f}' # never -0.0
-
 def _sentence(
     name:str, # Key of a score
     s:dict # Its row
@@ -319,8 +271,8 @@ def _sentence(
     name = f"{name.removeprefix('recall_')} recall" if name.startswith('recall_') else name.replace('_', ' ')
     lost = round(100 * s['loss'], 1) >= 0
     ci = s['loss_ci'] and (s['loss_ci'] if lost else [-o for o in s['loss_ci'][::-1]])
-    within = f'{_points(ci[0])} to {_points(ci[1])}' if ci else 'too few images for an interval'
-    return f"int8 {'loses' if lost else 'gains'} {_points(abs(s['loss']))} points of {name} ({within})."
+    within = f'{points(ci[0])} to {points(ci[1])}' if ci else 'too few images for an interval'
+    return f"int8 {'loses' if lost else 'gains'} {points(abs(s['loss']))} points of {name} ({within})."
 
 def format_report(
     report:dict # From `quantization_report`
@@ -334,8 +286,8 @@ def format_report(
     return ' '.join([
         f"int8 takes {b['int8'] / 1e6:.2f} MB, float {b['fp32'] / 1e6:.2f} ({b['ratio']:.1f} times smaller); in "
         f"integers: {integer}.",
-        f"On {report['n_images']} images the two agree in {_points(report['agreement'])} % ({_points(lo)} to "
-        f"{_points(hi)}); probabilities differ by {d['mean']:.3f} on average and by {d['max']:.2f} at most.",
+        f"On {report['n_images']} images the two agree in {points(report['agreement'])} % ({points(lo)} to "
+        f"{points(hi)}); probabilities differ by {d['mean']:.3f} on average and by {d['max']:.2f} at most.",
         *(_sentence(k, s[k]) for k in told),
         f"Worse in int8, the whole interval above zero: {', '.join(worse)}." if worse else
         "No group's loss lies above zero with its whole interval, which does not show that there is none."])

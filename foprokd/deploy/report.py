@@ -12,6 +12,7 @@ from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 import numpy as np
+import pandas as pd
 import torch
 from fastai.learner import Learner
 from torch import nn
@@ -19,7 +20,8 @@ from .card import model_card
 from ..distill import DistillCallback
 from .graph import check_folder, import_onnx, save_graph, set_inputs, set_notes
 from .latency import count_macs, deploy_table, time_interleaved
-from ..data.longtail import loader_labels
+from .loss import check_tail, compare_answers
+from ..data.longtail import class_groups, loader_labels
 from ..measure.metrics import evaluate
 from .policy import image_sources, read_policy
 from .notes import scores_on
@@ -27,6 +29,7 @@ from .onnx_student import OnnxStudent
 from .quantize import balanced_sample, quantization_report, quantize_student, format_report
 from .export import calibrate_notes
 from .parity import (check_apart, deployed_network, loader_lesions, loader_targets, own_loaders,
+                                   reference_outputs,
                                    reference_probabilities, training_counts)
 from ..data.files import write_aside
 
@@ -38,6 +41,8 @@ def _fitted(
     "Pictures at the input size"
     return np.stack([student.open(o) for o in sources])
 
+_LOST = ['image', 'class', 'says', 'before', 'after', 'lesion']
+
 def quantize_learner(
     learn:Learner, # Trained
     source:str|Path, # The float file that `export_onnx` wrote
@@ -45,9 +50,13 @@ def quantize_learner(
     n:int=256, # Training images for the ranges of activations
     test=None, # Labelled loader of images that selected nothing, for the report; None: the validation images
     seed:int=0, # Of the choice of images
+    margin:float=.05, # Loss of tail recall that is allowed, in [0,1]
+    strict:bool=False, # Also refuse what cannot be told from a larger loss
     **kwargs # Passed to `quantize_student`: `method`, `per_channel`, ...
-)->Path: # The file; its notes hold the report under `int8`
-    "The exported student in 8 bits, and what that costs (ours); `ValueError` for another file, `ImportError`"
+)->Path: # The file; its notes hold the report under `int8`; the images that it loses are in `.lost.csv` beside it
+    """The exported student in 8 bits, and what that costs (ours); `ValueError` for another file, `ImportError`
+
+    `TailLossError`, a `ValueError`, for a file that loses too much of the tail: it is not kept, the list is."""
     float_student, dls = OnnxStudent(source), own_loaders(learn)
     check_apart(dls, test)
     file = check_folder(Path(source).with_suffix('.int8.onnx') if file is None else file)
@@ -55,26 +64,35 @@ def quantize_learner(
     chosen = balanced_sample(y, n, seed)
     ranges = _fitted(float_student, image_sources(dls.train, chosen))
     with write_aside(file) as part:
-        _describe_int8(quantize_student(source, ranges, part, targs=y[chosen], **kwargs), source, dls, test)
+        report = _describe_int8(quantize_student(source, ranges, part, targs=y[chosen], **kwargs), source, dls, test)
+        pd.DataFrame(report['lost'], columns=_LOST).to_csv(file.with_suffix('.lost.csv'), index=False)
+        check_tail(report, margin, strict, file.name)
     return file
 
 # %% ../../nbs/deploy/13_report.ipynb #da6a8670
+def _image_names(
+    sources:list # Paths or pictures
+)->list|None: # Of the images; None for pictures in memory
+    "What a person finds an image by"
+    return [str(o) for o in sources] if all(isinstance(o, (str, Path)) for o in sources) else None
+
 def _describe_int8(
     file:Path, # ONNX file of `quantize_student`; changed
     source:str|Path, # The float file
     dls, # `DataLoaders`
     test # Labelled loader, or None
-):
+)->dict: # The report
     "Calibrate a file in 8 bits anew, if the float file was, and write down what it loses"
     was, student = OnnxStudent(source).notes, OnnxStudent(file)
     def seen(dl):
-        x, y = _fitted(student, image_sources(dl)), loader_targets(dl)
-        return x, y, student.logits(x) / was.logit_scale, loader_lesions(dl)
+        sources = image_sources(dl)
+        x, y = _fitted(student, sources), loader_targets(dl)
+        return x, y, student.logits(x) / was.logit_scale, loader_lesions(dl), _image_names(sources)
     selected = seen(dls.valid)
-    x, y, outs, lesions = selected if test is None else seen(test)
-    report = quantization_report(source, file, x, y, ids=lesions)
-    report.pop('int8') # which is in the notes already
-    how = replace(student.notes.int8, summary=format_report(report), report=scores_on(report, test is not None))
+    x, y, outs, lesions, names = selected if test is None else seen(test)
+    report = quantization_report(source, file, x, y, ids=lesions, names=names)
+    kept = {k: v for k, v in report.items() if k not in ('int8', 'lost')} # in the notes already; names of images
+    how = replace(student.notes.int8, summary=format_report(report), report=scores_on(kept, test is not None))
     notes = replace(student.notes, int8=how)
     if was.conformal:
         tested = None if test is None else (outs, y, lesions)
@@ -85,8 +103,30 @@ def _describe_int8(
     set_inputs(model, temperature=notes.temperature)
     set_notes(model, notes)
     save_graph(model, file)
+    return report
 
 # %% ../../nbs/deploy/13_report.ipynb #a7f18eec
+def _check_smaller(
+    learn:Learner, # Trained
+    students:dict, # Name -> `OnnxStudent`
+    probs:dict, # Name -> (N,C) probabilities
+    dl, # Labelled loader of the same images
+    margin:float, # Loss of tail recall that is allowed, in [0,1]
+    strict:bool # Also refuse what cannot be told from a larger loss
+)->dict: # Name of a file in 8 bits -> the images that it loses
+    "`TailLossError` for a file in 8 bits that loses too much beside the float file, or the network itself"
+    small = {k: s for k, s in students.items() if s.notes.precision == 'int8'}
+    if not small: return {}
+    whole = next((k for k, s in students.items() if k not in small), None)
+    y, lesions, names, lost = loader_targets(dl), loader_lesions(dl), _image_names(image_sources(dl)), {}
+    outs = None if whole else reference_outputs(deployed_network(learn), dl)[0]
+    for k, s in small.items():
+        before = probs[whole] if whole else reference_probabilities(outs, s.notes)
+        report = compare_answers(before, probs[k], y, s.classes, class_groups(training_counts(learn)), lesions, names)
+        check_tail(report, margin, strict, k)
+        lost[k] = pd.DataFrame(report['lost'], columns=_LOST)
+    return lost
+
 def _torch_runner(
     net:nn.Module, # (N,3,h,w) -> anything
     policy:dict # What happens to pixels first
@@ -132,9 +172,14 @@ def deploy_report(
     *files, # ONNX files, e.g. the student and its 8-bit version
     test=None, # Labelled loader of images that selected nothing, for the accuracy; None: the validation images
     rounds:int|tuple=(100, 20), # Measured calls at batch 1 and at batch 32
-    seed:int=0 # Of the order
+    seed:int=0, # Of the order
+    margin:float=.05, # Loss of tail recall that a file in 8 bits is allowed, in [0,1]
+    strict:bool=False # Also refuse what cannot be told from a larger loss
 ): # `pandas.DataFrame`, a row per model: parameters, MACs, MB, p50 and p95 at batch 1, images/s at 32, ratio, accuracy
-    "Size, speed (`ratio`: to the first row) and accuracy, measured in turns; `ValueError`: no file, another network's"
+    """Size, speed (`ratio`: to the first row) and accuracy, measured in turns; `ValueError`: no file, another network's
+
+    `TailLossError`, a `ValueError`, for a file in 8 bits that loses too much of the tail. The images that such files
+    lose are in `.attrs['lost']`, a table for each file."""
     if not files: raise ValueError("Give the files to measure, e.g. learn.deploy_report('student.onnx').")
     names = [Path(f).stem for f in files]
     if len({*names, 'teacher', 'student, torch'}) < len(names) + 2:
@@ -157,10 +202,13 @@ def deploy_report(
     runners['student, torch'] = _torch_runner(net, policy)
     for (k, s), f in zip(students.items(), files):
         about[k], runners[k], probs[k] = known | dict(file=f), s.probabilities, s.probabilities(images)
+    lost = _check_smaller(learn, students, probs, dl, margin, strict)
     scores = {k: evaluate(p, targs, training_counts(learn)) for k, p in probs.items() if p is not None}
     accuracy = {k: [s['balanced_accuracy'], *s['balanced_accuracy_ci']] for k, s in scores.items()}
     enough = np.concatenate([images] * (32 // len(images) + 1))[:32]
-    return deploy_table(about, time_interleaved(runners, enough, rounds=rounds, seed=seed), accuracy=accuracy)
+    table = deploy_table(about, time_interleaved(runners, enough, rounds=rounds, seed=seed), accuracy=accuracy)
+    table.attrs['lost'] = lost
+    return table
 
 # %% ../../nbs/deploy/13_report.ipynb #fe3bc130
 def card_from_learner(

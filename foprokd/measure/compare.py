@@ -22,7 +22,9 @@ from .scores import (FEWEST, pool_bins, recall_weights, score_bounds)
 # Key of a score -> its name in tables and figures
 METRICS = dict(balanced_accuracy='balanced accuracy', recall_head='recall head', recall_medium='recall medium',
                recall_tail='recall tail', recall_mean_of_groups='mean of groups', accuracy='accuracy',
-               macro_f1='macro F1', mcc='MCC', macro_auroc='macro AUROC', ece='ECE')
+               macro_f1='macro F1', mcc='MCC', macro_auroc='macro AUROC', ece='ECE',
+               balanced_accuracy_clean='balanced accuracy, clean', balanced_accuracy_leaked='balanced accuracy, leaked',
+               recall_tail_clean='recall tail, clean', recall_tail_leaked='recall tail, leaked')
 
 def _stated(
     run:LabelRun, # Its rows
@@ -104,9 +106,10 @@ def _witnesses(
 )->tuple[float, float]: # How many lesions count for the score, lesions of the smallest class; NaN if unknown
     "What an interval rests on"
     if run.test is None: return np.nan, np.nan
-    n = (cluster_counts(run.cluster, run.y, max(len(run.classes), int(run.y.max()) + 1)) > 0).sum(0)
+    whole = metric.removesuffix('_clean').removesuffix('_leaked')
+    n = (cluster_counts(run.cluster, run.y, max(len(run.classes), int(run.y.max()) + 1), run.part(metric)) > 0).sum(0)
     weights = recall_weights(n, groups)
-    w = weights.get(metric, weights['balanced_accuracy'])
+    w = weights.get(whole, weights['balanced_accuracy'])
     return 1 / (w[w > 0]**2 / n[w > 0]).sum(), n[n > 0].min()
 
 def _interval(
@@ -251,9 +254,12 @@ def _test_notes(
     "Classes whose test images are of one lesion"
     run = next(iter(runs.values()))[0]
     if run.test is None: return []
+    leak = [] if run.leaked is None or not run.leaked.any() else [
+        f"{int(run.leaked.sum())} of {len(run.y)} test images ({run.leaked.mean():.0%}) belong to something that was "
+        "trained on; the clean ones say how a method does on new cases."]
     lesions = (cluster_counts(run.cluster, run.y, int(run.y.max()) + 1) > 0).sum(0)
     single = [str(run.classes[k]) for k in np.flatnonzero(lesions == 1)]
-    return [f"Tested on one lesion only, so without spread in any resample: {', '.join(single)}."] if single else []
+    return leak + [f"Tested on one lesion only, so without spread in any resample: {', '.join(single)}."] * bool(single)
 
 def _provenance(
     rows:list # Rows with numbers

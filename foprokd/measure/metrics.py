@@ -31,6 +31,12 @@ def _resampled(p, y, groups, n_boot, seed):
     parts = [of(np.ones((1, len(y))))] + [of(stratified_weights(y, rng, n, rao_wu=True)) for n in chunks]
     return {k: np.concatenate([o[k] for o in parts]) for k in names if k in parts[0]}
 
+def _recall_intervals(p, y, groups, level=.95):
+    "(C,) images, (C,) recall, name -> interval of each score that is a mean of recalls"
+    n, hit = (np.bincount(o, minlength=p.shape[1]) for o in (y, y[p.argmax(1) == y]))
+    share = np.divide(hit, n, where=n > 0, out=np.full(len(n), np.nan))
+    return n, share, {k: mean_share_interval(share, n, w, level) for k, w in recall_weights(n, groups).items()}
+
 def bootstrap_intervals(
     probs, # (N,C) probabilities
     targs, # (N,) class indices
@@ -41,9 +47,7 @@ def bootstrap_intervals(
 )->dict: # name -> (2,) lower and upper end; `class_recall` -> (2,C), NaN where there is none
     "Intervals of `weighted_scores` for other images of the same classes; none for what would not cover"
     p, y = check_probs(probs, targs)
-    n, hit = (np.bincount(o, minlength=p.shape[1]) for o in (y, y[p.argmax(1) == y]))
-    share = np.divide(hit, n, where=n > 0, out=np.full(len(n), np.nan))
-    out = {k: mean_share_interval(share, n, w, level) for k, w in recall_weights(n, groups).items()}
+    n, share, out = _recall_intervals(p, y, groups, level)
     for k, v in _resampled(p, y, groups, n_boot, seed).items():
         lo, hi = score_bounds(k)
         v = (v - lo) / (hi - lo)
@@ -71,6 +75,27 @@ def _per_class(p, y):
                 absent_classes=[i for i, k in enumerate(n) if not k])
 
 # %% ../../nbs/measure/01_metrics.ipynb #e926af62
+def _by_leak(p, y, leaked, groups):
+    "Recalls of leaked and of clean images with intervals, and a sentence; the parts can lack classes"
+    leaked = np.asarray(leaked, bool)
+    if leaked.shape != y.shape: raise ValueError(f"There are {len(y)} images, but leaked is of {leaked.size}.")
+    if not leaked.any(): return dict(n_leaked=0)
+    out, said, pred = dict(n_leaked=int(leaked.sum())), {}, p.argmax(1)
+    for part, keep in dict(leaked=leaked, clean=~leaked).items():
+        n, share, ci = _recall_intervals(p[keep], y[keep], groups) if keep.any() else (None, None, {})
+        for k in ('balanced_accuracy', *(f'recall_{g}' for g in groups)):
+            w = recall_weights(n, groups).get(k) if k in ci else None
+            out[f'{k}_{part}'] = None if w is None else float(share[w > 0] @ w[w > 0])
+            out[f'{k}_{part}_ci'] = None if w is None else ci[k].tolist()
+        if not keep.any(): continue
+        score = format_interval(out[f'balanced_accuracy_{part}'], *out[f'balanced_accuracy_{part}_ci'])
+        said[part] = f"{score} on {int(keep.sum())} {part} images of {len(np.unique(y[keep]))} classes"
+    whole = float(np.mean([(pred == k)[y == k].mean() for k in np.unique(y)]))
+    out['leak_said'] = (f"{leaked.mean():.0%} of the test images belong to something that was trained on. Balanced "
+                        f"accuracy: {'; '.join(said.values())}; {whole:.3f} on all."
+                        + (' The clean one says how it does on new cases.' if 'clean' in said else ''))
+    return out
+
 def evaluate(
     probs, # (N,C) probabilities of a test set
     targs, # (N,) class indices
@@ -78,6 +103,7 @@ def evaluate(
     groups:dict|None=None, # name -> class indices; default: `class_groups(counts)`
     n_boot:int=1000, # Bootstrap resamples; 0 for no bootstrap intervals
     seed:int=0, # Seed of the resampling
+    leaked=None, # (N,) bool: which test images belong to something that was trained on; as `leaked_images` finds them
 )->dict: # flat and JSON-able: scores, `*_ci` = [lo,hi], lists of C, `group_rule`; `None` where undefined
     "All test scores with 95 % intervals; `ValueError` for NaN, for logits, and for counts or groups that do not fit"
     p, y = check_probs(probs, targs)
@@ -92,6 +118,7 @@ def evaluate(
     ci = bootstrap_intervals(p, y, groups, n_boot, seed) if n_boot else {}
     out.update({f'{k}_ci': ci[k].tolist() if k in ci else None for k in list(out)})
     rule = str(getattr(groups, 'rule', 'groups given by the caller'))
+    if leaked is not None: out |= _by_leak(p, y, leaked, groups)
     return {**out, **_per_class(p, y), 'group_rule': rule, 'n_test': len(y), 'n_boot': n_boot}
 
 # %% ../../nbs/measure/01_metrics.ipynb #9a5b0725
@@ -99,13 +126,14 @@ def pool_folds(
     parts, # One mapping per fold: probs (N,C), targs (N,), images (N,) names, classes (C,), counts (C,) of training
 )->dict: # the same keys: rows of all folds joined, counts (C,) float64, the mean over the folds
     "Test predictions of several folds as one set (ours); `ValueError` for an image in two folds or other classes"
-    parts = [{k: np.asarray(p[k]) for k in ('probs', 'targs', 'images', 'classes', 'counts')} for p in parts]
+    more = ['leaked'] if all('leaked' in p for p in parts) else []
+    parts = [{k: np.asarray(p[k]) for k in ('probs', 'targs', 'images', 'classes', 'counts', *more)} for p in parts]
     if not parts: raise ValueError("There are no folds to pool.")
     classes = parts[0]['classes']
     for i, p in enumerate(parts):
         same = np.array_equal(p['classes'], classes)
         if not same: raise ValueError(f"Fold number {i} has other classes than the first.")
-    joined = {k: np.concatenate([p[k] for p in parts]) for k in ('probs', 'targs', 'images')}
+    joined = {k: np.concatenate([p[k] for p in parts]) for k in ('probs', 'targs', 'images', *more)}
     names, n = np.unique(joined['images'], return_counts=True)
     twice = names[n > 1].tolist()
     if twice: raise ValueError(f"{len(twice)} images are in several folds, the first is {twice[0]!r}.")

@@ -147,6 +147,15 @@ class LabelRun:
     y:np.ndarray=None # (N,) true class
     z:np.ndarray=None # (N,) predicted class
     cluster:np.ndarray=None # (N,) code of the lesion, 0..K-1
+    leaked:np.ndarray=None # (N,) bool, whether something of it was trained on; None: of none, or not known
+
+    def part(self,
+        metric:str # Key of a score
+    )->np.ndarray: # (N,) bool
+        "The test images that a score is of: all, or those that its ending names"
+        end = metric.rpartition('_')[2]
+        if self.leaked is None or end not in ('clean', 'leaked'): return np.ones(len(self.y), bool)
+        return self.leaked if end == 'leaked' else ~self.leaked
 
     @property
     def classes(self)->list: # [C]
@@ -173,10 +182,11 @@ def _pool(
     rows = sorted(rows, key=lambda r: str(r.get('fold')))
     parts = [unpack_predictions(r) for r in rows]
     if not all(parts): return LabelRun(label, seed, rows)
-    ys, zs, gs, tests = zip(*parts)
+    ys, zs, gs, tests, flags = zip(*parts)
+    flags = [np.zeros(len(y), bool) if o is None else o for o, y in zip(flags, ys)] if any(map(np.any, flags)) else None
     codes = np.concatenate([g + (tests.index(t) << 32) for g, t in zip(gs, tests)])
     return LabelRun(label, seed, rows, '+'.join(tests), np.concatenate(ys), np.concatenate(zs),
-                    np.unique(codes, return_inverse=True)[1])
+                    np.unique(codes, return_inverse=True)[1], None if flags is None else np.concatenate(flags))
 
 def label_runs(
     rows, # Rows; those of failed runs and older ones of the same run are passed over
@@ -239,6 +249,14 @@ def cluster_weights(
     return _drawn(held.tobytes(), held.shape[1], n_boot, seed)
 
 # %% ../../nbs/measure/04_results.ipynb #b20m0506
+def _part_scores(run, w, groups, keep, c):
+    "Mean recalls over some of the images; a resample that loses a class of them averages over the others"
+    hit, true = (w @ cluster_counts(run.cluster, run.y, c, o) for o in (keep & (run.y == run.z), keep))
+    here = true[0] > 0
+    with np.errstate(invalid='ignore', divide='ignore'): recall = hit / true
+    of = {'balanced_accuracy': here, **{f'recall_{g}': here & np.isin(np.arange(c), k) for g, k in groups.items()}}
+    return {k: np.nanmean(recall[:, m], 1) for k, m in of.items() if m.any()}
+
 def cluster_scores(
     run:LabelRun, # With predictions
     w:np.ndarray, # (B,K) weights
@@ -248,4 +266,6 @@ def cluster_scores(
     c = max(len(run.classes), int(max(run.y.max(), run.z.max())) + 1)
     cells = [cluster_counts(run.cluster, *o) for o in ((run.y, c, run.y == run.z), (run.y, c), (run.z, c))]
     scores = scores_from_counts(*np.split(w @ np.concatenate(cells, 1), 3, 1), groups)
-    return {k: v for k, v in scores.items() if k != 'class_recall'}
+    scores = {k: v for k, v in scores.items() if k != 'class_recall'}
+    return scores | {f'{k}_{o}': v for o in ('leaked', 'clean') if run.leaked is not None
+                     for k, v in _part_scores(run, w, groups, run.part(f'_{o}'), c).items()}

@@ -99,9 +99,13 @@ _MEASURED = dict(
     n_boot=RowField('whole', 'resamples behind the intervals'),
     class_groups=RowField('list', '[C] head, medium or tail', '2026-11-21'),
     reliability=RowField('list', 'bins of `confidence_bins`', '2026-11-21'),
+    n_leaked=RowField('whole', 'test images that belong to something that was trained on', '2026-11-30'),
+    leak_said=RowField('text', 'what that does to the score, in words', '2026-11-30'),
     predictions=RowField('dict', 'from `pack_predictions`', '2026-11-21'))
 
-_ENDINGS = dict(_ci=RowField('list', '[lower, upper] end of the 95 % interval, or None'))
+_ENDINGS = dict(_clean=RowField('number', 'the score on test images of which nothing was trained on'),
+                _leaked=RowField('number', 'the score on the other test images'),
+                _ci=RowField('list', '[lower, upper] end of the 95 % interval, or None'))
 _BEGINNINGS = dict(recall_=RowField('number', 'mean recall of a group of classes'),
                    valid_=RowField('number', 'the score on the validation images'))
 
@@ -176,17 +180,20 @@ class Predictions(NamedTuple):
     preds:np.ndarray # (N,) predicted class
     groups:np.ndarray # (N,) code of the lesion or patient, or else the image's own number
     test_hash:str # Of the images and their order
+    leaked:np.ndarray|None=None # (N,) bool, whether something of it was trained on; None: not known, or of none
 
 def pack_predictions(
     preds, # (N,) predicted class
     targs, # (N,) true class
     images:list, # (N,) names of the images
-    groups=None # (N,) code of the lesion or patient of each image, from 0, if known
-)->dict: # targs, preds and groups as packed text, test_hash; JSON-able
+    groups=None, # (N,) code of the lesion or patient of each image, from 0, if known
+    leaked=None # (N,) bool, whether something of it was trained on, if known
+)->dict: # targs, preds, groups and perhaps leaked as packed text, test_hash; JSON-able
     "What a row says under `predictions`"
     codes = None if groups is None else pack_ints(groups)
     digest = hashlib.sha256('\n'.join(images).encode()).hexdigest()[:12]
-    return dict(targs=pack_ints(targs), preds=pack_ints(preds), groups=codes, test_hash=digest)
+    more = {} if leaked is None or not np.any(leaked) else dict(leaked=pack_ints(np.asarray(leaked, int)))
+    return dict(targs=pack_ints(targs), preds=pack_ints(preds), groups=codes, test_hash=digest, **more)
 
 def unpack_predictions(
     row:dict # Row
@@ -196,10 +203,11 @@ def unpack_predictions(
     if not said: return None
     y, z = unpack_ints(said['targs']), unpack_ints(said['preds'])
     g = unpack_ints(said['groups']) if said.get('groups') else np.arange(len(y))
-    if not len(y) == len(z) == len(g) or not len(y):
+    leaked = unpack_ints(said['leaked']).astype(bool) if said.get('leaked') else None
+    if not len(y) == len(z) == len(g) == len(y if leaked is None else leaked) or not len(y):
         raise ValueError(f"The predictions of {row_name(row)!r}, seed {row.get('seed')}, do not fit "
                          "their images.")
-    return Predictions(y, z, g, said['test_hash'])
+    return Predictions(y, z, g, said['test_hash'], leaked)
 
 # %% ../../nbs/measure/03_rows.ipynb #2e6a6dcd
 # Packages by which a number can move, or a file be read differently -> module, where its name is not the package's

@@ -130,7 +130,7 @@ def score_bounds(
     name:str # Of a score, or of any column of a table
 )->tuple: # Smallest and largest value it can have
     "The bounds of a score; none for what is no score"
-    name = name.removeprefix('valid_')
+    name = name.removeprefix('valid_').removesuffix('_clean').removesuffix('_leaked')
     if name == 'mcc': return -1., 1.
     return (0., 1.) if name in _SHARES or name.startswith('recall_') else (-np.inf, np.inf)
 

@@ -65,6 +65,8 @@ def _add_argument(
         to.add_argument(name, nargs='+' if kind is list else None, metavar=name.upper(), help=text)
     elif kind is bool:
         to.add_argument(_dashed(name), dest=name, action='store_true', default=argparse.SUPPRESS, help=text)
+    elif kind is tuple:
+        to.add_argument(_dashed(name), dest=name, nargs=2, metavar=('A', 'B'), default=argparse.SUPPRESS, help=text)
     else:
         shown = '' if default in (None, '') else f' (default: {default})'
         to.add_argument(_dashed(name), dest=name, type=kind if kind in (int, float) else str, help=text + shown,

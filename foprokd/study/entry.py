@@ -14,8 +14,9 @@ from importlib import import_module
 
 # %% ../../nbs/study/15_entry.ipynb #b20c00b5
 # Name of a program -> the module that holds it
-PROGRAMS = {**dict.fromkeys(('foprokd_run', 'foprokd_export', 'foprokd_data', 'foprokd_table', 'foprokd_plot',
-                             'foprokd_explore'), 'foprokd.study.commands'), 'foprokd_predict': 'foprokd.deploy.predict'}
+PROGRAMS = {**dict.fromkeys(('foprokd_run', 'foprokd_export', 'foprokd_data'), 'foprokd.study.commands'),
+            **dict.fromkeys(('foprokd_table', 'foprokd_plot', 'foprokd_explore'), 'foprokd.study.shown'),
+            'foprokd_predict': 'foprokd.deploy.predict'}
 
 # %% ../../nbs/study/15_entry.ipynb #b20c00b6
 def _enter(

@@ -17,7 +17,9 @@ from pathlib import Path
 import numpy as np, pandas as pd, torch
 from fastai.callback.progress import CSVLogger
 from fastai.torch_core import rank_distrib, set_seed
+from ..data.leakage import leaked_images
 from ..data.loaders import test_dl
+from ..data.scan import scan_images
 from ..deploy.graph import import_onnx
 from ..distill import DistillCallback
 from ..explore import explore_learner
@@ -172,13 +174,17 @@ def _measure(
     images = _names(df)[df.split == 'test'].tolist()
     lesions = pd.factorize(test.group, use_na_sentinel=False)[0] if 'group' in test else None
     group_of = {c: g for g, cs in groups.items() for c in cs}
-    metrics = {**evaluate(probs, targs, groups=groups), **{f'valid_{k}': val[k] for k in _KEY if k in val},
+    leaked = leaked_images(df, scan_images(df.image))[(df.split == 'test').to_numpy()]
+    metrics = {**evaluate(probs, targs, groups=groups, leaked=leaked),
+               **{f'valid_{k}': val[k] for k in _KEY if k in val},
                'class_groups': [group_of[c] for c in range(len(vocab))],
                'reliability': confidence_bins(probs, targs),
-               'predictions': pack_predictions(probs.argmax(1), targs, images, lesions)}
+               'predictions': pack_predictions(probs.argmax(1), targs, images, lesions, leaked)}
     n = df.label[df.split.isin(GROUPS_ON[cfg.groups_on][1])].value_counts().reindex(vocab, fill_value=0)
-    return metrics, dict(probs=probs, targs=targs, images=np.array(images, str), classes=np.array(vocab, str),
-                         counts=counts, group_counts=n.to_numpy(), settings_hash=settings_hash(cfg))
+    return metrics, dict(probs=probs, targs=targs, leaked=leaked, images=np.array(images, str),
+                         classes=np.array(vocab, str), counts=counts, group_counts=n.to_numpy(),
+                         settings_hash=settings_hash(cfg))
+
 
 # %% ../../nbs/study/10_experiment.ipynb #b20c0034
 def _check_packages(

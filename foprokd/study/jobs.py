@@ -311,7 +311,7 @@ def pool_runs(
     groups = class_groups(counted.mean(0), parse_groups(cfg.groups), on=on)
     row = dict(name=cfg.name, method=cfg.method, seed=seed, fold='pooled', n_folds=len(folds),
                settings_hash=settings_hash(replace(cfg, fold='all')),
-               **evaluate(p['probs'], p['targs'], groups=groups),
+               **evaluate(p['probs'], p['targs'], groups=groups, leaked=p.get('leaked')),
                classes=p['classes'].tolist(), class_counts=dict(full=full.tolist(), train=p['counts'].tolist()),
                settings=asdict(replace(cfg, fold='all')), **provenance())
     return check_row(row, strict=True)
