@@ -8,7 +8,7 @@ Docs: https://foprokd.github.io/foprokd/data/tables.html.md"""
 __all__ = ['PUBLIC_COLUMNS', 'read_table', 'one_hot_labels', 'public_columns', 'locate_images']
 
 # %% ../../nbs/data/04c_tables.ipynb #cfb97913
-import filecmp, os
+import filecmp, os, warnings
 from collections import defaultdict
 from pathlib import Path
 import numpy as np, pandas as pd
@@ -28,17 +28,20 @@ def _separator(
 
 def read_table(
     file:str|Path, # CSV file with commas, semicolons or tabs
-    rows:int|None=None # Read no more than so many; None: all
+    rows:int|None=None, # Read no more than so many; None: all
+    numbers:bool=False # Columns of numbers become numbers
 )->pd.DataFrame: # As text; empty fields are missing
     "The table of a CSV file; `ValueError` with one sentence for what is none (ours)"
     file = Path(file)
-    try: # 'NA' is a name like others; nothing is unpacked
-        df = pd.read_csv(file, sep=_separator(file), dtype=str, keep_default_na=False,
-                         na_values=[''], compression=None, nrows=rows)
+    try: # 'NA' is a name like others; nothing is unpacked; rows longer than the first line move nothing
+        with warnings.catch_warnings():
+            warnings.simplefilter('error', pd.errors.ParserWarning)
+            df = pd.read_csv(file, sep=_separator(file), dtype=None if numbers else str, keep_default_na=False,
+                             na_values=[''], compression=None, nrows=rows, index_col=False)
     except UnicodeDecodeError as e:
         raise ValueError(f"{file.name} is no CSV table of UTF-8 text ({e.reason} at byte "
                          f"{e.start}): save it as UTF-8.") from e
-    except (ValueError, OSError, OverflowError) as e: # of the parser
+    except (ValueError, OSError, OverflowError, pd.errors.ParserWarning) as e: # of the parser
         if 'more than 10000' in str(e): raise
         raise ValueError(f"{file.name} is no CSV table ({' '.join(str(e).split())[:120]}).") from e
     return df.rename(columns=clean_text)
