@@ -11,6 +11,7 @@ import json
 import multiprocessing
 import os
 import random
+import re
 import resource
 import shutil
 import struct
@@ -58,6 +59,13 @@ def _npz():
     return out.getvalue()
 
 
+def _predictions():
+    "Test predictions, as a run writes them"
+    out = BytesIO()
+    np.savez_compressed(out, probs=np.eye(4, 3), targs=np.arange(4) % 3, images=np.array(list('abcd')), classes=np.array(list('xyz')), counts=[3, 2, 1], group_counts=[3, 2, 1], settings_hash='0a', data_hash='1b')
+    return out.getvalue()
+
+
 def _map():
     "A sensitivity map, as its `save` writes it"
     from foprokd.frequency.sensitivity import SensitivityMap
@@ -68,7 +76,7 @@ def _map():
 
 def seeds():
     "Kind -> good files of the package as bytes"
-    kept = max((p for p in FROZEN.iterdir() if (p/'student.onnx').exists()), key=lambda p: tuple(map(int, p.name.split('.'))))
+    kept = max((p for p in FROZEN.iterdir() if re.fullmatch(r'\d+(\.\d+)+', p.name)), key=lambda p: tuple(map(int, p.name.split('.'))))
     small, deep = _picture(), (_picture()[..., 0].astype(np.uint16) * 257)
     rotated = Image.Exif()
     rotated[0x0112] = 6
@@ -85,7 +93,7 @@ def seeds():
              '\n'.join(['image,finding,lesion_id', *(f'ISIC_000000{i},{i},IL_{i}' for i in range(8)), '']).encode(),
              '\n'.join(['file-name;class-name;split-index', *(f'{i}.jpg;{"polyp" if i % 2 else "cecum"};{i % 5}' for i in range(10)), '']).encode(),
              '\n'.join(['measure,low,high,gain,value,lower,upper', *(f'cosine,{i / 8},{(i + 1) / 8},1.0,0.5,0.4,0.6' for i in range(4)), '']).encode()],
-        npz=[_npz()],
+        npz=[_npz(), _npz(), _predictions()],
         pth=[(kept/'learner.pth').read_bytes()],
         jsonl=[(kept/'run_results.jsonl').read_bytes()],
         yaml=[b'seeds: [0, 1]\nshared: {data: demo, student: test_resnet}\nruns:\n  - method: [ekd, kd]\n  - {method: bsm, name: "b {lr}", lr: 1.0e-3}\n'])
@@ -255,7 +263,7 @@ class Readers:
         from foprokd.measure import results
         from foprokd.prompt import FourierPromptGenerator
         from foprokd.student import load_student
-        from foprokd.study import grid
+        from foprokd.study import grid, run_files
         from foprokd.teacher import FrozenTeacher
         self.folder, sound = folder, folder/'sound'
         sound.mkdir()
@@ -275,7 +283,7 @@ class Readers:
                  lambda f: isic.isic2019_lt(self.named(f, 'ISIC_2019_Training_GroundTruth.csv'), protocol='regenerated', missing='drop'),
                  lambda f: isic.isic2019_lt(self.named(f, 'train_skin1_0.01.csv', 'val_skin1_0.01.csv', 'test_skin1_0.01.csv', 'labels.csv'), missing='drop'),
                  lambda f: kvasir.hyper_kvasir(self.named(f, '5_fold_split.csv'), missing='drop'), atlas._read_bands, lambda f: labels.read_labels(f, bad='refuse', workers=0)],
-            npz=[lambda f: medmnist.medmnist_set('dermamnist', self.named(f, 'dermamnist.npz'))],
+            npz=[lambda f: medmnist.medmnist_set('dermamnist', self.named(f, 'dermamnist.npz')), run_files.read_predictions],
             jsonl=[lambda f: results.label_runs(results.load_results(f))],
             yaml=[grid.read_grid])
         self.of['png'] = self.of['jpeg'] = [images.open_rgb, lambda f: stated(student.predict([f])), lambda f: stated([scan.inspect_file(f)]), student.open,

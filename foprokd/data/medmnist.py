@@ -45,6 +45,8 @@ _MED_KEYS = dict(train='train', valid='val', test='test')
 _TORN = (ValueError, OSError, EOFError, KeyError, TypeError, RuntimeError, SyntaxError, MemoryError, OverflowError,
          tokenize.TokenError, struct.error, zlib.error, zipfile.BadZipFile) # of NumPy and the archive
 
+def _why(e): return ' '.join(str(e).split())[:200]
+
 def _med_stream(
     npz:Path, # The file
     member:str, # Array in it
@@ -65,7 +67,7 @@ def _med_stream(
                 yield np.frombuffer(f.read(size), dtype).reshape(shape[1:])
                 done += 1
     except _TORN as e:
-        raise ValueError(f"{npz.name} is not a MedMNIST file, or damaged in {member} at image {done} ({e}): "
+        raise ValueError(f"{npz.name} is not a MedMNIST file, or damaged in {member} at image {done} ({_why(e)}): "
                          "download it again.") from None
 
 def _med_labels(
@@ -75,7 +77,7 @@ def _med_labels(
     "Class numbers of each part; `ValueError` for a file that is not a single-label set of 2D images"
     try:
         with np.load(npz, allow_pickle=False) as z: res = {p: z[f'{k}_labels'] for p, k in _MED_KEYS.items()}
-    except _TORN as e: raise ValueError(f"{npz.name} is not a MedMNIST file ({e}): download it again.") from None
+    except _TORN as e: raise ValueError(f"{npz.name} is not a MedMNIST file ({_why(e)}): download it again.") from None
     empty = [p for p, y in res.items() if not np.shape(y) or not len(y)]
     if empty: raise ValueError(f"{npz.name} has no label in its {empty[0]} part: download it again.")
     shapes = [next(_med_stream(npz, f'{k}_images', len(res[p]))) for p, k in _MED_KEYS.items()]
