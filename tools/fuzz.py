@@ -32,7 +32,7 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 FROZEN = ROOT/'tests'/'frozen'
-SECONDS, ROOM = 20, 400
+SECONDS, ROOM = 60, 400
 
 
 # -------------------------------------------------------------------------------------------------------------- seeds

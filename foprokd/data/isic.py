@@ -90,7 +90,8 @@ def _isic_official(
         df = read_table(find_file(files, name, advice), numbers=True)
         check_columns(df, 'image', 'finding', what=name)
         odd = df.finding[~df.finding.isin(range(len(ISIC_CLASSES)))]
-        if len(odd): raise ValueError(f"{name} has the finding {odd.iloc[0]}: the classes are numbered 0 to 7.")
+        if len(odd):
+            raise ValueError(f"{name} has the finding {str(odd.iloc[0])[:60]}: the classes are numbered 0 to 7.")
         labels = [ISIC_CLASSES[int(i)] for i in df.finding]
         res.append(pd.DataFrame(dict(image=df.image.astype(str), label=labels, split=part)))
     df = pd.concat(res, ignore_index=True)
