@@ -34,9 +34,11 @@ test: CELLS :=
 test: run-tests ## install for development, then run every notebook and tests/
 test-all: MARKED :=
 test-all: CELLS := long
-test-all: run-tests ## the same, with the tests and the cells of notebooks that are marked long
+test-all: COVERED := 1
+test-all: run-tests ## the same, with those that are marked long, and the share of the lines that all of them ran
 
-.PHONY: run-tests
+.PHONY: run-tests fuzz
+# Under coverage.py each process writes a file of its own; FOPROKD_SOURCE says to all of them where (pyproject.toml).
 run-tests: $(DEV)/.installed
 	@export OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 HF_HUB_OFFLINE=1; flags="$(CELLS)"; \
 	if [ -n "$${FOPROKD_DATA:-}" ] && [ -d "$${FOPROKD_DATA:-}" ]; then \
@@ -44,8 +46,22 @@ run-tests: $(DEV)/.installed
 		echo "FOPROKD_DATA is a folder: cells flagged 'data' run too"; \
 	else echo "FOPROKD_DATA is not a folder: cells flagged 'data' are left out"; fi; \
 	kept=$$(mktemp -d); trap 'rm -rf "$$kept"' EXIT; \
-	FOPROKD_CACHE="$$kept" $(DEV)/bin/nbdev-test --n-workers $(N_WORKERS) --timing --flags "$$flags"; \
-	$(DEV)/bin/python -m pytest tests -n $(N_WORKERS) --dist loadfile --no-loadscope-reorder --durations 40 -m "$(MARKED)"
+	notebooks="$(DEV)/bin/nbdev-test"; python="$(DEV)/bin/python"; \
+	if [ -n "$(COVERED)" ]; then \
+		export FOPROKD_SOURCE="$(CURDIR)"; rm -f .coverage .coverage.*; \
+		notebooks="$(DEV)/bin/coverage run tools/nb_coverage.py"; python="$(DEV)/bin/coverage run"; \
+	fi; \
+	FOPROKD_CACHE="$$kept" $$notebooks --n-workers $(N_WORKERS) --timing --flags "$$flags"; \
+	$$python -m pytest tests -n $(N_WORKERS) --dist loadfile --no-loadscope-reorder --durations 40 -m "$(MARKED)"; \
+	if [ -n "$(COVERED)" ]; then \
+		$(DEV)/bin/coverage combine --quiet; \
+		echo "Lines that notebooks and tests ran, in per cent (goal: 95):"; \
+		$(DEV)/bin/coverage report; \
+	fi
+
+FUZZ ?= --n 100000 --workers 4
+fuzz: $(DEV)/.installed ## changed files for every reader, 100,000 of them (FUZZ="--n 2000" for fewer)
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(DEV)/bin/python tools/fuzz.py $(FUZZ)
 
 # Notebooks, the site, the rules and the wheel need tools of development; all other tests need the package alone.
 OLD_TESTS ?= $(filter-out $(foreach n,site checks house wheel release browser cards card compare faults,tests/test_$(n).py),$(wildcard tests/test_*.py))

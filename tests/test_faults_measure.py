@@ -1,7 +1,7 @@
 """Numbers that promise too much: intervals that do not cover, optima at a border, captions that do not hold (A13, B5, E1 to E4, E10, E11)."""
 import inspect
 import json
-import sys
+import runpy
 import warnings
 from pathlib import Path
 
@@ -11,26 +11,23 @@ import pytest
 import torch
 from scipy import stats
 
-sys.path.insert(0, str(Path(__file__).parent.parent/'benchmarks'))
-import coverage as simulated  # noqa: E402
-
-from foprokd.deploy.export import calibrate_notes  # noqa: E402
-from foprokd.deploy import graph  # noqa: E402
-from foprokd.deploy.card import model_card  # noqa: E402
-from foprokd.deploy.graph import check_folder  # noqa: E402
-from foprokd.deploy.latency import timing_summary  # noqa: E402
-from foprokd.deploy.notes import Notes  # noqa: E402
-from foprokd.deploy.onnx_student import _why_refused  # noqa: E402
-from foprokd.deploy.predict import _about  # noqa: E402
-from foprokd.measure.calibration import calibrate, conformal_thresholds, coverage, fit_temperature  # noqa: E402
-from foprokd.measure.compare import compare_runs  # noqa: E402
-from foprokd.measure.intervals import drawn_interval, mean_interval, mean_share_interval, share_interval  # noqa: E402
-from foprokd.measure.metrics import evaluate, format_table, longtail_metrics, results_table  # noqa: E402
-from foprokd.measure.results import load_results  # noqa: E402
-from foprokd.measure.rows import pack_ints  # noqa: E402
-from foprokd.measure.table import format_results  # noqa: E402
-from foprokd.study.shown import foprokd_plot, foprokd_table  # noqa: E402
-from foprokd.study.jobs import summary_table  # noqa: E402
+from foprokd.deploy.export import calibrate_notes
+from foprokd.deploy import graph
+from foprokd.deploy.card import model_card
+from foprokd.deploy.graph import check_folder
+from foprokd.deploy.latency import timing_summary
+from foprokd.deploy.notes import Notes
+from foprokd.deploy.onnx_student import _why_refused
+from foprokd.deploy.predict import _about
+from foprokd.measure.calibration import calibrate, conformal_thresholds, coverage, fit_temperature
+from foprokd.measure.compare import compare_runs
+from foprokd.measure.intervals import drawn_interval, mean_interval, mean_share_interval, share_interval
+from foprokd.measure.metrics import evaluate, format_table, longtail_metrics, results_table
+from foprokd.measure.results import load_results
+from foprokd.measure.rows import pack_ints
+from foprokd.measure.table import format_results
+from foprokd.study.shown import foprokd_plot, foprokd_table
+from foprokd.study.jobs import summary_table
 
 ROOT = Path(__file__).parent.parent
 
@@ -112,8 +109,9 @@ def test_a13_thresholds_at_the_border_are_named():
 def test_must_show_4_every_interval_covers():
     "A short twin of benchmarks/coverage.py: the mean coverage of each kind, over sizes from 30 to 300 images and 2 to 40 a class"
     parts = dict(shares=.08, means=.05, student=.4, covers=.3, readings=.25)
-    df = pd.concat([simulated.simulate([k], share) for k, share in parts.items()])
-    table, none = simulated.summary(df)
+    simulated = runpy.run_path(str(Path(__file__).parents[1]/'benchmarks'/'coverage.py'))  # `import coverage` is coverage.py
+    df = pd.concat([simulated['simulate']([k], share) for k, share in parts.items()])
+    table, none = simulated['summary'](df)
     assert not none
     error = 2.5 * (.95 * .05 / df.groupby('interval').tries.sum().reindex(table.index))**.5
     low, high = table['mean'] + error, table['mean'] - error

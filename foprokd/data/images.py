@@ -38,5 +38,10 @@ def open_rgb(
         rgb = to_rgb(src, white)
     except ValueError as e:
         raise ValueError(f"{str(im)!r}: {e}" if isinstance(im, (str, Path)) else str(e)) from None
+    except Exception as e: # Pillow's readers raise almost anything
+        name = repr(str(im)) if isinstance(im, (str, Path)) else 'The image'
+        named = isinstance(e, OSError) and name in str(e)
+        if named or not isinstance(im, (str, Path, bytes, bytearray)): raise
+        raise OSError(f"{name} cannot be read ({type(e).__name__}: {' '.join(str(e).split())[:200]}).") from e
     res = PILImage(rgb.copy() if rgb is src else rgb) # a copy, because PILImage changes the class of what it is given
     return res if size is None else Resize(size, method, pad_mode='zeros')(res, split_idx=1)

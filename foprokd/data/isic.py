@@ -16,6 +16,7 @@ from .longtail import longtail_counts, subsample_longtail
 from .released import (IMAGE_FILE, attach_about, check_choice, existing_folder, find_file,
                               handle_missing)
 from .splits import crossing_groups
+from .tables import read_table
 from .texts import SPLIT_PARTS, clean_text
 from .walk import walk_files
 
@@ -70,8 +71,8 @@ def _lesions(
     "Lesion ids from ISIC's metadata, or from a `labels.csv` with columns image and lesion_id"
     for name in ('isic_2019_training_metadata.csv', 'labels.csv'):
         for f in (f for f in files if os.path.basename(f).lower() == name):
-            if not {'image', 'lesion_id'} <= set(pd.read_csv(f, nrows=0)): continue
-            df = pd.read_csv(f, usecols=['image', 'lesion_id'], dtype=str).dropna()
+            if not {'image', 'lesion_id'} <= set(read_table(f, rows=0)): continue
+            df = read_table(f)[['image', 'lesion_id']].dropna()
             return dict(zip(map(_isic_id, df.image), map(clean_text, df.lesion_id))), os.path.basename(f)
     return {}, None
 
@@ -86,10 +87,11 @@ def _isic_official(
     for part, short in zip(SPLIT_PARTS, ('train', 'val', 'test')):
         name = f'{short}_skin{fold}_{_IF[ratio]}.csv'
         advice = 'clone https://github.com/xmed-lab/FoPro-KD and name its folder as splits (--splits)'
-        df = pd.read_csv(find_file(files, name, advice))
+        df = read_table(find_file(files, name, advice), numbers=True)
         check_columns(df, 'image', 'finding', what=name)
         odd = df.finding[~df.finding.isin(range(len(ISIC_CLASSES)))]
-        if len(odd): raise ValueError(f"{name} has the finding {odd.iloc[0]}: the classes are numbered 0 to 7.")
+        if len(odd):
+            raise ValueError(f"{name} has the finding {str(odd.iloc[0])[:60]}: the classes are numbered 0 to 7.")
         labels = [ISIC_CLASSES[int(i)] for i in df.finding]
         res.append(pd.DataFrame(dict(image=df.image.astype(str), label=labels, split=part)))
     df = pd.concat(res, ignore_index=True)
@@ -118,9 +120,9 @@ def _isic_truth(
 )->pd.DataFrame: # Columns image, label
     "ISIC-2019's ground truth; `ValueError` for a row without exactly one of the eight classes"
     name = 'ISIC_2019_Training_GroundTruth.csv'
-    df = pd.read_csv(find_file(files, name, 'get it from https://challenge.isic-archive.com/data/#2019'))
+    df = read_table(find_file(files, name, 'get it from https://challenge.isic-archive.com/data/#2019'))
     check_columns(df, 'image', *ISIC_CLASSES, what=name)
-    hot = df[list(ISIC_CLASSES)].to_numpy(float)
+    hot = df[list(ISIC_CLASSES)].apply(pd.to_numeric, errors='coerce').to_numpy(float)
     odd = np.flatnonzero((hot == 1).sum(1) != 1)
     if len(odd): raise ValueError(f"{len(odd)} rows of {name} have not exactly one of the eight classes, the first is "
                                   f"{df.image[odd[0]]!r}: get the published file again.")

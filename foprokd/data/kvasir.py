@@ -16,6 +16,7 @@ from .longtail import class_groups
 from .released import (IMAGE_FILE, attach_about, check_choice, existing_folder, find_file,
                               handle_missing)
 from .splits import split_data, split_folds
+from .tables import read_table
 from .texts import SPLIT_PARTS
 from .walk import walk_files
 
@@ -41,10 +42,10 @@ def _hk_folds(
     "The official folds; `ValueError` for an absent file or an unknown class"
     path = find_file(files, '5_fold_split.csv', 'get official_splits/5_fold_split.csv from '
                 'https://github.com/simula/hyper-kvasir and name its folder as splits (--splits)')
-    df = pd.read_csv(path, sep=';')
+    df = read_table(path, numbers=True)
     check_columns(df, 'file-name', 'class-name', 'split-index', what='5_fold_split.csv')
     tree = {v: k for k, v in HYPER_KVASIR_NAMES.items()}
-    odd = sorted(set(df['class-name'].astype(str)) - set(tree))
+    odd = sorted(set(df['class-name'].map(str)) - set(tree))
     if odd: raise ValueError(f"5_fold_split.csv has the class {odd[0]!r}, which is none of HyperKvasir's 23.")
     return pd.DataFrame(dict(image=df['file-name'], label=df['class-name'].map(tree), fold=df['split-index']))
 

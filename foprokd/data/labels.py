@@ -12,7 +12,7 @@ import os, warnings
 from pathlib import Path
 import pandas as pd
 from .scan import scan_images, usable_rows
-from .tables import locate_images, one_hot_labels, public_columns, read_table
+from .tables import locate_images, naming, one_hot_labels, public_columns, read_table
 from .texts import SPLIT_PARTS, check_names, clean_text, clean_texts, part_of
 from .trees import is_image, read_tree
 from .walk import walk_files
@@ -335,10 +335,10 @@ def read_labels(
         df, facts = _from_table(df, columns, home, 'The frame', bool(group_col), look=root is not None)
         facts['kind'] = 'frame'
     else: df, facts = _read_path(Path(source).expanduser().resolve(), asked, root, class_folder)
-    check_labels(df, 'image', 'label', parts=True, once=True)
-    if df.label.nunique() < 2:
-        raise ValueError(f"All {len(df)} images have the label {df.label.iloc[0]!r}: nothing to "
-                         "classify.")
+    with naming(source):
+        check_labels(df, 'image', 'label', parts=True, once=True)
+        one = f"All {len(df)} images have the label {df.label.iloc[0]!r}: nothing to classify."
+        if df.label.nunique() < 2: raise ValueError(one)
     facts['source'] = None if isinstance(source, pd.DataFrame) else str(source)
     df.attrs['understood'] = facts
     if bad is None: return df

@@ -8,7 +8,7 @@ Docs: https://foprokd.github.io/foprokd/data/medmnist.html.md"""
 __all__ = ['MEDMNIST', 'medmnist_set']
 
 # %% ../../nbs/data/15_medmnist.ipynb #82b870b7
-import json, os, struct, tempfile, zipfile, zlib
+import json, os, struct, tempfile, tokenize, zipfile, zlib
 from difflib import get_close_matches
 from pathlib import Path
 import numpy as np, pandas as pd
@@ -42,8 +42,10 @@ def _med_flag(
 
 # %% ../../nbs/data/15_medmnist.ipynb #fa71f567
 _MED_KEYS = dict(train='train', valid='val', test='test')
-_TORN = (ValueError, OSError, EOFError, KeyError, NotImplementedError, struct.error, zlib.error,
-         zipfile.BadZipFile)
+_TORN = (ValueError, OSError, EOFError, KeyError, TypeError, RuntimeError, SyntaxError, MemoryError, OverflowError,
+         tokenize.TokenError, struct.error, zlib.error, zipfile.BadZipFile) # of NumPy and the archive
+
+def _why(e): return ' '.join(str(e).split())[:200]
 
 def _med_stream(
     npz:Path, # The file
@@ -58,13 +60,14 @@ def _med_stream(
             read = fmt.read_array_header_1_0 if fmt.read_magic(f) == (1, 0) else fmt.read_array_header_2_0
             shape, fortran, dtype = read(f)
             if fortran: raise ValueError('it is in Fortran order, save it as a C-ordered array')
+            if not shape: raise ValueError('it is one number')
             if n not in (None, shape[0]): raise ValueError(f'there are {shape[0]} images and {n} labels')
             size = int(np.prod(shape[1:])) * dtype.itemsize
             for _ in range(shape[0]):
                 yield np.frombuffer(f.read(size), dtype).reshape(shape[1:])
                 done += 1
     except _TORN as e:
-        raise ValueError(f"{npz.name} is not a MedMNIST file, or damaged in {member} at image {done} ({e}): "
+        raise ValueError(f"{npz.name} is not a MedMNIST file, or damaged in {member} at image {done} ({_why(e)}): "
                          "download it again.") from None
 
 def _med_labels(
@@ -74,11 +77,12 @@ def _med_labels(
     "Class numbers of each part; `ValueError` for a file that is not a single-label set of 2D images"
     try:
         with np.load(npz, allow_pickle=False) as z: res = {p: z[f'{k}_labels'] for p, k in _MED_KEYS.items()}
-    except _TORN as e: raise ValueError(f"{npz.name} is not a MedMNIST file ({e}): download it again.") from None
-    empty = [p for p, y in res.items() if not len(y)]
+    except _TORN as e: raise ValueError(f"{npz.name} is not a MedMNIST file ({_why(e)}): download it again.") from None
+    empty = [p for p, y in res.items() if not np.shape(y) or not len(y)]
     if empty: raise ValueError(f"{npz.name} has no label in its {empty[0]} part: download it again.")
     shapes = [next(_med_stream(npz, f'{k}_images', len(res[p]))) for p, k in _MED_KEYS.items()]
-    odd = [x for x in shapes if x.dtype != np.uint8 or x.ndim not in (2, 3) or x.shape[2:] not in ((), (3,))]
+    def is_image(x): return x.dtype == np.uint8 and x.size and x.ndim in (2, 3) and x.shape[2:] in ((), (3,))
+    odd = [x for x in shapes if not is_image(x)]
     if odd: raise ValueError(f"{npz.name} holds images of shape {odd[0].shape} and type {odd[0].dtype}: "
                              "gray or RGB bytes are needed.")
     wide = [y for y in res.values() if y.ndim > 2 or y.ndim == 2 and y.shape[1] != 1]

@@ -304,7 +304,7 @@ def usable_rows(
     if not wrong.any(): return _told_formats(df, scan)
     n = scan.problem[wrong].value_counts()
     text = (f"{wrong.sum()} of {len(df)} files cannot be used ({', '.join(f'{k} {v}' for k, v in n.items())}), "
-            f"the first are {', '.join(repr('/'.join(Path(f).parts[-2:])) for f in scan.image[wrong][:3])}")
+            f"the first are {', '.join(repr('/'.join(Path(f).parts[-2:])[-200:]) for f in scan.image[wrong][:3])}")
     if n.get('missing') == len(df):
         raise ValueError(f"None of the {len(df)} files is there, the first is looked for at {scan.image.iloc[0]!r}: "
                          "root= (--data-root) names the folder that the names start from.")

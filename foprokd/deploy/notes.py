@@ -86,7 +86,8 @@ class _Json(_Part):
         text:str|bytes # JSON
     ): # One of these, unchecked
         "Read a JSON text; `ValueError` for anything else"
-        try: d = json.loads(text)
+        whole = lambda o: int(o) if len(o) < 19 else float(o) # no number of theirs is that long
+        try: d = json.loads(text, parse_int=whole)
         except (ValueError, RecursionError):
             raise ValueError('The notes of the student file are no JSON.') from None
         return cls.from_dict(d)

@@ -15,7 +15,7 @@ from fastai.learner import Learner
 from ..backbone import load_weights, read_checkpoint
 from ..data.loaders import test_dl
 from .methods import METHODS
-from .run_files import write_onnx
+from .run_files import read_predictions, write_onnx
 from .settings import RunConfig, parse_kwargs
 from .sources import describe_data, load_data
 from .targets import view_preds
@@ -70,7 +70,7 @@ def finished_learner(
     "The student of a finished run (ours); `ValueError` where data or answers are not those of the run"
     folder, cfg, seed = _run_of(path)
     cfg = replace(cfg, **{k: v for k, v in moved.items() if v})
-    df, saved = load_data(cfg, strict=False), np.load(folder/'test_predictions.npz')
+    df, saved = load_data(cfg, strict=False), read_predictions(folder/'test_predictions.npz')
     known = 'data_hash' if 'split_hash' in saved else 'split_hash' # runs of 0.1.0 knew the names of their images
     if describe_data(df)[known] != str(saved['data_hash']):
         raise ValueError(f"data={cfg.data!r} are not the images that the run {folder.name!r} saw: a file, a label or "

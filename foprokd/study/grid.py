@@ -43,7 +43,8 @@ def _settings(
 )->list[dict]: # Without lists; names filled in
     "All combinations of an entry"
     fields, many = RunConfig.__dataclass_fields__, [k for k, v in run.items() if isinstance(v, list)]
-    if odd := set(run) - set(fields): raise ValueError(f"A run has the setting {min(odd)!r}, which RunConfig has not.")
+    if odd := set(run) - set(fields):
+        raise ValueError(f"A run has the setting {repr(min(odd))[:80]}, which RunConfig has not.")
     n = math.prod(len(run[k]) for k in many)
     if n > 10_000: raise ValueError(f"The lists of a run multiply to {n} runs, more than 10000: make it several grids.")
     if set(re.sub(r'{\w*(:\.?\d{0,2}[a-z%]?)?}', '', str(run.get('name', '')))) & {*'{}'}:
@@ -80,7 +81,7 @@ def read_grid(
         try:
             own = parse_seeds(' '.join(map(str, own)) if isinstance(own, list) else own)
             res += [(c, own) for c in _entry(*parts, overrides)]
-        except (ValueError, TypeError) as e: raise ValueError(f"Run {i + 1} of {name}: {e}") from e
+        except (ValueError, TypeError) as e: raise ValueError(f"Run {i + 1} of {name}: {str(e)[:600]}") from e
     if shared.get('prompt') and all(c.prompt != shared['prompt'] for c, _ in res):
         raise ValueError(f"The runs of {name}: no method has prompt={shared['prompt']!r}.")
     try: check_used({k: v for k, v in shared.items() if k != 'seeds'} | overrides, [c for c, _ in res])

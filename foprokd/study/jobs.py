@@ -25,7 +25,7 @@ from .config import GROUPS_ON, DataConfig, folds_of, folds_partition, parse_grou
 from .experiment import run_experiment, weights_digests
 from .grid import row_key, rows_of_grid
 from .methods import METHODS
-from .run_files import UnsavedError, checkpoint_folder, run_folder
+from .run_files import UnsavedError, checkpoint_folder, read_predictions, run_folder
 from .settings import RunConfig, settings_hash
 from .sources import data_summary, describe_data, load_data
 from .trial import SplitTables, try_runs
@@ -301,7 +301,7 @@ def pool_runs(
     if not folds_partition(cfg) or set(rows) != set(folds): return None
     files = [run_folder(replace(cfg, fold=str(k)), seed)/'test_predictions.npz' for k in folds]
     if not all(f.is_file() for f in files): return None
-    parts = [np.load(f) for f in files]
+    parts = [read_predictions(f) for f in files]
     for k, part in zip(folds, parts): # other data may have been run under the same settings
         if any(str(part[h]) != rows[k][h] for h in ('settings_hash', 'data_hash')): return None
     p = pool_folds(parts)
