@@ -13,6 +13,7 @@ PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13 python3.10; 
 DEMO := .venv-demo
 DEV := .venv-dev
 OLD := .venv-oldest
+RIVALS := .venv-rivals
 DEMO_OUT ?= runs/demo
 # nbdev 3 spells its commands and options with dashes; those of nbdev 2, which guides and scripts use, work too.
 NAMES := export test clean docs
@@ -20,7 +21,7 @@ DEMO_FLAGS ?= --data demo
 N_WORKERS ?= 2
 SOURCES := $(shell find foprokd -type f -not -name '*.pyc') settings.ini setup.py release.py pyproject.toml
 
-.PHONY: help demo test test-all test-oldest lint dev names export docs clean
+.PHONY: help demo test test-all test-oldest rivals lint dev names export docs clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
@@ -69,6 +70,14 @@ test-oldest: $(OLD)/.installed ## the tests that need no notebook, beside the lo
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 PYTHONPATH=$(CURDIR) $(OLD)/bin/python -W ignore -m pytest $(OLD_TESTS) \
 		-n $(N_WORKERS) --dist loadfile --no-loadscope-reorder -m "not long"
 
+# lightly-train is no requirement, not even of development: it stands under the AGPL-3.0 and brings 33 packages. Its environment
+# sees those of development, so that only what they lack is installed. The page speaks of 0.18 and uses what is private there.
+RIVAL := lightly-train==0.18.*
+RIVAL_PAGE := nbs/tutorials/10_from_lightly_train.ipynb
+rivals: $(RIVALS)/.installed ## the cells of notebooks that need lightly-train, in an environment of their own
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 HF_HUB_OFFLINE=1 PYTHONPATH=$(CURDIR) $(RIVALS)/bin/python -c \
+		"from nbdev.test import nbdev_test; nbdev_test(path='$(RIVAL_PAGE)', flags='rivals', n_workers=0, timing=True)"
+
 lint: $(DEV)/.installed ## the rules of the house, the layers, the code and the requirements
 	$(DEV)/bin/python tools/lint.py
 	$(DEV)/bin/python tools/checks.py
@@ -88,7 +97,7 @@ docs: $(DEV)/.installed ## the site in _docs/ (needs Quarto)
 	$(DEV)/bin/nbdev-docs
 
 clean: ## remove the environments and what builds leave behind
-	rm -rf $(DEMO) $(DEV) $(OLD) build dist _proc _docs *.egg-info nbs/nbdev.yml
+	rm -rf $(DEMO) $(DEV) $(OLD) $(RIVALS) build dist _proc _docs *.egg-info nbs/nbdev.yml
 
 $(DEMO)/.installed: $(SOURCES)
 	@test -n "$(PYTHON)" || { echo "Python 3.10 to 3.13 is needed: make demo PYTHON=/path/to/python"; exit 1; }
@@ -110,4 +119,12 @@ $(OLD)/.installed: settings.ini tools/oldest.py tools/install.sh
 	$(OLD)/bin/python -m pip install --quiet packaging
 	# fasttransform before 0.0.5, which an old fastai takes, allows a plum-dispatch whose functions cannot be pickled
 	tools/install.sh $(CURDIR)/$(OLD)/bin/python pytest pytest-xdist 'plum-dispatch<2.10' $$($(OLD)/bin/python tools/oldest.py data distributed deploy)
+	touch $@
+
+$(RIVALS)/.installed: $(DEV)/.installed
+	rm -rf $(RIVALS)
+	$(DEV)/bin/python -m venv $(RIVALS)
+	where='import site; print(site.getsitepackages()[0])'; \
+		$(DEV)/bin/python -c "$$where" > "$$($(RIVALS)/bin/python -c "$$where")/over.pth"
+	$(RIVALS)/bin/python -m pip install --quiet '$(RIVAL)'
 	touch $@

@@ -62,6 +62,7 @@ from foprokd.data.loaders import test_dl
 from foprokd.study import experiment, settings
 from foprokd.study.experiment import about_teacher, run_folder
 from foprokd.study.grid import parse_seeds, read_grid
+from foprokd.study.run_files import save_run
 from foprokd.study.jobs import failure_row, pending_runs
 from foprokd.study.methods import METHODS, Method
 from foprokd.pixels import PixelSpace
@@ -238,8 +239,8 @@ def run_rival(cfg, seed, df, bar=False):
             judge.teacher.to(learn.dls.device)
         train = train_fasterai if cfg.method == 'fasterai' else train_timm
         about = train(learn, cfg, teacher, judge, cbs)
-    trained = time.perf_counter()
-    said = [experiment._predict(learn, dl) for dl in (test_dl(learn.dls, df), learn.dls.valid)]
+    trained, test, data = time.perf_counter(), test_dl(learn.dls, df), describe_data(df)
+    said = [experiment._predict(learn, dl) for dl in (test, learn.dls.valid)]
     metrics, preds = experiment._measure(learn, cfg, df, *said)
     seconds = {f"{h['name']}_{h['round']}": h['seconds'] for h in learn.phase_history}
     seconds |= dict(evaluate=time.perf_counter() - trained, total=time.perf_counter() - start)
@@ -248,13 +249,15 @@ def run_rival(cfg, seed, df, bar=False):
     own = judge is not None or k.get('own_input')
     saw = about_teacher(SimpleNamespace(student=learn.student, teacher=teacher, cbs=[]), cfg)
     row = dict(name=cfg.name, method=cfg.method, seed=seed, fold=None if cfg.fold is None else int(cfg.fold),
-               settings_hash=settings_hash(cfg), **{**metrics, **describe_data(df)}, settings=asdict(cfg),
+               settings_hash=settings_hash(cfg), **{**metrics, **data}, settings=asdict(cfg),
                teacher=saw if own else {**saw, 'size': cfg.size}, rival=about,
                n_student=sum(p.numel() for p in learn.student.deploy().parameters()),
                phase_history=experiment._history(learn), **made, seconds={n: round(v, 2) for n, v in seconds.items()},
                finished=datetime.now(timezone.utc).isoformat(timespec='seconds'))
-    experiment._save(learn, cfg, row, preds, folder)
-    return json.loads(json.dumps(row, default=float))
+    row = json.loads(json.dumps(row, default=float))
+    preds |= {k: data[k] for k in ('data_hash', 'split_hash')}
+    for file, why in save_run(learn, cfg, row, preds, folder, test).items(): print(f'{file} could not be written: {why}')
+    return row
 
 
 def main():

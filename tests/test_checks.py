@@ -116,7 +116,7 @@ def test_title_ids_and_last_cell():
 
 def test_flags_that_nbdev_does_not_read():
     fine = nb(code('#| hide\n#| data\nx = """\n#| slow\n"""'), code('#| label: fig-a\n#| fig-cap: "A spectrum"\ny = 1 #|hide_line'))
-    assert check_flags(P, GOOD) == check_flags(P, fine) == [] and sorted(TEST_FLAGS) == ['cuda', 'data', 'long', 'slow', 'weights']
+    assert check_flags(P, GOOD) == check_flags(P, fine) == [] and sorted(TEST_FLAGS) == ['cuda', 'data', 'long', 'rivals', 'slow', 'weights']
     worse = nb(code('#| slow data\nx'), code('#| export\n#| cuda\nx'), code('#| eval: false\nx'), code('#| slwo\nx'), code('x = 1\n#| data\ny = 2'),
                dict(md('---\nskip_exec: true\n---'), cell_type='raw'))
     assert len(check_flags(P, worse)) == 6

@@ -104,7 +104,7 @@ def check_page(
     return [f'{stem}: {o}' for o in res]
 
 # Reasons for which a cell does not run everywhere, as in pyproject.toml
-TEST_FLAGS = ('slow', 'cuda', 'weights', 'data', 'long')
+TEST_FLAGS = ('slow', 'cuda', 'weights', 'data', 'long', 'rivals')
 _bare = TEST_FLAGS + ('export', 'exports', 'exporti', 'hide')
 _args = ('default_exp', 'filter_stream')
 
