@@ -107,7 +107,7 @@ def _first_look(
         raise
 
 def _run_all(
-    grid, seeds, only, given, jobs, again, quiet # As in `foprokd_run`
+    grid, seeds, only, given, jobs, again, quiet, patience # As in `foprokd_run`
 )->tuple[list, list]: # Settings and seeds, rows
     "Read what is to be run, and run it"
     from foprokd.study.jobs import run_grid
@@ -115,10 +115,10 @@ def _run_all(
     def read(): return [(c, s) for c, s in grid_from_flags(grid, seeds, given) if only in (None, c.name, c.method)]
     runs = main_first(read)
     if not runs: raise ValueError(f"only={only!r} is the name of no run{f' of {grid}' if grid else ''}.")
-    return runs, run_grid(runs, jobs, again, not quiet)
+    return runs, run_grid(runs, jobs, again, not quiet, patience)
 
 # %% ../../nbs/study/14_commands.ipynb #p1c0f011
-_GROUPS = {'what is run': 'method method_kwargs seeds grid only jobs again', 'data': _DATA,
+_GROUPS = {'what is run': 'method method_kwargs seeds grid only jobs again patience', 'data': _DATA,
            'teacher and prompt': 'teacher teacher_ckpt teacher_kwargs teacher_size teacher_stages teacher_scale '
                                  'teacher_adapt prompt prompt_kwargs explore explore_lr explore_kwargs rounds lam '
                                  'projector_layers views bank',
@@ -146,6 +146,7 @@ def foprokd_run(
     jobs:int=1, # Runs side by side, each in its own process with its share of the cores
     again:bool=False, # Also run what has a row already
     quiet:bool=False, # No progress bars and no lines for epochs
+    patience:float=300., # Seconds until a run is taken over that a lost process on another host had begun
     **kwargs # Fields of `RunConfig`
 ):
     """Train and evaluate methods (e.g. --method bsm,fopro) with seeds and folds; rows go to OUT/results.jsonl
@@ -154,11 +155,11 @@ def foprokd_run(
     _first_look(grid, seeds, kwargs)
     with loading():
         from fastai.torch_core import rank_distrib
-        from foprokd.study.jobs import pool_grid
+        from foprokd.study.pooled import pool_grid
         from foprokd.train.ranks import OtherRankError, process_group
     try:
         with process_group():
-            runs, rows = _run_all(grid, seeds, only, kwargs, jobs, again, quiet)
+            runs, rows = _run_all(grid, seeds, only, kwargs, jobs, again, quiet, patience)
             if rank_distrib(): return
     except OtherRankError:
         if rank_distrib(): raise SystemExit(2) from None # rank 0 says it

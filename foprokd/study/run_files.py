@@ -28,6 +28,7 @@ from ..learner import FoProLearner
 from ..measure.rows import append_row
 from ..prompt import SpectralPrompt
 from ..student import add_student_notes
+from .claims import in_turn
 from .methods import METHODS
 from .settings import RunConfig, parse_kwargs, settings_hash
 from .wiring import with_prompt
@@ -211,7 +212,8 @@ def _keep(
 )->tuple[str, str]: # Where the row is; why it is not in `rows`, '' if it is
     "Append a row, or write it beside the run, where there may be room"
     if rows is None: return "the row is in the error's `row`", ''
-    try: append_row(row, rows)
+    try:
+        with in_turn(rows.parent/'claims'/'rows'): append_row(row, rows)
     except OSError as e:
         why = f'{str(rows)!r} could not be extended ({e.strerror or e})'
         try: append_row(row, folder/'row.json')
