@@ -93,7 +93,8 @@ def _no_decoder(
     syntax = getattr(ds.file_meta, 'TransferSyntaxUID', None)
     if not syntax: return 'says no transfer syntax'
     try: decoder = get_decoder(syntax)
-    except NotImplementedError: return f"is coded as {syntax.name if not syntax.is_private else 'something private'}, which is not read"
+    except NotImplementedError:
+        return f"is coded as {'something private' if syntax.is_private else syntax.name}, which is not read"
     return '' if decoder.is_available else f"is coded as {syntax.name}: pip install 'foprokd[dicom]' brings its decoder"
 
 def _why_not(
@@ -239,7 +240,9 @@ def seek_frame(
     "Choose a picture of a file of several (ours); `ValueError` if there is none of this number"
     if frame is None: return im
     n = getattr(im, 'n_frames', 1)
-    if frame >= n: raise ValueError(f"There {'is 1 frame' if n == 1 else f'are {n} frames'} in it, counted from 0, and no frame {frame}.")
+    if frame >= n:
+        there = 'is 1 frame' if n == 1 else f'are {n} frames'
+        raise ValueError(f"There {there} in it, counted from 0, and no frame {frame}.")
     if n > 1: im.seek(frame)
     return im
 

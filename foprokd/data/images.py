@@ -40,7 +40,7 @@ def open_rgb(
     try:
         src = _pil(im)
         rgb = to_rgb(src, white)
-        res = PILImage(rgb.copy() if rgb is src else rgb) # a copy, because PILImage changes the class of what it is given
+        res = PILImage(rgb.copy() if rgb is src else rgb) # PILImage changes the class of what it is given
     except (ValueError, ImportError, DamagedDicom) as e:
         raise ValueError(f"{str(im)!r}: {e}" if isinstance(im, (str, Path)) else str(e)) from None
     return res if size is None else Resize(size, method, pad_mode='zeros')(res, split_idx=1)

@@ -10,7 +10,6 @@ __all__ = ['DICOM_GROUPS', 'group_key', 'pseudonym', 'header_groups', 'dicom_row
 # %% ../../nbs/data/02b_pseudonyms.ipynb #d1c20003
 import hmac, os, secrets, tempfile
 from contextlib import suppress
-from pathlib import Path
 import pandas as pd
 from fastcore.xdg import xdg_config_home
 from .dicom import frames_of, import_pydicom, is_dicom, read_header
@@ -22,7 +21,7 @@ DICOM_GROUPS = {'dicom:patient': ('PatientID',), 'dicom:study': ('StudyInstanceU
                 'dicom:lesion': ('TrackingUID', 'TrackingID')}
 
 def group_key()->bytes: # At least 16
-    "The key of all groups, from `FOPROKD_DICOM_KEY` or a file that is made on first use; `ValueError` if it is short (ours)"
+    "The key of all groups, from `FOPROKD_DICOM_KEY` or a file made on first use; `ValueError` if it is short (ours)"
     said = os.environ.get('FOPROKD_DICOM_KEY')
     if said is not None:
         if len(said) < 16: raise ValueError("FOPROKD_DICOM_KEY is shorter than 16 characters: give a longer secret.")

@@ -33,13 +33,15 @@ def check_reports(
     files:list[str] # Images, `PATH` or `PATH#FRAME`
 )->None:
     "`ValueError` for a file without report: no DICOM, or two of one name; `ImportError` without highdicom (ours)"
-    if os.path.exists(folder) and not os.path.isdir(folder): raise ValueError(f'{folder!r} is a file: --dicom-sr names a folder.')
+    if os.path.exists(folder) and not os.path.isdir(folder):
+        raise ValueError(f'{folder!r} is a file: --dicom-sr names a folder.')
     odd = [f for f in files if not _is_dicom_file(frame_of(f)[0])]
     if odd: raise ValueError(f'{odd[0]!r} is no DICOM file, and a report (--dicom-sr) is for one: leave it out.')
     names = {}
     for f in files:
         first = names.setdefault(_report_name(f), f)
-        if first != f: raise ValueError(f'{first!r} and {f!r} would have one report: predict them one folder at a time.')
+        if first != f:
+            raise ValueError(f'{first!r} and {f!r} would have one report: predict them one folder at a time.')
     _highdicom()
 
 def _is_dicom_file(
@@ -62,8 +64,9 @@ def _who(
     sr = _highdicom().sr
     name, version = f"foprokd student {notes.arch or ''}".strip()[:64], str(notes.foprokd or 'unknown')
     said = [f'sha256 of the student: {sha}', f'settings: {notes.settings_hash}', f'temperature: {notes.temperature:g}']
-    algorithm = sr.AlgorithmIdentification(name, version, said, codes.cid7162.ArtificialIntelligence)
-    device = sr.DeviceObserverIdentifyingAttributes(f'2.25.{int(sha[:32], 16)}', name, 'foprokd', notes.arch or None, sha[:16])
+    algorithm = sr.AlgorithmIdentification(name, version, said)
+    uid = f'2.25.{int(sha[:32], 16)}'
+    device = sr.DeviceObserverIdentifyingAttributes(uid, name, 'foprokd', notes.arch or None, sha[:16])
     return algorithm, sr.ObservationContext(sr.ObserverContext(codes.DCM.Device, device))
 
 def student_report(
@@ -79,12 +82,13 @@ def student_report(
         image = read_header(path)
         coded = {c: sr.CodedConcept(f'class{i}', _SCHEME, c[:64]) for i, c in enumerate(row['probabilities'])}
         algorithm, context = _who(notes, sha)
-        frames = None if frame is None else [frame + 1]
+        frames, one = None if frame is None else [frame + 1], codes.UCUM.NoUnits
+        said = sr.CodedConcept('predicted', _SCHEME, 'Predicted class')
         group = sr.MeasurementsAndQualitativeEvaluations(
             sr.TrackingIdentifier(hd.UID(), 'prediction'), algorithm_id=algorithm,
             source_images=[sr.SourceImageForMeasurementGroup(image.SOPClassUID, image.SOPInstanceUID, frames)],
-            qualitative_evaluations=[sr.QualitativeEvaluation(codes.DCM.Finding, coded[row['class']])],
-            measurements=[sr.Measurement(sr.CodedConcept(f'p{i}', _SCHEME, f'Probability of {c}'[:64]), p, codes.UCUM.NoUnits)
+            qualitative_evaluations=[sr.QualitativeEvaluation(said, coded[row['class']])],
+            measurements=[sr.Measurement(sr.CodedConcept(f'p{i}', _SCHEME, f'Probability of {c}'[:64]), p, one)
                           for i, (c, p) in enumerate(row['probabilities'].items())])
         report = sr.MeasurementReport(context, codes.SCT.ImagingProcedure, [group], referenced_images=[image])
         return sr.ComprehensiveSR([image], report[0], hd.UID(), 1, hd.UID(), 1, 'foprokd', is_complete=True)
@@ -101,10 +105,10 @@ def report_rows(
     file:str # The student's own file
 ): # Function that writes the report of a row
     "Write a report for each row that has an answer (ours)"
-    with open(file, 'rb') as f: sha = hashlib.file_digest(f, 'sha256').hexdigest() if hasattr(hashlib, 'file_digest') else \
-        hashlib.sha256(f.read()).hexdigest()
+    with open(file, 'rb') as f: sha = hashlib.sha256(f.read()).hexdigest()
     os.makedirs(folder, exist_ok=True)
     def write(row):
         if row['error']: return
-        with write_aside(os.path.join(folder, _report_name(row['file']))) as part: student_report(row, notes, sha).save_as(part)
+        report = student_report(row, notes, sha)
+        with write_aside(os.path.join(folder, _report_name(row['file']))) as part: report.save_as(part)
     return write

@@ -33,7 +33,7 @@ class DataConfig:
     bad:str='refuse' # Files that cannot be used: refuse or drop
     image_col:str='image' # Column of a table with file names
     label_col:str='label' # Column with labels
-    group_col:str=None # Column with what must stay together in a split (lesion, patient), or dicom:patient, dicom:study, dicom:lesion
+    group_col:str=None # Column with what must stay together in a split, or dicom:patient, dicom:study, dicom:lesion
     frames:str='first' # Of DICOM files of several: first, middle, all or a number from 0
     class_folder:str=None # Which of nested folders names the class: outer or inner
     imbalance:float=None # ISIC-LT: 100, 200 or 500; else cut the training part to this ratio; None: as it is
