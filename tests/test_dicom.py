@@ -89,7 +89,7 @@ def test_nothing_that_identifies_is_written_or_said(scans, tmp_path):
     answered = call('foprokd_predict', work, work/'student.onnx', scans, '--csv', work/'out.csv', '--json', work/'out.jsonl', '--dicom-sr', reports)
     assert answered[0] == 1 and '40 of 42 images predicted, 2 could not be read' in answered[2], answered[2][-2000:]
     assert told(work, *refused[1:], *seen[1:], *ran[1:], made.stdout, made.stderr, *answered[1:]) == []
-    assert not [f for f in reports.iterdir() if any(m in f.name for m in MARKS)] and told(reports), 'a report names the patient, its file does not'
+    assert len(list(reports.iterdir())) == 40 and not [f for f in reports.iterdir() if any(m in f.name for m in MARKS)] and told(reports), 'a report names the patient, its file does not'
     key = work/'config'/'foprokd'/'dicom.key'
     assert key.is_file() and all(key.read_text() not in f.read_text(errors='ignore') for f in work.rglob('*') if f.is_file() and f != key)
 

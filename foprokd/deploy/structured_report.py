@@ -9,6 +9,7 @@ __all__ = ['check_reports', 'student_report', 'report_rows']
 
 # %% ../../nbs/deploy/05a_structured_report.ipynb #d1c40003
 import hashlib, os
+from collections import Counter
 from ..data.dicom import is_dicom, read_header
 from ..data.files import frame_of, write_aside
 from .notes import Notes
@@ -32,16 +33,11 @@ def check_reports(
     folder:str, # Where reports shall be
     files:list[str] # Images, `PATH` or `PATH#FRAME`
 )->None:
-    "`ValueError` for a file without report: no DICOM, or two of one name; `ImportError` without highdicom (ours)"
+    "`ValueError` for a file that can have no report, which is no DICOM; `ImportError` without highdicom (ours)"
     if os.path.exists(folder) and not os.path.isdir(folder):
         raise ValueError(f'{folder!r} is a file: --dicom-sr names a folder.')
     odd = [f for f in files if not _is_dicom_file(frame_of(f)[0])]
     if odd: raise ValueError(f'{odd[0]!r} is no DICOM file, and a report (--dicom-sr) is for one: leave it out.')
-    names = {}
-    for f in files:
-        first = names.setdefault(_report_name(f), f)
-        if first != f:
-            raise ValueError(f'{first!r} and {f!r} would have one report: predict them one folder at a time.')
     _highdicom()
 
 def _is_dicom_file(
@@ -107,8 +103,11 @@ def report_rows(
     "Write a report for each row that has an answer (ours)"
     with open(file, 'rb') as f: sha = hashlib.sha256(f.read()).hexdigest()
     os.makedirs(folder, exist_ok=True)
+    count = Counter()
     def write(row):
         if row['error']: return
-        report = student_report(row, notes, sha)
-        with write_aside(os.path.join(folder, _report_name(row['file']))) as part: report.save_as(part)
+        report, name = student_report(row, notes, sha), _report_name(row['file'])
+        count[name] += 1
+        if count[name] > 1: name = f"{name.removesuffix('.sr.dcm')}_{count[name]}.sr.dcm"
+        with write_aside(os.path.join(folder, name)) as part: report.save_as(part)
     return write
