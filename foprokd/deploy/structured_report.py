@@ -10,7 +10,7 @@ __all__ = ['check_reports', 'student_report', 'report_rows']
 # %% ../../nbs/deploy/05a_structured_report.ipynb #d1c40003
 import hashlib, os
 from collections import Counter
-from ..data.dicom import is_dicom, read_header
+from ..data.dicom import is_dicom, quiet_dicom, read_header
 from ..data.files import frame_of, write_aside
 from .notes import Notes
 
@@ -65,30 +65,39 @@ def _who(
     device = sr.DeviceObserverIdentifyingAttributes(uid, name, 'foprokd', notes.arch or None, sha[:16])
     return algorithm, sr.ObservationContext(sr.ObserverContext(codes.DCM.Device, device))
 
+def _report(
+    row:dict, # Of a prediction
+    image, # `pydicom.Dataset` of its image
+    notes:Notes, # Of the student
+    sha:str # SHA-256 of its file
+): # `highdicom.sr.ComprehensiveSR`
+    "Template and document, as highdicom makes them"
+    from pydicom.sr.codedict import codes
+    hd, frame = _highdicom(), frame_of(row['file'])[1]
+    sr = hd.sr
+    coded = {c: sr.CodedConcept(f'class{i}', _SCHEME, c[:64]) for i, c in enumerate(row['probabilities'])}
+    algorithm, context = _who(notes, sha)
+    frames, one = None if frame is None else [frame + 1], codes.UCUM.NoUnits
+    said = sr.CodedConcept('predicted', _SCHEME, 'Predicted class')
+    group = sr.MeasurementsAndQualitativeEvaluations(
+        sr.TrackingIdentifier(hd.UID(), 'prediction'), algorithm_id=algorithm,
+        source_images=[sr.SourceImageForMeasurementGroup(image.SOPClassUID, image.SOPInstanceUID, frames)],
+        qualitative_evaluations=[sr.QualitativeEvaluation(said, coded[row['class']])],
+        measurements=[sr.Measurement(sr.CodedConcept(f'p{i}', _SCHEME, f'Probability of {c}'[:64]), p, one)
+                      for i, (c, p) in enumerate(row['probabilities'].items())])
+    report = sr.MeasurementReport(context, codes.SCT.ImagingProcedure, [group], referenced_images=[image])
+    return sr.ComprehensiveSR([image], report[0], hd.UID(), 1, hd.UID(), 1, 'foprokd', is_complete=True)
+
 def student_report(
     row:dict, # Of a prediction: file, class, probabilities
     notes:Notes, # Of the student
     sha:str # SHA-256 of the student's file, 64 hexadecimal digits
 ): # `highdicom.sr.ComprehensiveSR`
     "The report on one image, by highdicom (ours); `ValueError` for a header that lacks what a report needs"
-    from pydicom.sr.codedict import codes
-    hd = _highdicom()
-    sr, (path, frame) = hd.sr, frame_of(row['file'])
+    _highdicom()
     try:
-        image = read_header(path)
-        coded = {c: sr.CodedConcept(f'class{i}', _SCHEME, c[:64]) for i, c in enumerate(row['probabilities'])}
-        algorithm, context = _who(notes, sha)
-        frames, one = None if frame is None else [frame + 1], codes.UCUM.NoUnits
-        said = sr.CodedConcept('predicted', _SCHEME, 'Predicted class')
-        group = sr.MeasurementsAndQualitativeEvaluations(
-            sr.TrackingIdentifier(hd.UID(), 'prediction'), algorithm_id=algorithm,
-            source_images=[sr.SourceImageForMeasurementGroup(image.SOPClassUID, image.SOPInstanceUID, frames)],
-            qualitative_evaluations=[sr.QualitativeEvaluation(said, coded[row['class']])],
-            measurements=[sr.Measurement(sr.CodedConcept(f'p{i}', _SCHEME, f'Probability of {c}'[:64]), p, one)
-                          for i, (c, p) in enumerate(row['probabilities'].items())])
-        report = sr.MeasurementReport(context, codes.SCT.ImagingProcedure, [group], referenced_images=[image])
-        return sr.ComprehensiveSR([image], report[0], hd.UID(), 1, hd.UID(), 1, 'foprokd', is_complete=True)
-    except ImportError: raise
+        image = read_header(frame_of(row['file'])[0])
+        with quiet_dicom(): return _report(row, image, notes, sha)
     except Exception as e: # what highdicom says may quote the header; the name of an element does not
         lacks = getattr(e, 'name', None) if isinstance(e, AttributeError) else None
         why = f'lacks {lacks}, which a report needs' if lacks else 'does not hold what a report needs'
@@ -109,5 +118,5 @@ def report_rows(
         report, name = student_report(row, notes, sha), _report_name(row['file'])
         count[name] += 1
         if count[name] > 1: name = f"{name.removesuffix('.sr.dcm')}_{count[name]}.sr.dcm"
-        with write_aside(os.path.join(folder, name)) as part: report.save_as(part)
+        with quiet_dicom(), write_aside(os.path.join(folder, name)) as part: report.save_as(part)
     return write
