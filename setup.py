@@ -63,7 +63,7 @@ setup(
     zip_safe=False,
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg['requirements'].split(),
-    extras_require={k: cfg[f'{k}_requirements'].split() for k in ('data', 'track', 'app', 'distributed', 'deploy', 'explain', 'dev')},
+    extras_require={k: cfg[f'{k}_requirements'].split() for k in ('data', 'track', 'app', 'distributed', 'deploy', 'explain', 'dicom', 'dev')},
     entry_points={
         'console_scripts': cfg['console_scripts'].split(),
         'nbdev': [f'{lib}={lib}._modidx:d'],

@@ -327,7 +327,7 @@ def test_a12_links_that_lead_nowhere_and_empty_folders_are_named(tmp_path):
     (tmp_path/'df').unlink()
     (tmp_path/'df').mkdir()
     with pytest.warns(UserWarning, match="hold no image and are no class, the first is '.*df'"): classes(tmp_path)
-    (tmp_path/'df'/'scan.dcm').write_bytes(b'?')
+    (tmp_path/'df'/'scan.mp4').write_bytes(b'?')
     with pytest.warns(UserWarning, match='no image extension'): classes(tmp_path)
 
 

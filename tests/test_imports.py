@@ -7,7 +7,7 @@ from conftest import ROOT, python
 PRINT = 'import json, sys\nseen = []\n{}\nprint(json.dumps(seen))'
 SEE = 'seen.append(sorted(sys.modules))'
 # Packages that some feature needs and no training does.
-HEAVY = ('seaborn', 'onnx', 'onnxscript', 'onnxruntime', 'ipywidgets', 'imagehash', 'captum', 'accelerate', 'wandb', 'tensorboard', 'voila', 'medmnist', 'nbdev')
+HEAVY = ('seaborn', 'onnx', 'onnxscript', 'onnxruntime', 'ipywidgets', 'imagehash', 'captum', 'accelerate', 'wandb', 'tensorboard', 'voila', 'medmnist', 'nbdev', 'pydicom', 'highdicom')
 
 
 def modules(cwd, *codes):

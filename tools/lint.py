@@ -11,7 +11,7 @@ from configparser import ConfigParser
 from pathlib import Path
 
 BIN = Path(sys.executable).parent
-EXTRAS = ('data', 'track', 'app', 'distributed', 'deploy', 'explain')
+EXTRAS = ('data', 'track', 'app', 'distributed', 'deploy', 'explain', 'dicom')
 
 
 def requirements_toml(

@@ -13,6 +13,8 @@ from pathlib import Path
 from PIL import Image
 from fastai.vision.augment import Resize
 from fastai.vision.core import PILImage
+from .dicom import DamagedDicom, seek_frame
+from .files import frame_of
 from .rgb import to_rgb
 
 # %% ../../nbs/data/03_images.ipynb #4d256b68
@@ -21,12 +23,14 @@ def _pil(
 )->Image.Image: # Of any mode
     "Open or wrap what `im` is, without changing its mode"
     if isinstance(im, Image.Image): return im
-    if isinstance(im, (str, Path)): return Image.open(im)
+    if isinstance(im, (str, Path)):
+        file, frame = frame_of(im)
+        return seek_frame(Image.open(file), frame)
     if isinstance(im, (bytes, bytearray)): return Image.open(BytesIO(im))
     return PILImage.create(im)
 
 def open_rgb(
-    im, # Path, bytes, (H,W[,C]) array, tensor or PIL image
+    im, # Path (`PATH#FRAME` for one of several pictures), bytes, (H,W[,C]) array, tensor or PIL image
     size:int|None=None, # Side of the result, pixels; None: as it is
     method:str='squish', # 'squish', 'crop' (centre) or 'pad' (black), as fastai's `Resize`
     white:int=65535 # Value that means white in images of 16 bits
@@ -36,12 +40,12 @@ def open_rgb(
     try:
         src = _pil(im)
         rgb = to_rgb(src, white)
-    except ValueError as e:
+        res = PILImage(rgb.copy() if rgb is src else rgb) # PILImage changes the class of what it is given
+    except (ValueError, ImportError, DamagedDicom) as e:
         raise ValueError(f"{str(im)!r}: {e}" if isinstance(im, (str, Path)) else str(e)) from None
     except Exception as e: # Pillow's readers raise almost anything
         name = repr(str(im)) if isinstance(im, (str, Path)) else 'The image'
         named = isinstance(e, OSError) and name in str(e)
         if named or not isinstance(im, (str, Path, bytes, bytearray)): raise
         raise OSError(f"{name} cannot be read ({type(e).__name__}: {' '.join(str(e).split())[:200]}).") from e
-    res = PILImage(rgb.copy() if rgb is src else rgb) # a copy, because PILImage changes the class of what it is given
     return res if size is None else Resize(size, method, pad_mode='zeros')(res, split_idx=1)

@@ -11,6 +11,8 @@ __all__ = ['LABEL_COLUMNS', 'check_columns', 'check_labels', 'read_labels']
 import os, warnings
 from pathlib import Path
 import pandas as pd
+from .files import frame_of
+from .pseudonyms import DICOM_GROUPS, dicom_rows
 from .scan import scan_images, usable_rows
 from .tables import locate_images, naming, one_hot_labels, public_columns, read_table
 from .texts import SPLIT_PARTS, check_names, clean_text, clean_texts, part_of
@@ -52,10 +54,8 @@ def _check_filled(
         if c == 'split': fill = 'write train, valid or test'
         if n: raise ValueError(f"{what} has {n} rows without a value for {c!r}: {fill}.")
 
-def _real_path(
-    file:str # Path, perhaps one that cannot be
-)->str: # Absolute, links followed
-    "Where a path leads"
+def _real_path(file):
+    "Where a path leads, links followed; a path that cannot be stays"
     try: return os.path.realpath(file)
     except ValueError: return file # a null byte in the name: whoever opens it will say so
 
@@ -210,19 +210,14 @@ def _unpacked(
                              "and differ: name the one that is meant as the data.")
     return max(read.values(), key=lambda o: o[0].shape[1])
 
-def _warn_modes(
-    modes:pd.Series # Pillow's mode of each image
-)->None:
-    "One warning if the images have several modes"
-    n = modes.value_counts()
-    found = ', '.join(f'{m} {k}' for m, k in n.items())
-    if len(n) > 1: warnings.warn(f"Images of mixed modes ({found}): all are opened as RGB.")
+def _warn_modes(modes):
+    "One warning if the images have several of Pillow's modes"
+    found = ', '.join(f'{m} {k}' for m, k in modes.value_counts().items())
+    if modes.nunique() > 1: warnings.warn(f"Images of mixed modes ({found}): all are opened as RGB.")
 
 # %% ../../nbs/data/05_labels.ipynb #f6e3a048
-def _hint(
-    tables:dict # Path -> first rows
-)->str: # Empty for none
-    "Tables that might say what the images are"
+def _hint(tables):
+    "A clause on tables (path -> first rows) that might say what the images are, empty for none"
     if not tables: return ''
     file, head = next(iter(tables.items()))
     return (f" {Path(file).name} beside them has the columns {', '.join(map(str, head))[:120]}: "
@@ -273,7 +268,7 @@ def _read_folder(
                          "write a labels.csv instead.")
     if table is None: return _from_tree(path, files, class_folder, fit, other)
     df, facts = table
-    there = df.image[df.image.map(os.path.exists)]
+    there = df.image[df.image.map(lambda f: os.path.exists(frame_of(f)[0]))]
     if not named and len(there) < len(df) / 2 and _tree_of(path, files):
         return _from_tree(path, files, class_folder, fit, other) # most of its images are elsewhere
     n = sum(map(is_image, files)) - len(there)
@@ -316,14 +311,16 @@ def read_labels(
     source:str|Path|pd.DataFrame, # A folder, a CSV file or a frame, as above
     image_col:str='image', # Column with file names, absolute or relative to `root`
     label_col:str='label', # Column with labels; several of zeros and ones are joined by commas
-    group_col:str|None=None, # Column with what must stay together (lesion, patient)
+    group_col:str|None=None, # Column with what must stay together (lesion, patient), or one of `DICOM_GROUPS`
     root:str|Path|None=None, # Folder of the images; None: that of `source`, or the current one
     bad:str|None='refuse', # Files that cannot be used: 'refuse', 'drop'; None: look at none of them
     workers:int|None=None, # Processes for that look; None: one per core, 0: this one
     bar:bool=False, # Show a progress bar while looking
-    class_folder:str|None=None # Which of nested folders names the class: 'outer' or 'inner'
+    class_folder:str|None=None, # Which of nested folders names the class: 'outer' or 'inner'
+    frames:str|int='first' # Of DICOM files of several: first, middle, all or a number from 0
 )->pd.DataFrame: # Label table, facts of the reading in `attrs['understood']`
     "The label table of a set; `ValueError` for what is missing, inconsistent or unreadable"
+    by, group_col = (group_col, None) if group_col in DICOM_GROUPS else (None, group_col)
     asked = dict(image=clean_text(image_col), label=clean_text(label_col),
                  group=group_col and clean_text(group_col))
     if isinstance(source, pd.DataFrame):
@@ -335,6 +332,8 @@ def read_labels(
         df, facts = _from_table(df, columns, home, 'The frame', bool(group_col), look=root is not None)
         facts['kind'] = 'frame'
     else: df, facts = _read_path(Path(source).expanduser().resolve(), asked, root, class_folder)
+    df, said = dicom_rows(df, by, frames)
+    facts['notes'] = [*facts.get('notes', []), *said]
     with naming(source):
         check_labels(df, 'image', 'label', parts=True, once=True)
         one = f"All {len(df)} images have the label {df.label.iloc[0]!r}: nothing to classify."

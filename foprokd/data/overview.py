@@ -17,6 +17,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from PIL import Image
+from .files import frame_of
 from .images import open_rgb
 from .labels import SPLIT_PARTS, check_labels
 from .longtail import ClassGroups, class_groups
@@ -204,7 +205,7 @@ def _sizes(
         return found[(found > 0).all(1)]
     def size(file):
         try:
-            with Image.open(file) as im: return im.size
+            with Image.open(frame_of(file)[0]) as im: return im.size
         except OSError as e:
             raise ValueError(f"Cannot read the header of {file!r} ({e}): leave its row out, or pass a scan.") from None
     return np.array([size(f) for f in df.image], dtype=float)

@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 
 # %% ../../nbs/data/02_rgb.ipynb #5c930af2
 # Formats that are read, under Pillow's names
-READ_FORMATS = 'BMP', 'GIF', 'JPEG', 'JPEG2000', 'MPO', 'PNG', 'PPM', 'TIFF', 'WEBP'
+READ_FORMATS = 'BMP', 'DICOM', 'GIF', 'JPEG', 'JPEG2000', 'MPO', 'PNG', 'PPM', 'TIFF', 'WEBP'
 
 # %% ../../nbs/data/02_rgb.ipynb #67d4a7b1
 _ORIENTATION = 0x0112 # EXIF tag

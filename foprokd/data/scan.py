@@ -20,7 +20,8 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from fastai.imports import progress_bar
 from fastcore.xdg import xdg_cache_home
 from torch.utils.data import DataLoader
-from .files import file_state
+from .dicom import dicom_state, seek_frame
+from .files import file_state, frame_of
 from .rgb import READ_FORMATS, to_rgb
 
 # %% ../../nbs/data/04_scan.ipynb #7cdb6fd6
@@ -48,7 +49,8 @@ def _sound_name(
 
 def _decode(
     data:bytes, # Content of a file
-    max_pixels:int # Largest width times height
+    max_pixels:int, # Largest width times height
+    frame:int|None=None # Of several pictures; None: the first
 )->tuple[dict, str, str]: # Facts, problem, detail
     "What Pillow makes of it, header first"
     facts = {}
@@ -58,11 +60,11 @@ def _decode(
             if im.format not in READ_FORMATS:
                 return facts, 'unsupported format', f'{im.format} is not read in a clinic: save it as PNG'
             if im.width * im.height > max_pixels: return facts, 'too large', f'{im.width} x {im.height} pixels'
-            im.load()
+            seek_frame(im, frame).load()
             rgb = to_rgb(im)
     except UnidentifiedImageError: return facts, 'not an image', 'Pillow knows no format like this'
     except Image.DecompressionBombError as e: return facts, 'too large', str(e)
-    except ValueError as e: return facts, 'unsupported mode' if facts else 'unreadable', str(e)
+    except (ValueError, ImportError) as e: return facts, 'unsupported mode' if facts else 'unreadable', str(e)
     except Exception as e: # Pillow's readers raise almost anything
         signs = 'truncated', 'premature', 'unexpected end', 'incomplete'
         cut = any(w in str(e).lower() for w in signs)
@@ -77,13 +79,14 @@ def _decode(
 _MAX_BYTES = 2**30 # larger files are not read
 
 def inspect_file(
-    file:str, # Path
+    file:str, # Path, or `PATH#FRAME`
     max_pixels:int|None=None # Largest width times height; None: Pillow's `Image.MAX_IMAGE_PIXELS`
 )->dict: # bytes, format, mode, width, height, problem ('' if none), detail; hashes sha256 (of the file), pixels, phash
     "Everything about one file; never raises, never warns (ours)"
     max_pixels = max_pixels or Image.MAX_IMAGE_PIXELS or 2**62
     if not _is_text(str(file)):
         return {**_EMPTY, 'problem': 'no UTF-8 name', 'detail': 'rename it: results cannot name it'}
+    file, frame = frame_of(file)
     try:
         at = os.stat(file)
         if not stat.S_ISREG(at.st_mode): # a pipe would wait for ever
@@ -100,7 +103,7 @@ def inspect_file(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
-            found, problem, detail = _decode(data, max_pixels)
+            found, problem, detail = _decode(data, max_pixels, frame)
     finally: ImageFile.LOAD_TRUNCATED_IMAGES = lenient
     if not problem and not _sound_name(str(file), found['format']):
         problem, detail = 'wrong extension', f"{found['format']} content named {os.path.splitext(file)[1]}"
@@ -240,7 +243,8 @@ def scan_images(
     "What `inspect_file` says of each file, from memory where the file has not changed; `ValueError` for a single path"
     if isinstance(files, (str, Path)): raise ValueError(f"{str(files)!r} is one path: give a list of files.")
     files = list(map(os.fspath, files))
-    memory = _Memory(facts_file(cache), f'{_VERSION} {PIL.__version__} {max_pixels or Image.MAX_IMAGE_PIXELS}')
+    how = f'{_VERSION} {PIL.__version__} {max_pixels or Image.MAX_IMAGE_PIXELS} {dicom_state()}'.strip()
+    memory = _Memory(facts_file(cache), how)
     known = memory.recall([f for f in dict.fromkeys(files) if _is_text(os.path.abspath(f))])
     todo = [f for f in dict.fromkeys(files) if f not in known]
     if workers is None: workers = min(os.cpu_count() or 1, 8) if len(todo) >= 300 else 0

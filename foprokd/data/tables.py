@@ -13,6 +13,7 @@ from collections import defaultdict
 from contextlib import contextmanager
 from pathlib import Path
 import numpy as np, pandas as pd
+from .files import frame_of
 from .texts import clean_text
 from .trees import is_image
 from .walk import walk_files
@@ -162,7 +163,7 @@ def _there(
     file:str # Path, perhaps one that cannot be
 )->bool:
     "Whether there is a file, if only a link"
-    try: return os.path.lexists(file) and not os.path.isdir(file)
+    try: return os.path.lexists(frame_of(file)[0]) and not os.path.isdir(file)
     except ValueError: return False # a null byte in the name
 
 def _none_found(

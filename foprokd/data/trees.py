@@ -12,14 +12,15 @@ import os, re, warnings
 from pathlib import Path
 import pandas as pd
 from fastai.data.transforms import image_extensions
+from .dicom import is_dicom
 from .texts import clean_text, part_of
 
 # %% ../../nbs/data/04b_trees.ipynb #b58c83c8
 def is_image(
     file:str|Path # Path or name
-)->bool: # By its ending
-    "Whether a file is named like an image (fastai's endings)"
-    return os.path.splitext(file)[1].lower() in image_extensions
+)->bool: # By its ending; DICOM also by its content, where there is no ending
+    "Whether a file is named like an image (fastai's endings), or is DICOM"
+    return os.path.splitext(file)[1].lower() in image_extensions or is_dicom(file)
 
 # What a folder that only holds others is called, and the levels of HyperKvasir
 _HOLDS = ('images? imgs? pictures? photos? frames? data dataset inputs? jpe?gs? pngs? parts? folds? '

@@ -16,13 +16,15 @@ from io import BytesIO
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 from PIL import Jpeg2KImagePlugin, TiffImagePlugin, WebPImagePlugin # noqa: F401 (readers that Pillow loads late)
+from ..data.dicom import DICOM_SUFFIXES, is_dicom, seek_frame
+from ..data.files import frame_of
 from ..data.rgb import READ_FORMATS, to_rgb
 from .notes import Notes
 
 # %% ../../nbs/deploy/03_picture.ipynb #808f834f
 # Endings of files that are looked at in a folder
 IMAGE_SUFFIXES = tuple(
-    '.bmp .gif .j2k .jfif .jp2 .jpe .jpeg .jpg .mpo .pbm .pgm .png .pnm .ppm .tif .tiff .webp'.split())
+    '.bmp .gif .j2k .jfif .jp2 .jpe .jpeg .jpg .mpo .pbm .pgm .png .pnm .ppm .tif .tiff .webp'.split()) + DICOM_SUFFIXES
 
 _NO_PICTURES = tuple('.csv .db .htm .html .ini .json .jsonl .log .md .onnx .py .rst .tsv .txt .xml .yaml .yml'.split())
 
@@ -34,7 +36,8 @@ def _inside(
     for at, _, files in os.walk(folder, onerror=lambda e: found.append(e.filename)):
         for o in files:
             if o.startswith('._'): continue
-            if o.lower().endswith(IMAGE_SUFFIXES): found.append(os.path.join(at, o))
+            if o.lower().endswith(IMAGE_SUFFIXES) or o[0] != '.' and is_dicom(os.path.join(at, o)):
+                found.append(os.path.join(at, o))
             elif not o.startswith('.') and not o.lower().endswith(_NO_PICTURES): others.append(os.path.join(at, o))
     return sorted(found), sorted(others)
 
@@ -63,7 +66,7 @@ def find_images(
 
 def suffixes_of(
     files:list[str] # Other files
-)->str: # Such as '.dcm .heic', at most six, the frequent ones first
+)->str: # Such as '.psd .heic', at most six, the frequent ones first
     "The suffixes of files, for a sentence"
     ends = Counter(os.path.splitext(o)[1].lower() for o in files)
     known = sorted(o for o, _ in ends.most_common(6) if o[1:].isalnum() and len(o) < 10)
@@ -144,8 +147,9 @@ def _opened(
         yield im
         return
     if not isinstance(im, (str, os.PathLike, bytes)): raise TypeError(f'{type(im).__name__} is no path, bytes or image')
-    with BytesIO(im) if isinstance(im, bytes) else open_regular(im) as source:
-        with Image.open(source, formats=_FORMATS) as res: yield res
+    file, frame = (im, None) if isinstance(im, bytes) else frame_of(im)
+    with BytesIO(im) if isinstance(im, bytes) else open_regular(file) as source:
+        with Image.open(source, formats=_FORMATS) as res: yield seek_frame(res, frame)
 
 def _as_rgb(
     im:Image.Image, # Of any mode
@@ -181,7 +185,7 @@ def _turned(
     except Exception: return False # EXIF that is broken
 
 def read_picture(
-    im, # Path, bytes or PIL image
+    im, # Path, `PATH#FRAME`, bytes or PIL image
     notes:Notes, # Of the student: open, white, resize, input_size
     max_pixels:int, # Largest width times height
     fitted:bool=True # At the input size; else as it is
@@ -192,7 +196,8 @@ def read_picture(
         if fitted: rgb = fit_image(rgb, notes.input_size, notes.resize.method, notes.resize.pad_mode, max_pixels)
         ignored = 'has an EXIF orientation, which this student\'s training ignored' * (
             notes.open == 'plain' and _turned(pic))
-        several = 'several pictures: the first was used' * _several(pic)
+        named = isinstance(im, (str, os.PathLike)) and frame_of(im)[1] is not None
+        several = 'several pictures: the first was used' * (_several(pic) and not named)
         return np.asarray(rgb), '; '.join(filter(None, [several, ignored]))
 
 def why_unread(
@@ -202,5 +207,5 @@ def why_unread(
     "Why an image could not be read, for a sentence"
     if isinstance(e, UnidentifiedImageError): return f"no image of the formats {', '.join(_FORMATS)}"
     if isinstance(e, MemoryError): return 'it does not fit into memory'
-    said = isinstance(e, (OSError, ValueError)) and (getattr(e, 'strerror', '') or str(e))
+    said = isinstance(e, (OSError, ValueError, ImportError)) and (getattr(e, 'strerror', '') or str(e))
     return ' '.join((said or f'{type(e).__name__}: {e}').split())[:most]

@@ -11,11 +11,13 @@ __all__ = ['foprokd_predict']
 import argparse, csv, json, math, os, signal, sys, threading, time, warnings
 from contextlib import ExitStack, closing, contextmanager
 from io import StringIO
+from ..data.dicom import frame_choice, frames_of
 from ..data.files import write_aside
 from ..data.texts import clean_text
 from .notes import Notes
 from .onnx_student import OnnxStudent
 from .picture import IMAGE_SUFFIXES, search_images, suffixes_of
+from .structured_report import check_reports, report_rows
 
 # %% ../../nbs/deploy/06_predict.ipynb #361993b8
 _TEXT = dict(encoding='utf-8', errors='backslashreplace', newline='')
@@ -47,10 +49,8 @@ def _output(
     else:
         with _named(file), write_aside(real) as part, open(part, 'x', **_TEXT) as f: yield f
 
-def _csv_line(
-    values:list # Of one row
-)->str: # With its newline
-    "One line of CSV, in which a carriage return is quoted too"
+def _csv_line(values):
+    "One line of CSV with its newline, in which a carriage return is quoted too"
     buf = StringIO(newline='')
     csv.writer(buf, lineterminator='\r\n').writerow(['' if o is None else o for o in values])
     return buf.getvalue()[:-2] + '\n'
@@ -69,10 +69,8 @@ def _csv_rows(
         put(r['file'], r['class'], r['probability'], *probs, *[';'.join(r['set'] or [])] * sets, r['note'], r['error'])
     return write
 
-def _json_rows(
-    f # Text file
-): # Function that writes a row
-    "JSON lines"
+def _json_rows(f):
+    "A function that writes a row as a line of JSON"
     return lambda r: (f.write(json.dumps(r, ensure_ascii=False) + '\n'), f.flush())
 
 # %% ../../nbs/deploy/06_predict.ipynb #1d98b74c
@@ -123,9 +121,10 @@ those it was measured on; for students that hold thresholds for that level:
 --about shows the levels. A set may be empty: no class reaches the level.
 The values of --prior are divided by their sum.
 
-formats: {' '.join(IMAGE_SUFFIXES[:9])}
-         {' '.join(IMAGE_SUFFIXES[9:])}
-DICOM, HEIC and AVIF are not read: save such pictures as PNG first.
+formats: {' '.join(IMAGE_SUFFIXES[:10])}
+         {' '.join(IMAGE_SUFFIXES[10:])}
+DICOM, also without an ending, needs pip install 'foprokd[dicom]'; FILE#3 is
+frame 3, from 0. HEIC and AVIF are not read: save such pictures as PNG first.
 
 exit codes: 0 every image was predicted; 1 some files could not be read, or do
 not exist; 2 nothing was done; 130 interrupted; 143 ended by SIGTERM.
@@ -143,6 +142,8 @@ def _parser():
     add('images', metavar='IMAGES_OR_FOLDERS', nargs='*', help='files, and folders searched in all depths for images')
     add('--csv', metavar='FILE', help='rows as CSV; - is stdout, and the default if --json is not given')
     add('--json', metavar='FILE', help='rows as JSON lines; - is stdout')
+    add('--frames', type=frame_choice, metavar='F', help='of DICOM clips: first (default), middle, all or a number')
+    add('--dicom-sr', metavar='FOLDER', help='a DICOM report for each image, which names the patient as the image does')
     add('--threads', type=int, metavar='N', help='for reading and for the student (default: one per core)')
     add('--batch', type=int, default=32, metavar='N', help='images in one run (default: %(default)s)')
     add('--prior', metavar='P', help='prevalences, as A=.1,B=.9 or a JSON file (default: in the student)')
@@ -162,8 +163,8 @@ def _arguments(
     a = p.parse_intermixed_args(argv)
     if not a.images and not a.about: p.error('the following arguments are required: IMAGES_OR_FOLDERS')
     if a.images and a.about: p.error('--about takes no images')
-    idle = [o for o in ('csv', 'json', 'level') if a.about and getattr(a, o) is not None]
-    if idle: p.error(f'--{idle[0]} has no effect with --about, which prints JSON: leave it out')
+    idle = [o for o in ('csv', 'json', 'level', 'frames', 'dicom_sr') if a.about and getattr(a, o) is not None]
+    if idle: p.error(f'--{idle[0].replace("_", "-")} has no effect with --about, which prints JSON: leave it out')
     if a.csv is None and a.json is None: a.csv = '-'
     if a.csv and a.json and len({os.path.realpath(o) for o in (a.csv, a.json)}) == 1:
         p.error('--csv and --json are the same file')
@@ -269,6 +270,7 @@ def _write_rows(
     with ExitStack() as stack:
         to = [(o, make(stack.enter_context(_output(o)), *more)) for o, make, *more in
               ((a.csv, _csv_rows, student.classes, a.level is not None), (a.json, _json_rows)) if o]
+        if a.dicom_sr: to.append((a.dicom_sr, report_rows(a.dicom_sr, student.notes, a.student)))
         stack.enter_context(closing(rows))
         for n, row in enumerate(rows, 1):
             for o, write in to:
@@ -290,6 +292,8 @@ def _predict_files(
         with _output('-') as f: f.write(json.dumps(_about(student), ensure_ascii=False, indent=1) + '\n'), f.flush()
         return 0
     files, passed = _images(a.images)
+    if a.frames is not None: files = [o for f in files for o in frames_of(f, a.frames)]
+    if a.dicom_sr: check_reports(a.dicom_sr, files)
     if prior is not None and not a.quiet: _say(_prior_line(student))
     for out in (a.csv, a.json): _spare(out, files)
     for remark in [] if a.quiet else student.remarks(sets=a.level is not None): _say(remark)

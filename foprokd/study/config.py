@@ -33,7 +33,8 @@ class DataConfig:
     bad:str='refuse' # Files that cannot be used: refuse or drop
     image_col:str='image' # Column of a table with file names
     label_col:str='label' # Column with labels
-    group_col:str=None # Column with what must stay together in a split (lesion, patient)
+    group_col:str=None # Column with what must stay together in a split, or dicom:patient, dicom:study, dicom:lesion
+    frames:str='first' # Of DICOM files of several: first, middle, all or a number from 0
     class_folder:str=None # Which of nested folders names the class: outer or inner
     imbalance:float=None # ISIC-LT: 100, 200 or 500; else cut the training part to this ratio; None: as it is
     profile:str='exponential' # Shape of that cut: exponential or pareto
@@ -59,8 +60,8 @@ class DataConfig:
         if self.imbalance is None: add('without `imbalance`', 'profile n_max')
         if published:
             if published['imbalances']: add(f'with data={self.data!r}, which brings its ratios', 'profile n_max')
-            add(f'with data={self.data!r}, which brings that itself', 'image_col label_col group_col class_folder '
-                'n_folds test')
+            add(f'with data={self.data!r}, which brings that itself', 'image_col label_col group_col frames '
+                'class_folder n_folds test')
             return idle
         add(f'with data={self.data!r}, which is no published set', 'splits protocol')
         add(f'with data={self.data!r}, which is no published set: for unusable files there is `bad`', 'missing')
@@ -68,7 +69,7 @@ class DataConfig:
         else: add('with `fold`: a fold is one part of `n_folds`', 'test')
         brings = set() if self.fold else set(brings)
         if self.data == 'demo':
-            add("with data='demo'", 'data_root image_col label_col group_col class_folder')
+            add("with data='demo'", 'data_root image_col label_col group_col frames class_folder')
             if self.fold is None: brings |= {'valid', 'test'}
         for part in brings & {'valid', 'test'}: add(f'since the data bring their {part} part', part)
         if brings > {'train', 'valid'} and not self.imbalance: add('since the data bring all parts', 'split_seed')
@@ -130,6 +131,8 @@ def _check_data(
     parse_groups(cfg.groups)
     if cfg.fold not in (None, 'all') and not str(cfg.fold).isdigit():
         raise ValueError(f"fold={cfg.fold!r} is neither a number nor 'all'.")
+    if cfg.frames not in ('first', 'middle', 'all') and not str(cfg.frames).isdigit():
+        raise ValueError(f"frames={cfg.frames!r} is neither first, middle, all nor a number from 0.")
     if published_set(cfg):
         if not cfg.data_root: raise ValueError(f"data={cfg.data!r} needs data_root, the folder it was unpacked to.")
     elif cfg.imbalance is not None and cfg.imbalance < 1: raise ValueError(f"imbalance={cfg.imbalance} is below 1.")

@@ -57,7 +57,7 @@ def load_data(
         return kept if len(kept) == len(df) else refresh_about(kept, f'{len(df) - len(kept)} unusable files dropped')
     source = demo_set(Path(cfg.out)/'demo_data') if cfg.data == 'demo' else cfg.data
     df = read_labels(source, cfg.image_col, cfg.label_col, cfg.group_col, root=cfg.data_root, bad=cfg.bad,
-                     bar=bar, class_folder=cfg.class_folder)
+                     bar=bar, class_folder=cfg.class_folder, frames=cfg.frames)
     check_used(given, [cfg], df.get('split', ()))
     if cfg.fold is None: return split_data(df, cfg.valid, cfg.test, seed=cfg.split_seed, imbalance=cfg.imbalance,
                                            profile=cfg.profile, n_max=cfg.n_max)
