@@ -21,9 +21,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from foprokd.study import commands, entry
+from foprokd.study import commands
 from foprokd.study.command import as_command, command_parser, flag_words, loading
 from foprokd.study.config import DataConfig, check_used
+from foprokd.study.entry import PROGRAMS as MODULES
 from foprokd.study.settings import RunConfig
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -36,7 +37,7 @@ def shell(name, *argv):
     out, err = StringIO(), StringIO()
     with mock.patch.object(sys, 'argv', [name, *map(str, argv)]), redirect_stdout(out), redirect_stderr(err):
         try:
-            getattr(import_module(entry.PROGRAMS[name]), name)()
+            getattr(import_module(MODULES[name]), name)()
             code = 0
         except SystemExit as e: code = e.code
     return SimpleNamespace(out=out.getvalue(), err=err.getvalue(), code=code)

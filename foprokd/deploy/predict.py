@@ -299,9 +299,8 @@ def _predict_files(
     for remark in [] if a.quiet else student.remarks(sets=a.level is not None): _say(remark)
     bad = _write_rows(a, student, files)
     unread = f', {bad} could not be read' * bool(bad)
-    if not a.quiet:
-        _say(f'{len(files) - bad} of {len(files)} images predicted{unread}{passed}.')
-        _say(f'{student.notes.calibrated}.')
+    said = f'{len(files) - bad} of {len(files)} images predicted{unread}{passed}'
+    for line in [] if a.quiet else [said, student.notes.calibrated]: _say(f'{line}.')
     return int(bad > 0)
 
 # %% ../../nbs/deploy/06_predict.ipynb #5e7378f2

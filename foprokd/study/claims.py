@@ -99,7 +99,7 @@ def in_turn(
     file:str|Path, # Path of the claim
     patience:float=60., # Seconds after which a claim that is not touched is dead, > 0
     wait:float=600. # Seconds after which waiting is given up
-)->Iterator[None]:
+)->Iterator[None]: # Nothing
     "A block that one process at a time is in (ours); `TimeoutError` if its turn does not come"
     end = time.monotonic() + wait
     while True:

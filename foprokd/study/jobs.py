@@ -15,7 +15,7 @@ from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from itertools import product
 from pathlib import Path
-import numpy as np, pandas as pd, torch
+import pandas as pd, torch
 from fastai.torch_core import rank_distrib
 from ..data.labels import SPLIT_PARTS
 from ..measure.intervals import format_interval
@@ -26,7 +26,7 @@ from .config import DataConfig, folds_of
 from .experiment import run_experiment, weights_digests
 from .grid import row_key, rows_of_grid
 from .methods import METHODS
-from .run_files import UnsavedError, checkpoint_folder, read_predictions, run_folder
+from .run_files import UnsavedError, checkpoint_folder, run_folder
 from .settings import RunConfig, settings_hash
 from .sources import data_summary, describe_data, load_data
 from .trial import SplitTables, try_runs
@@ -136,6 +136,17 @@ class _Queue:
             held.close()
         self.next = time.monotonic() + 1
         return None
+
+def _run_one(
+    cfg:RunConfig, # Settings
+    seed:int, # Seed
+    df:pd.DataFrame|None=None, # Split table
+    bar:bool=False # Progress bars
+)->UnsavedError|None: # What could not be written, if anything
+    "Train, and write row and files; a run that has both needs its checkpoints no more"
+    try: run_experiment(cfg, seed, df, bar, rows=Path(cfg.out)/'results.jsonl')
+    except UnsavedError as e: return e
+    on_main(lambda: shutil.rmtree(checkpoint_folder(cfg, seed), ignore_errors=True))
 
 
 # %% ../../nbs/study/12_jobs.ipynb #j1c0f008
