@@ -132,7 +132,7 @@ def _view(
     return res
 
 def _span(
-    view # From `_view`
+    view # The part of the header that says how to show it
 )->tuple: # Smallest and largest value that the stored bits can hold, rescaled
     "The range of values before any window"
     if view.get('ModalityLUTSequence'): return 0, 2**view.ModalityLUTSequence[0].LUTDescriptor[2] - 1
@@ -143,7 +143,7 @@ def _span(
 
 def _gray(
     a:np.ndarray, # (H,W) stored values
-    view # From `_view`
+    view # The part of the header that says how to show it
 )->tuple: # (H,W) values as they are shown; which is black, which white
     "Rescaling and window; without a window as the page's Choice says"
     from pydicom.pixels import apply_modality_lut, apply_voi_lut
@@ -193,6 +193,12 @@ def _shown(
 class DicomPicture(ImageFile.ImageFile):
     "A DICOM picture as Pillow gives it: RGB, 8 bits (ours); `ValueError` for what is none, `DamagedDicom` if broken"
     format, format_description = 'DICOM', 'DICOM picture'
+
+    def __init__(self,
+        fp=None, # Path, or an open binary file
+        filename=None # What an open file is called
+    ):
+        super().__init__(fp, filename)
 
     def _open(self):
         if self.fp.read(132)[128:] != _MARK: raise SyntaxError('no DICOM file')
