@@ -289,7 +289,7 @@ def _origin(notes, data, teacher, settings, file):
 # %% ../../nbs/deploy/11_card.ipynb #62af098c
 _metrics = {'accuracy': 'accuracy', 'balanced_accuracy': 'balanced_accuracy', 'macro_f1': 'f1',
             'mcc': 'matthews_correlation', 'macro_auroc': 'roc_auc'}
-_allowed = {'data': {'name', 'counts', 'lesions', 'sources', 'licence', 'population', 'devices'},
+_allowed = {'data': {'name', 'hub_id', 'counts', 'lesions', 'sources', 'licence', 'population', 'devices'},
             'teacher': {'name', 'licence', 'source'}}
 
 def _head(notes, name, data, licence):
@@ -301,14 +301,15 @@ def _head(notes, name, data, licence):
                           dataset_split=_line(notes.measured_on or _unknown), metric_type=v, metric_name=k,
                           metric_value=float(m[k])) for k, v in known.items()]
     tags = ['onnx', 'image-classification', 'long-tail', 'medical-imaging', 'research-only', 'foprokd']
-    return ModelCardData(license=_line(licence) if licence else None, library_name='onnx', tags=tags,
+    own = dict(metrics=list(known.values()) or None, datasets=[_line(data['hub_id'])] if data.get('hub_id') else None)
+    return ModelCardData(license=_line(licence) if licence else None, library_name='onnx', tags=tags, **own,
                          pipeline_tag='image-classification',
                          model_name=_line(name) if results else None, eval_results=results or None)
 
 def model_card(
     notes:Notes, # Of the deployed file
     name:str='A small image classifier', # Title
-    data:dict|None=None, # Any of name, counts (part -> (C,)), lesions, sources, licence, population, devices
+    data:dict|None=None, # Any of name, hub_id, counts (part -> (C,)), lesions, sources, licence, population, devices
     teacher:dict|None=None, # Any of name, licence, source
     settings:dict|None=None, # Training settings to print
     file:str|Path|None=None, # The student's file, for its name, size and SHA-256

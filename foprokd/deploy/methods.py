@@ -39,7 +39,7 @@ def export_student(self:DeployMethods,
 def quantize_student(self:DeployMethods,
     source:str|Path, # ONNX file that `export_student` wrote
     file:str|Path|None=None, # Where to; None: `student.onnx` -> `student.int8.onnx`
-    **kwargs # `n`, `test`, `seed`, ... of `quantize_learner`
+    **kwargs # `n`, `test`, `margin`, `strict`, ... of `quantize_learner`
 )->Path: # The file; what 8 bits cost is in its notes
     "The exported student in 8 bits, its losses per group measured; `ValueError` for another file"
     from foprokd.deploy.report import quantize_learner
@@ -50,7 +50,7 @@ def quantize_student(self:DeployMethods,
 @patch
 def deploy_report(self:DeployMethods,
     *files:str|Path, # ONNX files, e.g. the student and its 8-bit version
-    **kwargs # `test`, `rounds`, `seed` of `foprokd.deploy.report.deploy_report`
+    **kwargs # `test`, `rounds`, `margin`, ... of `foprokd.deploy.report.deploy_report`
 ): # `pandas.DataFrame`, a row per model
     "Size, speed and accuracy of teacher, student and files, measured in turns; `ValueError` without a file"
     from foprokd.deploy.report import deploy_report
@@ -60,7 +60,7 @@ def deploy_report(self:DeployMethods,
 @patch
 def model_card(self:DeployMethods,
     file:str|Path, # ONNX file
-    **kwargs # `name`, `data`, `teacher`, `licence` of `foprokd.deploy.report.card_from_learner`
+    **kwargs # `name`, `data`, `teacher`, `licence`, `checklists` of `foprokd.deploy.report.card_from_learner`
 ): # `huggingface_hub.ModelCard`; `card.save('README.md')` writes it
     "A model card of an exported file; what is not known is said to be not recorded; `ValueError` for another file"
     from foprokd.deploy.report import card_from_learner

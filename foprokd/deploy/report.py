@@ -17,6 +17,7 @@ import torch
 from fastai.learner import Learner
 from torch import nn
 from .card import model_card
+from .checklists import format_checklist, reporting_checklist
 from ..distill import DistillCallback
 from .graph import check_folder, import_onnx, save_graph, set_inputs, set_notes
 from .latency import count_macs, deploy_table, time_interleaved
@@ -217,7 +218,8 @@ def card_from_learner(
     name:str='A small image classifier', # Title
     data:dict|None=None, # Further entries on the data: name, sources, licence, population, devices
     teacher:dict|None=None, # On the teacher: licence, source
-    licence:str|None=None # Of the file, as the hub names it
+    licence:str|None=None, # Of the file, as the hub names it
+    checklists:tuple=() # Of `CHECKLISTS`, to be appended: each item filled from the run, or a question
 ): # `huggingface_hub.ModelCard`; `card.save('README.md')` writes it
     "A model card of an exported file with what its Learner knows; `ValueError` for another file, unknown entries"
     counts = dict(training=training_counts(learn).tolist(),
@@ -226,5 +228,9 @@ def card_from_learner(
     known = dict(counts=counts) | (dict(lesions=len({*lesions[0], *lesions[1]})) if all(lesions) else {})
     taught = dict(name=learn.teacher.name) if getattr(learn, 'teacher', None) is not None else {}
     phases = [f"{h['name']}: {h['epochs']} epochs at {h['lr']:g}" for h in getattr(learn, 'phase_history', [])]
-    return model_card(OnnxStudent(file).notes, name, known | (data or {}), taught | (teacher or {}),
-                      dict(phases=phases) if phases else None, file, licence)
+    notes, data, teacher = OnnxStudent(file).notes, known | (data or {}), taught | (teacher or {})
+    card = model_card(notes, name, data, teacher, dict(phases=phases) if phases else None, file, licence)
+    run = dict(name=name, method='fopro', distill=sum(h['epochs'] for h in learn.phase_history), bs=learn.dls.bs,
+               lr=learn.phase_history[-1]['lr']) if phases else {}
+    for o in checklists: card.text += f'\n{format_checklist(reporting_checklist(notes, o, data, teacher, run))}'
+    return card
