@@ -8,7 +8,6 @@ Docs: https://foprokd.github.io/foprokd/deploy/checklists.html.md"""
 __all__ = ['CHECKLISTS', 'reporting_checklist', 'format_checklist']
 
 # %% ../../nbs/deploy/11a_checklists.ipynb #ck000004
-from collections.abc import Callable
 import numpy as np
 import pandas as pd
 from .card import escape_markdown
