@@ -65,6 +65,10 @@ def _holds(file, mark):
     try: return file.read_text() == mark
     except OSError: return False
 
+def _missing(folder):
+    "Folders above that are not there yet, the deepest first"
+    return [o for o in folder.parents if not o.exists()]
+
 @contextmanager
 def claim(
     file:str|Path, # Path of the claim, the same for all who want it; its folder is made
@@ -74,10 +78,13 @@ def claim(
     "Hold a claim for the length of a block (ours); `ValueError` for beats that come too late"
     file, beat = Path(file), patience / 10 if beat is None else beat
     if not 0 < beat < patience: raise ValueError(f"beat={beat} s does not keep a claim of patience={patience} s alive.")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        mark = _take(file, patience)
-    except OSError: # a folder that cannot be written; who needs it will say so
+    made, mark, known = _missing(file.parent), None, False
+    for _ in range(20): # another may remove the folder, empty, at this moment
+        with suppress(OSError):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            mark, known = _take(file, patience), True
+            break
+    if not known: # a folder that cannot be written; who needs it will say so
         yield lambda: True
         return
     if mark is None:
@@ -92,6 +99,8 @@ def claim(
     finally:
         done.set()
         if _holds(file, mark): file.unlink(missing_ok=True)
+        with suppress(OSError): # what is empty is not left behind
+            for folder in [file.parent, *made]: folder.rmdir()
 
 # %% ../../nbs/study/08a_claims.ipynb #cl000013
 @contextmanager

@@ -34,7 +34,7 @@ def _say(
     sys.stdout.flush()
 
 # %% ../../nbs/study/14_commands.ipynb #bd470a7d
-_DATA = ('data data_root splits protocol fold n_folds missing bad image_col label_col group_col class_folder '
+_DATA = ('data data_root splits protocol fold n_folds missing bad image_col label_col group_col class_folder frames '
          'imbalance profile n_max valid test split_seed white groups groups_on')
 
 @as_command(groups=dict(data=_DATA, prompt='teacher teacher_ckpt teacher_kwargs size',
