@@ -42,27 +42,37 @@ class AdversarialCallback(DistillCallback):
         check_numbers(w_prior=w_prior, w_pen=w_pen)
         check_numbers(True, prompt_lr=prompt_lr)
         if not list(self.teacher_prompt.parameters()):
-            raise ValueError(f"The adversarial phase moves its prompt, but a {type(self.teacher_prompt).__name__} "
-                             "has no parameters: use a FourierPromptGenerator.")
-        if not (isinstance(every, int) and every > 0): raise ValueError(f"every={every!r} must be at least 1.")
-        if not 0 < part <= 1: raise ValueError(f"part={part!r} is a share of the batch, above 0 and at most 1.")
-        self.prompt_lr, self.w_prior, self.w_pen, self.every, self.part = prompt_lr, w_prior, w_pen, every, part
+            raise (ValueError(
+                "The adversarial phase moves its prompt, but a "
+                f"{type(self.teacher_prompt).__name__} "
+                             "has no parameters: use a FourierPromptGenerator."))
+        if not (isinstance(every, int) and every > 0):
+            raise ValueError(f"every={every!r} must be at least 1.")
+        if not 0 < part <= 1:
+            raise ValueError(
+                f"part={part!r} is a share of the batch, above 0 and at most 1.")
+        self.prompt_lr, self.w_prior, self.w_pen, self.every, self.part = (prompt_lr,
+            w_prior, w_pen, every, part)
 
     def before_fit(self):
         super().before_fit()
         params = list(self.teacher_prompt.parameters())
         device = params[0].device
-        foreign = self.teacher.reference is None or foreign_reference(self.teacher, self.dls)
+        foreign = (self.teacher.reference is None
+            or foreign_reference(self.teacher, self.dls))
         if not self.teacher.prior_layers and foreign:
-            self.teacher.fit_statistics(self.space(b[0].to(device)) for _, b in zip(range(8), self.dls.train))
+            self.teacher.fit_statistics(self.space(b[0].to(device))
+                for _, b in zip(range(8), self.dls.train))
             own_reference(self.teacher, self.dls)
         self.steps, self.still = 0, torch.zeros((), device=device)
-        self.ascent = torch.optim.Adam(params, lr=self.prompt_lr, maximize=True, fused=params[0].is_cuda or None)
+        self.ascent = torch.optim.Adam(params, lr=self.prompt_lr, maximize=True,
+            fused=params[0].is_cuda or None)
 
     def target(self):
         z = self.teacher_prompt.batch_z(len(self.px), self.px.device)
         n = math.ceil(self.part * len(self.px))
-        if self.train_iter % self.every == 0: self.ascend(self.px[:n], z if z is None else z[:n])
+        if self.train_iter % self.every == 0:
+            self.ascend(self.px[:n], z if z is None else z[:n])
         with torch.no_grad(): return self.teacher(self.teacher_prompt(self.px, z))
 
     def ascend(self,
@@ -74,21 +84,27 @@ class AdversarialCallback(DistillCallback):
         with torch.enable_grad(), torch.autocast(px.device.type, enabled=False):
             feats, prior = self.teacher.with_prior(prompt(px, z))
             said = self.projected[:len(px)].float()
-            gain, _ = akd_loss(said, feats, prior, prompt.penalty(z), self.w_prior, self.w_pen)
+            gain, _ = akd_loss(said, feats, prior, prompt.penalty(z), self.w_prior,
+                self.w_pen)
             grads = torch.autograd.grad(gain, params)
         grads = average_over_ranks(grads)
         good = torch.stack([torch.isfinite(g).all() for g in grads]).all()
         self.steps, self.still = self.steps + 1, self.still + ~good
-        if good.is_cuda: self.ascent.found_inf = (~good).float() # the fused step looks at it on the GPU
+        # the fused step looks at it on the GPU
+        if good.is_cuda: self.ascent.found_inf = (~good).float()
         elif not good: return
         for p, g in zip(params, grads): p.grad = g
-        self.ascent.step(); self.ascent.zero_grad()
+        self.ascent.step()
+        self.ascent.zero_grad()
 
     def after_fit(self):
         still = int(self.still) if self.steps else 0
         if still > self.steps / 2:
-            warnings.warn(f"The prompt stayed where it was in {still} of {self.steps} adversarial steps, whose "
-                          "gradients were not finite: lower prompt_lr or w_prior, or look at the images.")
+            warnings.warn(
+                          f"The prompt stayed where it was in {still} of {self.steps} "
+                          "adversarial steps, whose "
+                          "gradients were not finite: lower prompt_lr or w_prior, or "
+                          "look at the images.")
 
     def state_dict(self): return self.ascent.state_dict()
 
@@ -96,8 +112,12 @@ class AdversarialCallback(DistillCallback):
         state:dict # From `state_dict`
     ): self.ascent.load_state_dict(state)
 
-    _docs = dict(before_fit="As in distillation; a fresh optimizer for the prompt, statistics if there are none",
+    _docs = (dict(
+                 before_fit="As in distillation; a fresh optimizer for the prompt, "
+                 "statistics if there are none",
                  after_fit="Warn if the prompt could not move in most steps",
-                 state_dict="State of the prompt's optimizer", load_state_dict="Put it back",
+                 state_dict="State of the prompt's optimizer",
+                 load_state_dict="Put it back",
                  target="Move the prompt, then (B,dT) teacher features without gradient",
-                 ascend="One step of the prompt up the disagreement, if finite; no other parameter gets a gradient")
+                 ascend="One step of the prompt up the disagreement, if finite; no "
+                 "other parameter gets a gradient"))

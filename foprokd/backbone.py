@@ -28,8 +28,10 @@ def pool_features(
     axis:int|None=None # Where the d features lie, of `channel_axis`; None: (B,d,h,w) or (B,n,d)
 )->torch.Tensor: # (B,d) features
     "Global average pooling over space or tokens; `ValueError` if there is no feature vector in `out`"
-    if not isinstance(out, torch.Tensor) or out.ndim not in (2, 3, 4) or not out.is_floating_point():
-        what = f'a tensor of shape {tuple(out.shape)}' if isinstance(out, torch.Tensor) else f'a {type(out).__name__}'
+    if (not isinstance(out, torch.Tensor) or out.ndim not in (2, 3, 4)
+            or not out.is_floating_point()):
+        what = (f'a tensor of shape {tuple(out.shape)}' if isinstance(out, torch.Tensor)
+            else f'a {type(out).__name__}')
         raise ValueError(f"{name} returns no feature vector but {what}: "
                          "wrap it in a module whose forward returns (B,d) features.")
     if out.ndim == 2: return out
@@ -43,7 +45,8 @@ def _said(net, out):
     "Axes on which the network says that its features lie, by their width or by timm's `output_fmt`"
     config = getattr(net, 'config', None)
     words = (net, 'num_features'), (net, 'head_hidden_size'), (config, 'hidden_size')
-    wide = [i for i in range(1, out.ndim) if out.shape[i] in [getattr(o, n, None) for o, n in words]]
+    wide = [i for i in range(1, out.ndim)
+        if out.shape[i] in [getattr(o, n, None) for o, n in words]]
     fmt = getattr(net, 'output_fmt', None)
     axis = _FORMATS.get(str(getattr(fmt, 'value', fmt)))
     return wide if len(wide) == 1 or axis is None else [axis % out.ndim]
@@ -58,7 +61,8 @@ def _steady(out, x, forward):
     "Axes that stay as long as they are when the images grow"
     try: other = forward(x.new_zeros(2, x.shape[1], *(n + 64 for n in x.shape[-2:])))
     except Exception: return [] # of one size only
-    return [i for i in range(1, out.ndim) if other.ndim == out.ndim and other.shape[i] == out.shape[i] > 1]
+    return [i for i in range(1, out.ndim) if other.ndim == out.ndim
+        and other.shape[i] == out.shape[i] > 1]
 
 # %% ../nbs/08_backbone.ipynb #la000002
 @torch.no_grad()
@@ -74,12 +78,15 @@ def channel_axis(
     long = [i for i in range(1, out.ndim) if out.shape[i] > 1]
     if len(long) < 2: return long[0] if long else 1
     widths = [p.numel() for p in net.parameters() if p.ndim == 1]
-    for found in (lambda: _said(net, out), lambda: _seen(out, x), lambda: _steady(out, x, forward or net),
+    for found in (lambda: _said(net, out), lambda: _seen(out, x),
+                  lambda: _steady(out, x, forward or net),
                   lambda: [i for i in long if out.shape[i] in widths]):
         axes = found()
         if len(axes) == 1: return axes[0]
-    raise ValueError(f"{name} returns a tensor of shape {tuple(out.shape)} and does not say which of these are its "
-                     "features: wrap it in a module whose forward returns (B,d) features.")
+    raise (ValueError(
+        f"{name} returns a tensor of shape {tuple(out.shape)} and does not say which of these are "
+        "its "
+                     "features: wrap it in a module whose forward returns (B,d) features."))
 
 # %% ../nbs/08_backbone.ipynb #ev000002
 @contextmanager
@@ -97,6 +104,7 @@ def eval_mode(
             if m.training != training: m.train(training)
         for m, training in was: m.training = training # each its own, not its parent's
 
+# %% ../nbs/08_backbone.ipynb #ev000002-b
 def fresh_copy(
     net:nn.Module # Network, after any use
 )->nn.Module: # Its copy, each module in the mode it had
@@ -128,8 +136,10 @@ def _body(net):
     if list(net._modules)[::2] == ['backbone', 'classifier']: return net.backbone
     if len(net) != 2: return net
     head, body = list(net[1].modules()), net[0]
-    fastais = any(_made_by(m, 'fastai.layers') for m in head) and any(isinstance(m, nn.Linear) for m in head)
-    inner = getattr(body, 'model', body) if _made_by(body, 'fastai.') else body # timm's network in its wrapper
+    fastais = any(_made_by(m, 'fastai.layers') for m in head) and any(isinstance(m, nn.Linear)
+        for m in head)
+    # timm's network in its wrapper
+    inner = getattr(body, 'model', body) if _made_by(body, 'fastai.') else body
     return inner if fastais else net
 
 # %% ../nbs/08_backbone.ipynb #wc000002
@@ -143,7 +153,8 @@ def without_classifier(
     elif _made_by(net, 'torchvision.models.'):
         _cut(net, 'fc', 'classifier', 'head', 'heads')
     elif _made_by(net, 'fastai.vision.models.'): _cut(net, *_last(net))
-    return net.float() if any(p.is_floating_point() and p.dtype != torch.float32 for p in net.parameters()) else net
+    return net.float() if any(p.is_floating_point() and p.dtype != torch.float32
+        for p in net.parameters()) else net
 
 # %% ../nbs/08_backbone.ipynb #ws000002
 _SCORES = lambda o: o, lambda o: o.softmax(1), lambda o: o.log_softmax(1), lambda o: o.sigmoid()
@@ -162,11 +173,13 @@ def _last_linear(net, x):
     finally:
         for h in hooks: h.remove()
     if not isinstance(got, torch.Tensor) or got.shape[2:].numel() != 1 or not got.any(): return None
-    got, small = got.flatten(1), 1e-6 * got.abs().max().item() # activations of untrained networks can be tiny
+    # activations of untrained networks can be tiny
+    got, small = got.flatten(1), 1e-6 * got.abs().max().item()
     seen = [(n, m, o) for n, m, o in seen if o.shape == got.shape]
     same = [(n, m) for n, m, o in seen if any(f(o).allclose(got, 1e-6, small) for f in _SCORES)]
     return same[-1] if same else None
 
+# %% ../nbs/08_backbone.ipynb #ws000002-b
 def warn_of_scores(
     net:nn.Module, # Network that is taken for a backbone
     x:torch.Tensor, # (B,C,H,W) images that it takes
@@ -178,8 +191,11 @@ def warn_of_scores(
     with eval_mode(net): found = _last_linear(net, images)
     if not found: return
     wide, deep = found[1].weight.shape[:2]
-    warnings.warn(f"The features of {name} come from its last linear layer {found[0]!r}, {deep} to {wide} values. If "
-                  "these are scores of classes, give the network without it, torch.nn.Identity() in its place; if "
+    warnings.warn(
+                  f"The features of {name} come from its last linear layer {found[0]!r}, {deep} to "
+                  f"{wide} values. If "
+                  "these are scores of classes, give the network without it, torch.nn.Identity() "
+                  "in its place; if "
                   "they are an embedding, all is well.", stacklevel=3)
 
 # %% ../nbs/08_backbone.ipynb #fs000002
@@ -204,6 +220,7 @@ def _can_be(arch, size, kwargs):
             return takes_size(net, size, kwargs.get('in_chans', 3))
     except Exception: return False
 
+# %% ../nbs/08_backbone.ipynb #fs000005-b
 def for_size(
     model:str|nn.Module, # timm name, or a network, which is set to the size in place
     size:int|tuple|None, # Side of the images in pixels, or (height, width); None: not known
@@ -211,8 +228,10 @@ def for_size(
 )->dict: # The same, with `img_size` where the network needs it
     "What makes a network of fixed size take these images (ours); nothing for others, and where that is impossible"
     kwargs, named = kwargs or {}, isinstance(model, str)
-    cfg = timm.get_pretrained_cfg(model) if named and timm.is_model(model) else getattr(model, 'pretrained_cfg', None)
-    fixed = cfg.fixed_input_size if hasattr(cfg, 'fixed_input_size') else (cfg or {}).get('fixed_input_size')
+    cfg = (timm.get_pretrained_cfg(model) if named and timm.is_model(model)
+        else getattr(model, 'pretrained_cfg', None))
+    fixed = (cfg.fixed_input_size if hasattr(cfg, 'fixed_input_size')
+        else (cfg or {}).get('fixed_input_size'))
     if size is None or not fixed or 'img_size' in kwargs: return kwargs
     size = [size] * 2 if isinstance(size, int) else list(size)
     if named:
@@ -226,14 +245,16 @@ def for_size(
     return kwargs
 
 # %% ../nbs/08_backbone.ipynb #de000002
-_DEVICE = re.compile('CUDA error|CUDA out of memory|cuDNN error|CUDNN_STATUS|CUBLAS_STATUS|NCCL error|HIP error|'
-                     'HIP out of memory|MPS backend out of memory')
+_DEVICE = (re.compile(
+    'CUDA error|CUDA out of memory|cuDNN error|CUDNN_STATUS|CUBLAS_STATUS|NCCL error|HIP error|'
+                     'HIP out of memory|MPS backend out of memory'))
 
 def is_device_error(
     e:Exception # From a forward pass
 )->bool: # Whether to let it pass
     "Whether an error comes from the GPU itself (ours)"
-    own = torch.cuda.OutOfMemoryError, getattr(torch, 'AcceleratorError', torch.cuda.OutOfMemoryError)
+    own = torch.cuda.OutOfMemoryError, getattr(torch, 'AcceleratorError',
+        torch.cuda.OutOfMemoryError)
     return isinstance(e, own) or bool(_DEVICE.search(str(e)))
 
 # %% ../nbs/08_backbone.ipynb #9f54b1aa
@@ -248,13 +269,16 @@ def _create_timm(
         raise ValueError(f"timm has no model {name!r}; close names: {', '.join(close) or 'none'}.")
     arch, _, tag = name.partition('.')
     tags = timm.list_pretrained(f'{arch}.*') if tag and ':' not in name else [name]
-    if name not in tags: raise ValueError(f"timm has no weights {name!r}; it has {', '.join(tags[:4]) or arch}.")
+    if name not in tags:
+        raise ValueError(f"timm has no weights {name!r}; it has {', '.join(tags[:4]) or arch}.")
     try: return timm.create_model(name, pretrained=pretrained, num_classes=0, **kwargs)
-    except TypeError as e: raise ValueError(f"timm cannot build {name!r} with {kwargs}: {e}.") from e
+    except TypeError as e:
+        raise ValueError(f"timm cannot build {name!r} with {kwargs}: {e}.") from e
     except Exception as e:
         if not pretrained: raise
         raise RuntimeError(f"The weights of {name!r} could not be fetched ({type(e).__name__}): "
-                           "give a local file with ckpt=, or pretrained=False for random weights (of a teacher: in "
+                           "give a local file with ckpt=, or pretrained=False for random weights "
+                           "(of a teacher: in "
                            "teacher_kwargs; teacher='embedded' needs no download).") from e
 
 # %% ../nbs/08_backbone.ipynb #861664d1
@@ -266,16 +290,22 @@ def create_backbone(
 )->tuple[nn.Module, dict]: # The backbone without classifier, and the checkpoint's notes
     "A backbone that returns features (ours); `RuntimeError` if its weights are out of reach"
     if hasattr(model, 'dls') and hasattr(model, 'model'):
-        raise TypeError(f"Got a fastai {type(model).__name__} where a network is needed: pass its body, "
-                        "for a vision_learner `learn.model[0]`.")
+        raise (TypeError(
+            f"Got a fastai {type(model).__name__} where a network is needed: pass its body, "
+                        "for a vision_learner `learn.model[0]`."))
     if hasattr(model, '_orig_mod'):
-        raise TypeError("Got a network wrapped by torch.compile, which would save its weights under other names: "
-                        "give the plain network and call .compile() on what is built from it.")
+        raise (TypeError(
+            "Got a network wrapped by torch.compile, which would save its weights under other "
+            "names: "
+                        "give the plain network and call .compile() on what is built from it."))
     if not isinstance(model, (str, nn.Module)):
         if isinstance(model, dict):
-            raise TypeError("Got a dictionary where a timm name or an nn.Module is needed: weights go into a file, "
-                            "which `ckpt` names beside the name of their architecture.")
-        raise TypeError(f"Got a {type(model).__name__} where a timm name or an nn.Module is needed: {model!r}.")
+            raise (TypeError(
+                "Got a dictionary where a timm name or an nn.Module is needed: weights go into a "
+                "file, "
+                            "which `ckpt` names beside the name of their architecture."))
+        raise TypeError(
+            f"Got a {type(model).__name__} where a timm name or an nn.Module is needed: {model!r}.")
     if isinstance(model, nn.Module): net = without_classifier(model)
     else: net = _create_timm(model, pretrained and ckpt is None, **kwargs)
     if ckpt is None: return net, {}
@@ -295,6 +325,7 @@ def feature_layout(
         axis = channel_axis(out, model, x, name=name)
         return pool_features(out, name, axis).shape[1], axis
 
+# %% ../nbs/08_backbone.ipynb #cebafc79-b
 def feature_dim(
     model:nn.Module, # Backbone
     size:int=64, # Side of the blank test image, pixels
@@ -308,8 +339,10 @@ def feature_dim(
 # %% ../nbs/08_backbone.ipynb #180806c7
 def _mobilenetv1(name, width, pretrained=False, **kwargs):
     "MobileNet-v1 of any width"
-    if pretrained: raise ValueError(f"There are no weights of {name} on the hub: give a local checkpoint.")
-    kwargs = {k: v for k, v in kwargs.items() if not k.startswith('pretrained_') and k != 'cache_dir'}
+    if pretrained:
+        raise ValueError(f"There are no weights of {name} on the hub: give a local checkpoint.")
+    kwargs = {k: v for k, v in kwargs.items() if not k.startswith('pretrained_')
+        and k != 'cache_dir'}
     cfg = dict(architecture=name, input_size=(3, 224, 224), mean=(.5,) * 3, std=(.5,) * 3,
                classifier='classifier', first_conv='conv_stem')
     return _gen_mobilenet_v1(name, width, pretrained_cfg=cfg, **kwargs)
@@ -323,6 +356,7 @@ def mobilenetv1_050(
     "MobileNet-v1 at half the width (Howard et al. 2017)"
     return _mobilenetv1('mobilenetv1_050', .5, pretrained, **kwargs)
 
+# %% ../nbs/08_backbone.ipynb #6773f76d-b
 @register_model
 def mobilenetv1_025(
     pretrained:bool=False, # Refused: the hub has no weights

@@ -36,14 +36,20 @@ def unwrap_student(
     "The `Student` of `learn`; `TypeError` for another model, `ValueError` if its projector does not fit the teacher"
     student = get_model(learn.model)
     if hasattr(student, '_orig_mod'):
-        raise TypeError("The model is wrapped by torch.compile, which would save its weights under other names: "
-                        "keep the plain Student in the Learner and call learn.model.compile().")
+        raise (TypeError(
+            "The model is wrapped by torch.compile, which would save its weights under other "
+            "names: "
+                        "keep the plain Student in the Learner and call learn.model.compile()."))
     if not isinstance(student, Student):
-        raise TypeError(f"Distillation needs a Student, got a {type(student).__name__}: build the Learner with "
-                        f"Student(model, n_out, teacher_dim={teacher.num_features}).")
+        raise (TypeError(
+            f"Distillation needs a Student, got a {type(student).__name__}: build the Learner with "
+                        f"Student(model, n_out, teacher_dim={teacher.num_features})."))
     if student.teacher_dim != teacher.num_features:
-        raise ValueError(f"The student's projector has width {student.teacher_dim}, the teacher {teacher.name} has "
-                         f"{teacher.num_features} features: build it with teacher_dim={teacher.num_features}.")
+        raise (ValueError(
+            f"The student's projector has width {student.teacher_dim}, the teacher {teacher.name} "
+            "has "
+                         f"{teacher.num_features} features: build it with "
+                         f"teacher_dim={teacher.num_features}."))
     return student
 
 # %% ../nbs/32_distill.ipynb #b9564de6
@@ -52,8 +58,10 @@ class DistillCallback(LossPartsCallback):
     """EKD (the authors' public formula): a `Student` learns to classify and to agree with a teacher of prompted images
 
     A `TypeError` for another teacher, a `ValueError` for a negative weight, or soft targets without a probe."""
-    part_names, early = ('cls', 'aux', 'feat'), True # `early`: the teacher looks before the student
-    passes = table = None # over the images, told apart, while they are; of soft targets, in a fit
+    # `early`: the teacher looks before the student
+    part_names, early = ('cls', 'aux', 'feat'), True
+    # over the images, told apart, while they are; of soft targets, in a fit
+    passes = table = None
     def __init__(self,
         teacher:FrozenTeacher, # Frozen teacher
         prompt:nn.Module|None=None, # Spectral prompt for the teacher's images; None is the identity (plain EKD)
@@ -71,15 +79,21 @@ class DistillCallback(LossPartsCallback):
         targets=None # (N,C) soft targets, one row for each training image, as in `SoftTable`; None: of the probe
     ):
         if not isinstance(teacher, FrozenTeacher):
-            raise TypeError(f"Got a {type(teacher).__name__} as teacher: wrap a network as FrozenTeacher(network).")
+            raise TypeError(
+                f"Got a {type(teacher).__name__} as teacher: wrap a network as "
+                "FrozenTeacher(network).")
         check_numbers(lam=lam, lam_end=lam_end, soft=soft)
         check_numbers(True, temperature=temperature)
-        if targets is not None and not soft: raise ValueError("targets= have no effect without a weight: give soft=1.")
-        self.teacher, self.lam, self.pixels, self.lam_end, self.space = teacher, lam, pixels, lam_end, None
-        self.prompt_student, self.soft, self.temperature, self.probe = prompt_student, soft, temperature, probe
+        if targets is not None and not soft:
+            raise ValueError("targets= have no effect without a weight: give soft=1.")
+        self.teacher, self.lam, self.pixels, self.lam_end, self.space = (teacher, lam,
+            pixels, lam_end, None)
+        self.prompt_student, self.soft, self.temperature, self.probe = (prompt_student,
+            soft, temperature, probe)
         if soft: self.part_names = (*self.part_names, 'soft')
         self.teacher_prompt = IdentityPrompt() if prompt is None else prompt
-        self.views, self.bank, self.bank_dtype, self.keep, self.targets = views, bank, bank_dtype, keep, targets
+        self.views, self.bank, self.bank_dtype, self.keep, self.targets = (views, bank,
+            bank_dtype, keep, targets)
 
     @property
     def asks(self):
@@ -92,18 +106,23 @@ class DistillCallback(LossPartsCallback):
         return dict(teacher=self.teacher, prompt=self.teacher_prompt, pixels=self.space)
 
     def after_create(self):
-        check_data(self.dls, self.loss_func, PixelSpace.from_dls(self.dls) if self.pixels is None else self.pixels)
+        check_data(self.dls, self.loss_func, PixelSpace.from_dls(self.dls)
+            if self.pixels is None else self.pixels)
 
     def before_fit(self):
         unwrap_student(self.learn, self.teacher)
         device = next(self.learn.model.parameters()).device
-        self.space = (PixelSpace.from_dls(self.dls) if self.pixels is None else self.pixels).to(device)
+        self.space = (PixelSpace.from_dls(self.dls) if self.pixels is None
+            else self.pixels).to(device)
         broadcast_module(self.teacher.to(device), self.teacher_prompt.to(device))
-        if self.soft and self.targets is not None: self.table = SoftTable(self.targets, self.learn)
+        if self.soft and self.targets is not None:
+            self.table = SoftTable(self.targets, self.learn)
         elif self.soft:
             if self.probe is None:
-                raise ValueError("Soft targets come from a probe: explore first, or give probe=, from features to "
-                                 "logits.")
+                raise (ValueError(
+                    "Soft targets come from a probe: explore first, or give probe=, "
+                    "from features to "
+                                 "logits."))
             broadcast_module(self.probe.to(device).eval())
         self.show_views()
 
@@ -113,17 +132,25 @@ class DistillCallback(LossPartsCallback):
             self.learn.remove_cb(cb)
         self.passes = None
         if self.views is None or hasattr(self.learn, 'lr_finder'): return
-        if not self.asks: raise ValueError("With lam=0 and targets= nothing is asked of the teacher: leave out views=.")
+        if not self.asks:
+            raise ValueError(
+                "With lam=0 and targets= nothing is asked of the teacher: leave out "
+                "views=.")
         if self.prompt_student:
-            raise ValueError("prompt_student has the prompt run in each step, so there is nothing to keep: leave out "
-                             "views=.")
+            raise (ValueError(
+                "prompt_student has the prompt run in each step, so there is nothing "
+                "to keep: leave out "
+                             "views=."))
         self.asked_twice = False
         prompt, teacher = self.teacher_prompt, self.teacher
-        own = [str(getattr(teacher, k, '')) for k in ('name', 'size', 'dtype', 'axis', 'stages', 'scale')]
+        own = [str(getattr(teacher, k, '')) for k in ('name', 'size', 'dtype', 'axis',
+            'stages', 'scale')]
         about = dict(teacher=[*own, str(teacher), weights_digest(teacher)],
                      prompt=[type(prompt).__name__, str(module_facts(prompt))],
-                     precision=[str(cb.amp_mode) for cb in self.learn._grab_cbs(MixedPrecision)])
-        self.passes = ViewsCallback(self.views, teacher.num_features, about, self.bank, self.bank_dtype, self.keep)
+                     precision=[str(cb.amp_mode)
+                     for cb in self.learn._grab_cbs(MixedPrecision)])
+        self.passes = ViewsCallback(self.views, teacher.num_features, about, self.bank,
+            self.bank_dtype, self.keep)
         self.passes.normalize = self.space.normalize
         self.learn.add_cb(self.passes)
         self.passes.before_fit()
@@ -135,11 +162,15 @@ class DistillCallback(LossPartsCallback):
 
     def before_train(self):
         student = get_model(self.learn.model)
-        lost = [k for k in getattr(student, 'norm_acts', ()) if type(student.get_submodule(k)) is nn.SyncBatchNorm]
+        lost = [k for k in getattr(student, 'norm_acts', ())
+            if type(student.get_submodule(k)) is nn.SyncBatchNorm]
         if not lost: return
-        raise ValueError(f"torch's SyncBatchNorm, which fastai's DistributedTrainer uses, has taken the activation of "
-                         f"{len(lost)} norms of the student (first: {lost[0]}): build it anew, and train a "
-                         "FoProLearner, or with distrib_ctx(sync_bn=False).")
+        raise (ValueError(
+            "torch's SyncBatchNorm, which fastai's DistributedTrainer uses, has taken "
+            "the activation of "
+                         f"{len(lost)} norms of the student (first: {lost[0]}): build "
+                         "it anew, and train a "
+                         "FoProLearner, or with distrib_ctx(sync_bn=False)."))
 
     def before_batch(self):
         if self.space is None: self.before_fit() # a batch outside a fit
@@ -147,7 +178,8 @@ class DistillCallback(LossPartsCallback):
         self.px = None if known else self.space(self.xb[0])
         if self.passes is not None and self.passes.images and not self.passes.kept:
             self.px = self.passes.rounded(self.px, self.yb[0])
-            self.learn.xb = (self.space.normalize(self.px).as_subclass(type(self.xb[0])), *self.xb[1:])
+            self.learn.xb = (self.space.normalize(self.px).as_subclass(
+                type(self.xb[0])), *self.xb[1:])
         if self.prompt_student: self.learn.xb = (self.prompt_both(), *self.xb[1:])
         if self.early and self.asks:
             with self.caller_precision(): self.feats, self.px = self.target(), None
@@ -161,9 +193,12 @@ class DistillCallback(LossPartsCallback):
     def after_loss(self):
         target = None if not self.asks else self.feats if self.early else self.target()
         aux = self.loss_func(self.aux, *self.yb)
-        feat = cosine_distance(self.projected, target) if self.asks else aux.new_zeros(())
-        lam = self.lam if self.lam_end is None else self.lam + self.pct_train * (self.lam_end - self.lam)
-        total, parts = self.loss_grad + aux + lam * feat, dict(cls=self.loss_grad, aux=aux, feat=feat)
+        feat = (cosine_distance(self.projected, target) if self.asks
+            else aux.new_zeros(()))
+        lam = (self.lam if self.lam_end is None
+            else self.lam + self.pct_train * (self.lam_end - self.lam))
+        total, parts = self.loss_grad + aux + lam * feat, dict(cls=self.loss_grad,
+            aux=aux, feat=feat)
         if self.soft: parts['soft'] = self.soft_targets(target)
         self.set_loss(total + self.soft * parts.get('soft', 0.), parts)
         self.projected = self.aux = self.px = self.feats = None
@@ -176,7 +211,8 @@ class DistillCallback(LossPartsCallback):
         target # (B,dT) features of the teacher
     ): # scalar
         with torch.no_grad():
-            logits = self.probe(full_precision(target)) if self.targets is None else self.table.of_batch(self.pred)
+            logits = (self.probe(full_precision(target)) if self.targets is None
+                else self.table.of_batch(self.pred))
         return soft_target_loss(self.pred, logits, self.temperature)
 
     @torch.no_grad()
@@ -189,18 +225,28 @@ class DistillCallback(LossPartsCallback):
         if self.passes is not None and self.training:
             if not self.asked_twice: check_constant(self.teacher, self.px[:2])
             self.asked_twice = True
-            return self.passes.answer(self.px, lambda: self.teacher(self.teacher_prompt(self.px)))
-        return self.teacher(self.px if self.prompt_student else self.teacher_prompt(self.px))
+            return self.passes.answer(self.px,
+                lambda: self.teacher(self.teacher_prompt(self.px)))
+        return self.teacher(self.px if self.prompt_student
+            else self.teacher_prompt(self.px))
 
-    _docs = dict(show_views="Tell passes over the images apart, if asked to", after_fit="Let go of them",
+    _docs = dict(show_views="Tell passes over the images apart, if asked to",
+                 after_fit="Let go of them",
                  before_train="Refuse a student that has lost its activations",
-                 before_fit="Check the student, bring teacher and prompt to its device, the same on all ranks",
-                 before_batch="Ask the teacher about the pixels, and the student for all heads",
-                 take="Keep the heads", after_create="Look at the data", after_loss="Add auxiliary and feature term",
-                 caller_precision="The autocast that fastai's mixed precision enters only after `before_batch`",
-                 soft_targets="Scalar: how the plain classifier differs from probe or table",
-                 prompt_both="(B,3,H,W) prompted batch for the student; the teacher will see the same",
-                 target="(B,dT) teacher features of the prompted batch, without gradient")
+                 before_fit="Check the student, bring teacher and prompt to its "
+                 "device, the same on all ranks",
+                 before_batch="Ask the teacher about the pixels, and the student for "
+                 "all heads",
+                 take="Keep the heads", after_create="Look at the data",
+                 after_loss="Add auxiliary and feature term",
+                 caller_precision="The autocast that fastai's mixed precision enters "
+                 "only after `before_batch`",
+                 soft_targets="Scalar: how the plain classifier differs from probe or "
+                 "table",
+                 prompt_both="(B,3,H,W) prompted batch for the student; the teacher "
+                 "will see the same",
+                 target="(B,dT) teacher features of the prompted batch, without "
+                 "gradient")
 
 # %% ../nbs/32_distill.ipynb #dv000001
 @torch.no_grad()
@@ -212,5 +258,7 @@ def check_constant(
     with drawn_from('constant', 0, device=px.device): one = teacher(px)
     with drawn_from('constant', 1, device=px.device): two = teacher(px)
     if not torch.allclose(one, two, rtol=1e-3, atol=1e-5):
-        raise ValueError(f"The teacher {teacher.name} answers one picture in two ways (dropout, or noise of its own), "
-                         "so its answers cannot be kept: leave out views=.")
+        raise (ValueError(
+            f"The teacher {teacher.name} answers one picture in two ways (dropout, or noise of its "
+            "own), "
+                         "so its answers cannot be kept: leave out views=."))

@@ -32,7 +32,8 @@ class PromptExplorer(nn.Module):
     """Spectral prompt and linear probe around a frozen teacher, which is not a submodule (ours)
 
     A `TypeError` for another teacher, a `ValueError` for a size below 2."""
-    asked = None # `True`: the next forward in training returns the terms of the objective
+    # `True`: the next forward in training returns the terms of the objective
+    asked = None
     def __init__(self,
         teacher:FrozenTeacher, # Frozen teacher, features (B,dT)
         prompt:nn.Module, # Spectral prompt to train
@@ -42,12 +43,17 @@ class PromptExplorer(nn.Module):
     ):
         super().__init__()
         if size is not None and not size >= 2:
-            raise ValueError(f"Exploration needs images of at least 2 pixels, got size={size}.")
+            raise ValueError(
+                f"Exploration needs images of at least 2 pixels, got size={size}.")
         if not isinstance(teacher, FrozenTeacher):
-            raise TypeError(f"Got a {type(teacher).__name__} as teacher: wrap a network as FrozenTeacher(network).")
-        self.prompt, self.pixels, self.size = prompt, PixelSpace() if pixels is None else pixels, size
+            raise TypeError(
+                f"Got a {type(teacher).__name__} as teacher: wrap a network as "
+                "FrozenTeacher(network).")
+        self.prompt, self.pixels, self.size = (prompt, PixelSpace() if pixels is None
+            else pixels, size)
         d = teacher.num_features
-        self.probe = nn.Sequential(GlobalBatchNorm1d(d, affine=False), nn.Linear(d, n_out))
+        self.probe = nn.Sequential(GlobalBatchNorm1d(d, affine=False),
+            nn.Linear(d, n_out))
         self._teacher = (teacher,)
 
     @property
@@ -88,7 +94,8 @@ class PromptExplorer(nn.Module):
         feats, prior = self.teacher.with_prior(prompted)
         if z is None: return self.probe(feats), prior, prior.new_zeros(())
         other = self.prompt.batch_z(len(px), px.device)
-        return self.probe(feats), prior, mode_seeking(prompted, self.prompt(px, other), z, other)
+        return self.probe(feats), prior, mode_seeking(prompted, self.prompt(px, other),
+            z, other)
 
 # %% ../nbs/30_explore.ipynb #ex000002
 _DATA = WeakKeyDictionary() # teacher -> reference to the `DataLoaders` of its statistics
@@ -100,6 +107,7 @@ def own_reference(
     "Remember whose statistics a teacher without BatchNorm has (ours)"
     for t in (teacher, *getattr(teacher, 'teachers', ())): _DATA[t] = ref(dls)
 
+# %% ../nbs/30_explore.ipynb #ex000002-b
 def foreign_reference(
     teacher:FrozenTeacher, # Perhaps several as one
     dls # `DataLoaders`
@@ -123,22 +131,27 @@ class ExploreCallback(LossPartsCallback):
     ):
         check_numbers(w_cls=w_cls, w_prior=w_prior, w_div=w_div)
         check_numbers(True, n_stat=n_stat)
-        self.w_cls, self.w_prior, self.w_div, self.n_stat, self.seen = w_cls, w_prior, w_div, n_stat, None
+        self.w_cls, self.w_prior, self.w_div, self.n_stat, self.seen = (w_cls, w_prior,
+            w_div, n_stat, None)
 
     def after_create(self):
         ex = get_model(self.learn.model)
-        if isinstance(ex, PromptExplorer): check_data(self.dls, self.loss_func, ex.pixels)
+        if isinstance(ex, PromptExplorer):
+            check_data(self.dls, self.loss_func, ex.pixels)
 
     def before_fit(self):
         ex = get_model(self.learn.model)
         if not isinstance(ex, PromptExplorer):
-            raise TypeError(f"Exploration needs a PromptExplorer, got a {type(ex).__name__}: "
-                            "use explore_learner(dls, teacher, prompt).")
+            raise (TypeError(
+                f"Exploration needs a PromptExplorer, got a {type(ex).__name__}: "
+                            "use explore_learner(dls, teacher, prompt)."))
         device = next(ex.parameters()).device
         broadcast_module(ex.teacher.to(device))
         if ex.teacher.prior_layers: return
-        if self.seen is not self.dls or foreign_reference(ex.teacher, self.dls): # statistics belong to one data set
-            ex.teacher.fit_statistics(ex.pixels(b[0].to(device)) for _, b in zip(range(self.n_stat), self.dls.train))
+        # statistics belong to one data set
+        if self.seen is not self.dls or foreign_reference(ex.teacher, self.dls):
+            ex.teacher.fit_statistics(ex.pixels(b[0].to(device))
+                for _, b in zip(range(self.n_stat), self.dls.train))
             self.seen = self.dls
             own_reference(ex.teacher, self.dls)
 
@@ -150,13 +163,17 @@ class ExploreCallback(LossPartsCallback):
     ): self.prior, self.div = prior, div
 
     def after_loss(self):
-        total = self.w_cls * self.loss_grad + self.w_prior * self.prior + self.w_div * self.div
+        total = (self.w_cls * self.loss_grad + self.w_prior * self.prior
+            + self.w_div * self.div)
         self.set_loss(total, dict(cls=self.loss_grad, prior=self.prior, div=self.div))
         self.prior = self.div = None
 
-    _docs = dict(before_fit="The same teacher on all devices; estimate its statistics if it has none",
+    _docs = dict(
+                 before_fit="The same teacher on all devices; estimate its statistics "
+                 "if it has none",
                  before_batch="Ask for the terms of the objective",
-                 take="Keep the terms", after_create="Look at the data", after_loss="Add prior and diversity")
+                 take="Keep the terms", after_create="Look at the data",
+                 after_loss="Add prior and diversity")
 
 # %% ../nbs/30_explore.ipynb #8f5f95bb
 @docs
@@ -183,12 +200,16 @@ def explore_learner(
     **kwargs # Passed to `cls`
 )->Learner: # Its model is a `PromptExplorer`; train it with any fastai method
     "A Learner for the exploration phase; `ValueError` for a class without training images (ours)"
-    counts = check_counts(class_counts(dls) if counts is None else counts, getattr(dls, 'vocab', None))
+    counts = check_counts(class_counts(dls) if counts is None else counts,
+        getattr(dls, 'vocab', None))
     prompt = FourierPromptGenerator() if prompt is None else prompt
-    ex = PromptExplorer(teacher, prompt, len(counts), PixelSpace.from_dls(dls) if pixels is None else pixels, size)
+    ex = PromptExplorer(teacher, prompt, len(counts), PixelSpace.from_dls(dls) if pixels is None
+        else pixels, size)
     own = ExploreCallback(w_cls, w_prior, w_div)
     learn = cls(dls, ex, loss_func=BalancedSoftmaxLoss(counts), cbs=L(own) + L(cbs), **kwargs)
-    if not validate: learn.recorder.valid_metrics = False; learn.add_cb(SkipValidation())
+    if not validate:
+        learn.recorder.valid_metrics = False
+        learn.add_cb(SkipValidation())
     return learn
 
 # %% ../nbs/30_explore.ipynb #ex000005
@@ -196,7 +217,8 @@ def check_exploration(
     kwargs:dict # Of `explore_learner`
 )->None:
     "`ValueError` for a number, `TypeError` for a name that an exploration cannot take (ours)"
-    known = {*signature(explore_learner).parameters, *signature(Learner.__init__).parameters} - {'self', 'kwargs'}
+    known = {*signature(explore_learner).parameters,
+        *signature(Learner.__init__).parameters} - {'self', 'kwargs'}
     if odd := sorted(set(kwargs) - known):
         raise TypeError(f"An exploration has no {odd[0]!r}: it has w_cls, w_prior, w_div, size.")
     check_numbers(**{k: kwargs[k] for k in ('w_cls', 'w_prior', 'w_div') if k in kwargs})

@@ -41,13 +41,17 @@ def _add_statistics(dls, student):
     "Normalise for hub weights as `vision_learner` does, if the loaders do not normalise; a warning where they cannot"
     cfg, space = getattr(student.backbone, 'pretrained_cfg', None) or {}, PixelSpace.from_dls(dls)
     chans = (student.timm_kwargs or {}).get('in_chans', 3)
-    if len(cfg.get('mean', ())) != chans or isinstance(getattr(dls, 'pixels', None), PixelSpace): return
+    if len(cfg.get('mean', ())) != chans or isinstance(getattr(dls, 'pixels', None), PixelSpace):
+        return
     if (space.mean != 0).any() or (space.std != 1).any(): return
     if all(hasattr(dl, 'after_batch') for dl in dls.loaders):
         return dls.add_tfms([Normalize.from_stats(cfg['mean'], cfg['std'])], 'after_batch')
-    warnings.warn(f"The student's hub weights expect images normalised with mean {cfg['mean']} and std {cfg['std']}: "
+    warnings.warn(
+                  f"The student's hub weights expect images normalised with mean {cfg['mean']} and "
+                  f"std {cfg['std']}: "
                   "normalise them, and say so, dls.pixels = PixelSpace(mean, std).")
 
+# %% ../nbs/38_learner.ipynb #a8420656-b
 def fopro_learner(
     dls:DataLoaders, # Target data, images (B,3,H,W) and one class each
     student:str|nn.Module='resnet18', # timm name, backbone, or a `Student`
@@ -60,13 +64,16 @@ def fopro_learner(
     **kwargs # Passed to `FoProLearner`: counts, lam, loss_func, opt_func, cbs, path, ...
 )->FoProLearner: # Ready for `fit_fopro`, `fit_one_cycle`, `lr_find`, ...
     "A `FoProLearner` from names; `TypeError` or `ValueError` with one sentence for anything that cannot work"
-    if not hasattr(dls, 'train'): raise TypeError(f"Got a {type(dls).__name__} where fastai DataLoaders are needed.")
+    if not hasattr(dls, 'train'):
+        raise TypeError(f"Got a {type(dls).__name__} where fastai DataLoaders are needed.")
     smallest_batch(dls.train)
     if prompt is not None and not isinstance(prompt, SpectralPrompt):
         what = f'a {type(prompt).__name__}' if isinstance(prompt, nn.Module) else repr(prompt)[:80]
-        raise TypeError(f"Got {what} where a prompt is needed: give an instance of a SpectralPrompt.")
+        raise TypeError(
+            f"Got {what} where a prompt is needed: give an instance of a SpectralPrompt.")
     given = kwargs.get('counts')
-    counts = check_counts(class_counts(dls) if given is None else given, getattr(dls, 'vocab', None))
+    counts = check_counts(class_counts(dls) if given is None else given,
+        getattr(dls, 'vocab', None))
     counts.counted, kwargs['counts'] = given is None, counts # so that labels are read once
     if teacher is not None and not isinstance(teacher, FrozenTeacher):
         teacher = FrozenTeacher(teacher, **(teacher_kwargs or {}))
@@ -90,6 +97,7 @@ def show_prompts(self:FoProLearner,
     x = self.dls.valid.one_batch()[0][:n]
     return self.prompt.to(x.device).show(PixelSpace.from_dls(self.dls).to(x.device)(x), **kwargs)
 
+# %% ../nbs/38_learner.ipynb #ea11c996-b
 @patch
 def plot_phases(self:FoProLearner,
     skip:int=5 # Leave out the first batches of each phase (at most a third of them)
@@ -119,21 +127,27 @@ def save(self:FoProLearner,
     if rank_distrib(): return file # one writer, as in fastai
     if not isinstance(file, Path):
         if self.prompt is not None and self.prompt.state_dict():
-            warnings.warn("An open file takes the student alone: give a name to save the prompt's weights beside it.")
+            warnings.warn(
+                "An open file takes the student alone: give a name to save the prompt's weights "
+                "beside it.")
         return file
     _prompt_file(file).unlink(missing_ok=True)
     if hasattr(self.prompt, 'save'): self.prompt.save(_prompt_file(file))
     elif self.prompt is not None and self.prompt.state_dict():
-        warnings.warn(f"A {type(self.prompt).__name__} has no save(path): its weights are not saved with the student.")
+        warnings.warn(
+            f"A {type(self.prompt).__name__} has no save(path): its weights are not saved with the "
+            "student.")
     return file
 
+# %% ../nbs/38_learner.ipynb #58cb3412-b
 @patch
 def load(self:FoProLearner,
     file:str|Path|IO, # As given to `save`
     **kwargs # Passed to fastai's `load`
 )->FoProLearner: # self
     "fastai's `load`, weights only in any case, and the prompt's if they lie beside; `ValueError` for other files"
-    kwargs.pop('weights_only', None) # fastai's own callbacks pass False; nothing here needs what that allows
+    # fastai's own callbacks pass False; nothing here needs what that allows
+    kwargs.pop('weights_only', None)
     path = join_path_file(file, self.path/self.model_dir, ext='.pth')
     named = isinstance(path, Path)
     name = repr(check_weights_file(path).name) if named else 'The open file'
@@ -152,8 +166,10 @@ def student_groups(
     "Backbone and heads as two groups of weights, a `splitter` for `freeze` and `fine_tune` (ours)"
     student = get_model(model)
     body = {id(p) for p in student.backbone.parameters()}
-    return [list(student.backbone.parameters()), [p for p in student.parameters() if id(p) not in body]]
+    return [list(student.backbone.parameters()),
+        [p for p in student.parameters() if id(p) not in body]]
 
+# %% ../nbs/38_learner.ipynb #le000004-b
 @patch
 def freeze_to(self:FoProLearner,
     n:int # The first group that trains; -1: only the last one
@@ -161,7 +177,9 @@ def freeze_to(self:FoProLearner,
     "fastai's `freeze_to`, and a warning where it freezes nothing"
     Learner.freeze_to(self, n)
     if n < 0 and not self.opt.frozen_idx:
-        warnings.warn("Nothing is frozen: all weights are in one group. Make the learner with splitter=student_groups.")
+        warnings.warn(
+            "Nothing is frozen: all weights are in one group. Make the learner with "
+            "splitter=student_groups.")
 
 # %% ../nbs/38_learner.ipynb #08e29a16
 @patch
@@ -171,11 +189,15 @@ def export(self:FoProLearner,
 )->None:
     "Pickle a plain fastai `Learner` with the deployed student; `load_learner` runs whatever code a file holds"
     if not hasattr(self.dls, 'new_empty') or not all(hasattr(dl, 'new') for dl in self.dls.loaders):
-        raise ValueError("export keeps fastai's transforms, which torch's loaders do not have: write the student by "
-                         "export_student('student.safetensors').")
+        raise (ValueError(
+            "export keeps fastai's transforms, which torch's loaders do not have: write the "
+            "student by "
+                         "export_student('student.safetensors')."))
     if rank_distrib(): return # one writer
     probe, act = torch.eye(self.student.n_out), getattr(self.loss_func, 'activation', None)
     plain_softmax = act is None or act(probe).allclose(probe.softmax(1), atol=1e-5)
-    loss_func = CrossEntropyLossFlat() if plain_softmax else copy.deepcopy(self.loss_func) # LDAM scales its cosines
-    plain = Learner(self.dls, self.student.deploy(), loss_func=loss_func, path=self.path, model_dir=self.model_dir)
+    # LDAM scales its cosines
+    loss_func = CrossEntropyLossFlat() if plain_softmax else copy.deepcopy(self.loss_func)
+    plain = Learner(self.dls, self.student.deploy(), loss_func=loss_func, path=self.path,
+        model_dir=self.model_dir)
     plain.export(fname, **kwargs)

@@ -30,25 +30,31 @@ def _refuse_bomb(
             bomb = z.comment or size > path.stat().st_size or any(i.compress_type for i in pickles)
             data = b'' if bomb else b''.join(z.read(i) for i in pickles)
     except (zipfile.BadZipFile, OSError, EOFError, RuntimeError, ValueError) as e:
-        raise ValueError(f"{path.name!r} is an archive that cannot be opened: is the file complete?") from e
+        raise ValueError(
+            f"{path.name!r} is an archive that cannot be opened: is the file complete?") from e
     if not bomb: return data
-    raise ValueError(f"{path.name!r} is an archive that unpacks to {size} bytes, more than torch.save "
-                     "packs into a file of its size: it is not read.")
+    raise (ValueError(
+        f"{path.name!r} is an archive that unpacks to {size} bytes, more than torch.save "
+                     "packs into a file of its size: it is not read."))
 
+# %% ../nbs/07_loading.ipynb #7add26a6-b
 def check_weights_file(
     path:str|Path # A `.safetensors` file, or one that `torch.save` wrote
 )->Path: # The same
     "`ValueError` for what is no regular file, or would unpack to more than it is (ours); loads nothing"
     path = Path(path)
     if not path.is_file():
-        raise ValueError(f"No checkpoint at {str(path)!r}: give the path of a local .safetensors or .pth file.")
+        raise ValueError(
+            f"No checkpoint at {str(path)!r}: give the path of a local .safetensors or .pth file.")
     if path.suffix == '.safetensors': return path
     try:
         with open(path, 'rb') as f: head = f.read(4)
         data = _refuse_bomb(path) if head == b'PK\x03\x04' else path.read_bytes()
-    except OSError as e: raise ValueError(f"{path.name!r} cannot be opened ({type(e).__name__}).") from e
+    except OSError as e:
+        raise ValueError(f"{path.name!r} cannot be opened ({type(e).__name__}).") from e
     if b'bytearray' in data:
-        raise ValueError(f"{path.name!r} asks for memory as no weights file does (bytearray): it is not read.")
+        raise ValueError(
+            f"{path.name!r} asks for memory as no weights file does (bytearray): it is not read.")
     return path
 
 # %% ../nbs/07_loading.ipynb #ed1b40fe
@@ -64,20 +70,28 @@ def _is_plain(v):
     odd = v.is_quantized or v.is_complex() or v.is_nested or v.device.type != 'cpu'
     return v.layout is torch.strided and not odd
 
+# %% ../nbs/07_loading.ipynb #ed1b40fe-b
 def _check_tensors(
     sd:dict, # What a file held
     path:Path # The file
 )->None:
     "`ValueError` for anything but plain tensors of the file's own size"
     if not sd or not all(isinstance(v, torch.Tensor) for v in sd.values()):
-        raise ValueError(f"{path.name!r} holds no plain dictionary of tensors: save `model.state_dict()`.")
+        raise ValueError(
+            f"{path.name!r} holds no plain dictionary of tensors: save `model.state_dict()`.")
     odd = [repr(k)[:80] for k, v in sd.items() if not _is_plain(v)]
-    if odd: raise ValueError(f"{path.name!r} holds {odd[0]} as a sparse, quantised, complex, nested or empty (meta) "
-                             "tensor: save dense real weights.")
-    stores = {s.data_ptr(): s.nbytes() for s in (v.untyped_storage() for v in sd.values())} # tied weights: there once
-    stretched = max(v.numel() * v.element_size() / max(v.untyped_storage().nbytes(), 1) for v in sd.values())
+    if odd:
+        raise (ValueError(
+            f"{path.name!r} holds {odd[0]} as a sparse, quantised, complex, nested or empty (meta) "
+                             "tensor: save dense real weights."))
+    # tied weights: there once
+    stores = {s.data_ptr(): s.nbytes() for s in (v.untyped_storage() for v in sd.values())}
+    stretched = max(v.numel() * v.element_size() / max(v.untyped_storage().nbytes(), 1)
+        for v in sd.values())
     claim, size = int(sum(stores.values()) * max(stretched, 1)), path.stat().st_size
-    if claim > 2 * size: raise ValueError(f"{path.name!r} has {size} bytes and claims to hold {claim}: it is not used.")
+    if claim > 2 * size:
+        raise ValueError(
+            f"{path.name!r} has {size} bytes and claims to hold {claim}: it is not used.")
 
 # %% ../nbs/07_loading.ipynb #161f1747
 def _numbers(
@@ -86,7 +100,8 @@ def _numbers(
 )->bool: # Whether it is one finite number, or a list of one or three
     "What can be a mean or a standard deviation"
     o = o if isinstance(o, list) else [o]
-    real = all(isinstance(v, (int, float)) and not isinstance(v, bool) and abs(v) < 1e300 for v in o)
+    real = all(isinstance(v, (int, float)) and not isinstance(v, bool) and abs(v) < 1e300
+        for v in o)
     return len(o) in (1, 3) and real and (not positive or min(o) > 0)
 
 def _check_notes(
@@ -94,12 +109,16 @@ def _check_notes(
     name:str # The file
 )->dict: # The same
     "`ValueError` for statistics and image sizes with which no network could be fed"
-    if not isinstance(notes, dict): raise ValueError(f"The note in {name!r} is a {type(notes).__name__}, not a table.")
+    if not isinstance(notes, dict):
+        raise ValueError(f"The note in {name!r} is a {type(notes).__name__}, not a table.")
     side, bad = notes.get('input_size'), []
     if not _numbers(notes.get('mean', 0.)): bad.append('mean')
     if not _numbers(notes.get('std', 1.), positive=True): bad.append('std')
-    if side is not None and not (isinstance(side, int) and 0 < side <= 1024): bad.append('input_size')
-    if bad: raise ValueError(f"The note in {name!r} says {bad[0]}={repr(notes[bad[0]])[:60]}, which cannot be used.")
+    if side is not None and not (isinstance(side, int) and 0 < side <= 1024):
+        bad.append('input_size')
+    if bad:
+        raise ValueError(
+            f"The note in {name!r} says {bad[0]}={repr(notes[bad[0]])[:60]}, which cannot be used.")
     return notes
 
 # %% ../nbs/07_loading.ipynb #9f8f56e2
@@ -107,11 +126,14 @@ def _flat(
     held # What a file held
 ): # One table, if it was tables of tensors
     "Networks that a training saved side by side, as 'teacher.backbone.conv1.weight'"
-    if not isinstance(held, dict) or any(isinstance(v, torch.Tensor) for v in held.values()): return held
-    def is_net(v): return isinstance(v, dict) and v and all(isinstance(o, torch.Tensor) for o in v.values())
+    if not isinstance(held, dict) or any(isinstance(v, torch.Tensor) for v in held.values()):
+        return held
+    def is_net(v):
+        return isinstance(v, dict) and v and all(isinstance(o, torch.Tensor) for o in v.values())
     nets = {k: clean_state_dict(v) for k, v in held.items() if is_net(v)}
     return {f'{k}.{n}': o for k, v in nets.items() for n, o in v.items()} or held
 
+# %% ../nbs/07_loading.ipynb #9f8f56e2-b
 def read_checkpoint(
     path:str|Path # A `.safetensors` file, or a `.pth`/`.pt`/`.tar` written by `torch.save`
 )->tuple[dict, dict]: # State dict of tensors, and the file's `foprokd` notes ({} if it has none)
@@ -120,12 +142,16 @@ def read_checkpoint(
     try:
         sd, meta = _flat(load_state_dict(str(path), weights_only=True)), {}
         if path.suffix == '.safetensors':
-            with safe_open(path, 'pt') as f: meta = json.loads((f.metadata() or {}).get('foprokd', '{}'))
-    except (pickle.UnpicklingError, RuntimeError, AttributeError, EOFError, OSError, ValueError, KeyError) as e:
-        raise ValueError(f"{path.name!r} is not a weights file that can be read safely ({type(e).__name__}): "
-                         "save it as safetensors or as a plain state dict.") from e
+            with safe_open(path, 'pt') as f:
+                meta = json.loads((f.metadata() or {}).get('foprokd', '{}'))
+    except (pickle.UnpicklingError, RuntimeError, AttributeError, EOFError, OSError, ValueError,
+            KeyError) as e:
+        raise (ValueError(
+            f"{path.name!r} is not a weights file that can be read safely ({type(e).__name__}): "
+                         "save it as safetensors or as a plain state dict.")) from e
     except Exception as e: # safetensors raises its own bare Exception subclass for a torn file
-        raise ValueError(f"{path.name!r} cannot be read as weights ({type(e).__name__}): is the file complete?") from e
+        raise (ValueError(
+            f"{path.name!r} cannot be read as weights ({type(e).__name__}): is the file complete?")) from e
     if any(k.startswith('encoder_q.') for k in sd): sd = _moco_encoder(sd)
     _check_tensors(sd, path)
     return sd, _check_notes(meta, path.name)
@@ -140,14 +166,16 @@ def _tails(
     for name, m in model.named_modules():
         if not isinstance(m, nn.Sequential): continue
         paths = {n: f'{name}.{n}.' if name else f'{n}.' for n in m._modules}
-        held = [any(k.startswith(paths[n]) for k in keys) or not c.state_dict() for n, c in m._modules.items()]
+        held = [any(k.startswith(paths[n]) for k in keys) or not c.state_dict()
+            for n, c in m._modules.items()]
         stay = max((i for i, o in enumerate(held) if o), default=0) + 1
         if stay < len(held): found.append((m, stay, list(paths.values())[stay:]))
     return found
 
 # %% ../nbs/07_loading.ipynb #65b8b174
-_NOT_BACKBONE = re.compile(r'(fc|classifier|cls_head|heads?|head_dist|projector|projection|projection_head|predictor|'
-                           r'prototypes|decoder\w*|mask_token)(\.|$)')
+_NOT_BACKBONE = (re.compile(
+    r'(fc|classifier|cls_head|heads?|head_dist|projector|projection|projection_head|predictor|'
+                           r'prototypes|decoder\w*|mask_token)(\.|$)'))
 _REGISTERS = re.compile('register_tokens|reg_token|storage_tokens')
 
 def _compare(
@@ -174,11 +202,14 @@ def _below(
     own, found = set(model.state_dict()), Counter()
     for k in sd:
         words = k.split('.')
-        found.update('.'.join(words[:i]) + '.' for i in range(1, len(words)) if '.'.join(words[i:]) in own)
+        found.update('.'.join(words[:i]) + '.' for i in range(1, len(words))
+            if '.'.join(words[i:]) in own)
     most = max(found.values(), default=0)
     best = [p for p, n in found.items() if n == most]
-    return {'': sd} | {p: {k.removeprefix(p): v for k, v in sd.items() if k.startswith(p)} for p in best}
+    return {'': sd} | {p: {k.removeprefix(p): v for k, v in sd.items() if k.startswith(p)}
+        for p in best}
 
+# %% ../nbs/07_loading.ipynb #ld000008-b
 def _translated(
     model:nn.Module, # Network
     sd:dict # State dict
@@ -186,7 +217,8 @@ def _translated(
     "What timm's own filter for this architecture makes of a file"
     filt = getattr(sys.modules.get(type(model).__module__), 'checkpoint_filter_fn', None)
     if filt is None: return sd
-    if getattr(model, 'reg_token', None) is None: sd = {k: v for k, v in sd.items() if not _REGISTERS.fullmatch(k)}
+    if getattr(model, 'reg_token', None) is None:
+        sd = {k: v for k, v in sd.items() if not _REGISTERS.fullmatch(k)}
     with suppress(Exception), warnings.catch_warnings(): # it trips over keys of others
         warnings.simplefilter('ignore') # torch's, of timm's interpolation
         new = filt(dict(sd), model)
@@ -203,15 +235,18 @@ def _misfit(
     "A sentence that shows what is missing and what the file has instead"
     own = model.state_dict()
     told = [(r, _compare(model, r)) for r in readings]
-    near = [o for o in told if 2 * len(own.keys() & o[0]) > len(own)] or told[:1] # else as the file has it
+    # else as the file has it
+    near = [o for o in told if 2 * len(own.keys() & o[0]) > len(own)] or told[:1]
     sd, odd = min(near, key=lambda o: len(o[1][0]) + len(o[1][2]))
     first = [', '.join(repr(k)[:80] for k in ks[:2]) for ks in odd[:2]]
-    sizes = ', '.join(f'{repr(k)[:80]} {tuple(sd[k].shape)} for {tuple(own[k].shape)}' for k in odd[2][:2])
+    sizes = ', '.join(f'{repr(k)[:80]} {tuple(sd[k].shape)} for {tuple(own[k].shape)}'
+        for k in odd[2][:2])
     shown = zip(('missing', 'only in the file', 'of another shape'), (*first, sizes))
     return (f"{name!r} is a checkpoint of another architecture than {type(model).__name__}: "
             f"{len(odd[0])} keys missing, {len(odd[1])} unknown, {len(odd[2])} of another shape "
             f"({'; '.join(f'{what}: {ks}' for what, ks in shown if ks)}).")
 
+# %% ../nbs/07_loading.ipynb #ld000010-b
 def _choose(
     model:nn.Module, # Network
     sd:dict, # State dict of a file
@@ -226,8 +261,10 @@ def _choose(
         if '' in fits: return fits['']
     fits = {p: r for p, r in fits.items() if 'base_encoder' in p} or fits
     if len(fits) > 1:
-        raise ValueError(f"{name!r} holds {len(fits)} networks that fit, under {', '.join(map(repr, fits))[:200]}: "
-                         "save the one you want as a file of its own.")
+        raise (ValueError(
+            f"{name!r} holds {len(fits)} networks that fit, under "
+            f"{', '.join(map(repr, fits))[:200]}: "
+                         "save the one you want as a file of its own."))
     if not fits: raise ValueError(_misfit(model, tried, name))
     return fits.popitem()[1]
 
@@ -239,13 +276,18 @@ def _check_values(
 )->None:
     "`ValueError` for whole numbers where fractions belong, or the reverse, and for NaN and infinity"
     for k in (k for k in own if k in sd):
-        whole = not own[k].is_floating_point() and sd[k].is_floating_point() and sd[k].isfinite().all()
-        counter = whole and sd[k].equal(sd[k].round()) # averaged or halved checkpoints have these as fractions
+        whole = (not own[k].is_floating_point() and sd[k].is_floating_point()
+            and sd[k].isfinite().all())
+        # averaged or halved checkpoints have these as fractions
+        counter = whole and sd[k].equal(sd[k].round())
         if own[k].is_floating_point() != sd[k].is_floating_point() and not counter:
-            raise ValueError(f"{name!r} holds {k!r} as {sd[k].dtype} where {own[k].dtype} is needed.")
+            raise ValueError(
+                f"{name!r} holds {k!r} as {sd[k].dtype} where {own[k].dtype} is needed.")
         bad = ~sd[k].to(own[k].dtype).isfinite()
         if (bad & own[k].isfinite().to(bad.device)).any(): # a mask may hold infinity by design
-            raise ValueError(f"{name!r} holds NaN, or numbers too large, in {k!r}: the run that wrote it had failed.")
+            raise ValueError(
+                f"{name!r} holds NaN, or numbers too large, in {k!r}: the run that wrote it had "
+                "failed.")
 
 # %% ../nbs/07_loading.ipynb #ld000012
 def load_weights(
@@ -257,8 +299,11 @@ def load_weights(
     sd = _choose(model, sd, name)
     spare = [k for k in sd if _REGISTERS.fullmatch(k) and k not in model.state_dict()]
     if spare:
-        warnings.warn(f"{name!r} holds {spare[0]!r}, for which {type(model).__name__} has no place: it is left out. An "
-                      "architecture with registers (reg4 in timm's names) is the published one.", stacklevel=2)
+        warnings.warn(
+                      f"{name!r} holds {spare[0]!r}, for which {type(model).__name__} has no "
+                      "place: it is left out. An "
+                      "architecture with registers (reg4 in timm's names) is the published one.",
+                      stacklevel=2)
     for m, stay, _ in _tails(model, set(sd)):
         for n in list(m._modules)[stay:]: delattr(m, n)
     own = model.state_dict()
@@ -277,9 +322,11 @@ def _at_most(
     seen = [0, 0]
     def count(m, key, o):
         old = m._parameters.get(key) # some are registered twice
-        seen[0] += (o.numel() if isinstance(o, nn.Parameter) else 0) - (0 if old is None else old.numel())
+        seen[0] += (o.numel() if isinstance(o, nn.Parameter)
+            else 0) - (0 if old is None else old.numel())
         seen[1] += 1
-        if seen[0] > n or seen[1] > 50_000: raise ValueError(f"it has more than {n} weights or 50000 parts")
+        if seen[0] > n or seen[1] > 50_000:
+            raise ValueError(f"it has more than {n} weights or 50000 parts")
     hooks = [registration.register_module_parameter_registration_hook(count),
              registration.register_module_module_registration_hook(count)]
     try: yield
@@ -288,12 +335,14 @@ def _at_most(
 
 def _harmless(v, depth=3):
     "Whether a value of a note may reach `timm.create_model`: no addresses, no large numbers"
-    if isinstance(v, list): return depth > 0 and len(v) <= 64 and all(_harmless(o, depth - 1) for o in v)
+    if isinstance(v, list):
+        return depth > 0 and len(v) <= 64 and all(_harmless(o, depth - 1) for o in v)
     if isinstance(v, str): return len(v) <= 64 and not set(v) & set('/\\:')
     return v is None or isinstance(v, (bool, int, float)) and abs(v) <= 65536
 
 # %% ../nbs/07_loading.ipynb #548d0ec2
-_NOT_FROM_FILES = {'pretrained', 'pretrained_cfg', 'pretrained_cfg_overlay', 'checkpoint_path', 'cache_dir',
+_NOT_FROM_FILES = {'pretrained', 'pretrained_cfg', 'pretrained_cfg_overlay', 'checkpoint_path',
+                   'cache_dir',
                    'num_classes', 'features_only', 'model_name', 'scriptable', 'exportable'}
 
 def notes_may_decide(
@@ -302,6 +351,7 @@ def notes_may_decide(
     "Whether a file may say how its network was built"
     return all(k not in _NOT_FROM_FILES and _harmless(v) for k, v in kwargs.items())
 
+# %% ../nbs/07_loading.ipynb #548d0ec2-b
 def model_from_notes(
     notes:dict, # From `read_checkpoint`
     sd:dict, # State dict of the same file
@@ -311,17 +361,24 @@ def model_from_notes(
     "The network that a file says it is (ours); `ValueError` if timm has none such, or it does not suit the file"
     arch, kwargs = notes.get('arch'), notes.get('kwargs') or {}
     if not (isinstance(arch, str) and len(arch) < 100 and timm.is_model(arch)):
-        raise ValueError(f"{name!r} says that it is of the architecture {repr(arch)[:60]}, which timm does not know.")
+        raise ValueError(
+            f"{name!r} says that it is of the architecture {repr(arch)[:60]}, which timm does not "
+            "know.")
     given = kwargs.items() if isinstance(kwargs, dict) else [('pretrained', None)]
     bad = [k for k, v in given if k in _NOT_FROM_FILES or not _harmless(v)]
-    if bad: raise ValueError(f"{name!r} asks for an argument {repr(bad[0])[:60]} of {arch} that no file may set.")
+    if bad:
+        raise ValueError(
+            f"{name!r} asks for an argument {repr(bad[0])[:60]} of {arch} that no file may set.")
     held = sum(v.numel() for v in sd.values())
     try:
         with torch.device('meta'), _at_most(held + trunk * _TRUNK):
             net = timm.create_model(arch, pretrained=False, num_classes=0, **kwargs)
     except Exception as e: # whatever timm makes of a stranger's arguments
-        raise ValueError(f"{name!r} says that it is {arch} with {repr(kwargs)[:80]}, which does not fit "
-                         f"({type(e).__name__}: {' '.join(str(e).split())[:120]}).") from e
+        raise (ValueError(
+            f"{name!r} says that it is {arch} with {repr(kwargs)[:80]}, which does not fit "
+                         f"({type(e).__name__}: {' '.join(str(e).split())[:120]}).")) from e
     large = sum(b.numel() for b in net.buffers()) > held + trunk * _TRUNK
-    if large: raise ValueError(f"{name!r} says that it is {arch}, which would be far larger than the file.")
+    if large:
+        raise ValueError(
+            f"{name!r} says that it is {arch}, which would be far larger than the file.")
     return arch, kwargs

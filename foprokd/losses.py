@@ -36,9 +36,11 @@ def full_precision(
     x:Tensor, # Of any shape and type, or one of fastai's subclasses
 ) -> Tensor: # Of the same shape, plain, float32; float64 when it came so
     "`x` as a plain tensor of at least float32."
-    if not torch.compiler.is_compiling(): x = x.as_subclass(Tensor) # which torch.export cannot trace
+    # which torch.export cannot trace
+    if not torch.compiler.is_compiling(): x = x.as_subclass(Tensor)
     return x if x.dtype == torch.float64 else x.float()
 
+# %% ../nbs/15_losses.ipynb #7d1c5848-b
 def checked_pair(
     pred:Tensor, # (B,C) logits
     targ:Tensor, # (B,) class indices, or with `soft` also (B,C) class probabilities
@@ -49,10 +51,12 @@ def checked_pair(
     pred, targ = full_precision(pred), targ.as_subclass(Tensor)
     if pred.ndim != 2: raise ValueError(f"Logits must have shape (B,C), not {tuple(pred.shape)}.")
     if width is not None and pred.shape[1] != width:
-        raise ValueError(f"The model has {pred.shape[1]} outputs but there are {width} class counts.")
+        raise ValueError(
+            f"The model has {pred.shape[1]} outputs but there are {width} class counts.")
     if not targ.is_floating_point(): return pred, targ.long()
     if not soft:
-        raise ValueError(f"Targets must be class indices, not {targ.dtype} of shape {tuple(targ.shape)}.")
+        raise ValueError(
+            f"Targets must be class indices, not {targ.dtype} of shape {tuple(targ.shape)}.")
     return pred, targ.to(pred)
 
 # %% ../nbs/15_losses.ipynb #f69c2042
@@ -91,7 +95,8 @@ def logit_adjusted_loss(
 # %% ../nbs/15_losses.ipynb #a678f7a0
 class LongTailLoss(nn.Module):
     "A loss on raw logits with what a fastai `Learner` expects of one; a subclass adds `forward(pred, targ)`."
-    y_int, balances, prior = True, False, None # whether it corrects for a long tail; class shares that it expects
+    # whether it corrects for a long tail; class shares that it expects
+    y_int, balances, prior = True, False, None
     def __init__(self,
         reduction:str='mean', # 'mean', 'sum' or 'none'; may be changed at any time
     ):
@@ -112,7 +117,8 @@ class LongTailLoss(nn.Module):
 
     def extra_repr(self) -> str:
         "Settings and the reduction, in the order they were set, for `repr`."
-        return ', '.join(f'{k}={v}' for k, v in vars(self).items() if k[0] != '_' and k != 'training')
+        return ', '.join(f'{k}={v}' for k, v in vars(self).items() if k[0] != '_'
+            and k != 'training')
 
 # %% ../nbs/15_losses.ipynb #76ee4132
 class LogitAdjustedLoss(LongTailLoss):
@@ -144,6 +150,7 @@ class LogitAdjustedLoss(LongTailLoss):
         "The loss of a batch."
         return _offset_ce(pred, targ, self.offset, self.reduction)
 
+# %% ../nbs/15_losses.ipynb #76ee4132-b
 class BalancedSoftmaxLoss(LogitAdjustedLoss):
     "`balanced_softmax_loss` as a fastai loss function."
     def __init__(self,
@@ -159,8 +166,9 @@ def cosine_distance(
 ) -> Tensor: # scalar in [0,4]
     "Mean of `2 - 2 cos(a, b)` over the batch, in float32 also under autocast."
     if a.shape != b.shape:
-        raise ValueError(f"Features of shape {tuple(a.shape)} and {tuple(b.shape)} cannot be compared; "
-                         "the projector must have the teacher's width.")
+        raise (ValueError(
+            f"Features of shape {tuple(a.shape)} and {tuple(b.shape)} cannot be compared; "
+                         "the projector must have the teacher's width."))
     _check_some(a)
     return (2 - 2*F.cosine_similarity(full_precision(a), full_precision(b), dim=-1)).mean()
 
@@ -191,7 +199,8 @@ def ekd_loss(
 ) -> tuple[Tensor, dict]: # scalar to minimise, and its unweighted parts `cls`, `aux`, `feat`
     "Effective knowledge distillation (formula of the authors' Fed-MAS code)."
     prior = _log_share(counts)
-    parts = dict(cls=_offset_ce(logits, targ, prior, 'mean'), aux=_offset_ce(aux_logits, targ, prior, 'mean'),
+    parts = dict(cls=_offset_ce(logits, targ, prior, 'mean'),
+                 aux=_offset_ce(aux_logits, targ, prior, 'mean'),
                  feat=cosine_distance(projected, teacher_feats.detach()))
     return parts['cls'] + parts['aux'] + lam*parts['feat'], parts
 
@@ -205,12 +214,17 @@ def soft_target_loss(
 )->Tensor: # scalar >= 0, or (B,) with reduction 'none'
     "Squared temperature times KL(teacher || student) (Hinton et al. 2015)"
     if logits.shape != teacher_logits.shape:
-        raise ValueError(f"Logits of shape {tuple(logits.shape)} and {tuple(teacher_logits.shape)} cannot be compared: "
-                         "student and soft targets must have the same classes.")
-    if not temperature > 0: raise ValueError(f"The temperature must be positive, not {temperature}.")
+        raise (ValueError(
+            f"Logits of shape {tuple(logits.shape)} and {tuple(teacher_logits.shape)} "
+            "cannot be compared: "
+                         "student and soft targets must have the same classes."))
+    if not temperature > 0:
+        raise ValueError(f"The temperature must be positive, not {temperature}.")
     _check_some(logits)
-    log_p, log_q = (F.log_softmax(full_precision(z) / temperature, 1) for z in (teacher_logits.detach(), logits))
-    kl = temperature**2 * F.kl_div(log_q, log_p, log_target=True, reduction='none').sum(1)
+    log_p, log_q = (F.log_softmax(full_precision(z) / temperature, 1)
+        for z in (teacher_logits.detach(), logits))
+    kl = temperature**2 * F.kl_div(log_q, log_p, log_target=True,
+        reduction='none').sum(1)
     return kl if reduction == 'none' else kl.mean()
 
 # %% ../nbs/15_losses.ipynb #d0e7c691
@@ -225,7 +239,8 @@ def fpg_loss(
 ) -> tuple[Tensor, dict]: # scalar to minimise, and its unweighted parts `cls`, `prior`, `div`
     "What the Fourier prompt generator and its probe minimise (ours)."
     parts = dict(cls=balanced_softmax_loss(logits, targ, counts))
-    parts.update(prior=torch.as_tensor(prior).to(parts['cls']), div=torch.as_tensor(diversity).to(parts['cls']))
+    parts.update(prior=torch.as_tensor(prior).to(parts['cls']),
+        div=torch.as_tensor(diversity).to(parts['cls']))
     return parts['cls'] + w_prior*parts['prior'] + w_div*parts['div'], parts
 
 # %% ../nbs/15_losses.ipynb #beced037
@@ -239,5 +254,6 @@ def akd_loss(
 ) -> tuple[Tensor, dict]: # scalar to MAXIMISE, and its unweighted parts `feat`, `prior`, `penalty`
     "Disagreement of student and teacher that the prompt ascends (ours)."
     parts = dict(feat=cosine_distance(projected.detach(), teacher_feats))
-    parts.update(prior=torch.as_tensor(prior).to(parts['feat']), penalty=torch.as_tensor(penalty).to(parts['feat']))
+    parts.update(prior=torch.as_tensor(prior).to(parts['feat']),
+        penalty=torch.as_tensor(penalty).to(parts['feat']))
     return parts['feat'] - w_prior*parts['prior'] - w_pen*parts['penalty'], parts

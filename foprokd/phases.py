@@ -58,20 +58,25 @@ class PhasedLearner(ResumableLearner):
     ):
         check_numbers(lam=lam)
         by_hand = counts is not None and not getattr(counts, 'counted', False)
-        self._given = ['counts'] * by_hand + ['loss'] * (loss_func is not None) # what was not read off `dls`
+        # what was not read off `dls`
+        self._given = ['counts'] * by_hand + ['loss'] * (loss_func is not None)
         counts = class_counts(dls) if counts is None else counts
         counts = check_counts(counts, getattr(dls, 'vocab', None))
         loss_func = BalancedSoftmaxLoss(counts) if loss_func is None else loss_func
         super().__init__(dls, model, loss_func=loss_func, **kwargs)
-        self._own_loss, self._classes = None if 'loss' in self._given else loss_func, class_names(dls, None)
+        self._own_loss, self._classes = (None if 'loss' in self._given else loss_func,
+            class_names(dls, None))
         self.counts, self.teacher, self.feat_weight, self.phase_history = counts, teacher, lam, []
-        self.saver, self.phase_log, self.said = None, PhaseLog(), set() # two of `fit_fopro`; what was said
+        # two of `fit_fopro`; what was said
+        self.saver, self.phase_log, self.said = None, PhaseLog(), set()
         self.add_cbs([FiniteGuard(), PhaseWatch(self.said)])
-        self.explore_kwargs, self.adversarial_kwargs = explore_kwargs or {}, adversarial_kwargs or {}
+        self.explore_kwargs, self.adversarial_kwargs = (explore_kwargs or {}, adversarial_kwargs
+            or {})
         if teacher is not None:
             self.add_cb(DistillCallback(teacher, prompt, lam, **(distill_kwargs or {})))
             check_exploration(self.explore_kwargs)
-            if self.adversarial_kwargs: AdversarialCallback(teacher, prompt, lam, **self.adversarial_kwargs)
+            if self.adversarial_kwargs:
+                AdversarialCallback(teacher, prompt, lam, **self.adversarial_kwargs)
         for cb in self._grab_cbs(LossPartsRecorder): cb.after_create()
         self.prompt, self._source = prompt, getattr(dls.train, 'dataset', None)
         self._look(self.counts, loss_func)
@@ -121,16 +126,20 @@ def _look(self:PhasedLearner, counts, loss_func):
     "One sentence for data that cannot be trained on with these parts; nothing moves"
     own = next((cb.pixels for cb in self._grab_cbs(DistillCallback)), None)
     space = PixelSpace.from_dls(self.dls) if own is None else own
-    check_first_batch(self.dls, self.student, loss_func, len(counts), space, self.teacher, self.prompt)
-    check_draw(self.dls.train, loss_func, len(counts), bool(self._given), getattr(self.dls, 'vocab', None))
+    check_first_batch(self.dls, self.student, loss_func, len(counts), space, self.teacher,
+        self.prompt)
+    check_draw(self.dls.train, loss_func, len(counts), bool(self._given),
+        getattr(self.dls, 'vocab', None))
 
 @patch
 def _new_counts(self:PhasedLearner):
     "The counts of new data; `ValueError` for other classes"
     old, new, n = self._classes, class_names(self.dls, None), len(self.counts)
     if old and new and old != new:
-        raise ValueError(f"The new data have {len(new)} classes ({', '.join(new[:8])}), and the student's outputs are "
-                         f"the {n} of the old ones: make a new learner for them.")
+        raise (ValueError(
+            f"The new data have {len(new)} classes ({', '.join(new[:8])}), and the student's "
+            "outputs are "
+                         f"the {n} of the old ones: make a new learner for them."))
     try: counts = class_counts(self.dls, n)
     except TypeError: # labels that nobody can read
         if 'counts' in self._given: return self.counts
@@ -152,14 +161,16 @@ def _follow(self:PhasedLearner):
         if own is not None: own.offset.copy_(loss.offset)
     if ex is None: return
     ex.dls, old = self.dls, ex.model.pixels
-    if 'pixels' not in self.explore_kwargs: ex.model.pixels = PixelSpace.from_dls(self.dls).to(old.mean.device)
+    if 'pixels' not in self.explore_kwargs:
+        ex.model.pixels = PixelSpace.from_dls(self.dls).to(old.mean.device)
 
 # %% ../nbs/36_phases.ipynb #3fe44d5d
 @patch
 def exploration(self:PhasedLearner)->Learner: # Its model is a `PromptExplorer`
     "The Learner of prompt and probe, made when it is first needed"
     if self.explorer is None:
-        self.explorer = explore_learner(self.dls, self.teacher, self.prompt, counts=self.counts, path=self.path,
+        self.explorer = explore_learner(self.dls, self.teacher, self.prompt, counts=self.counts,
+                                        path=self.path,
                                         cls=ResumableLearner, **self.explore_kwargs)
         self.explorer.add_cbs([FiniteGuard(), PhaseWatch(self.said)])
     return self.explorer
@@ -185,10 +196,12 @@ def _explore(self:PhasedLearner, phase, cbs=None):
     self._hand_probe()
     return fit_curves(ex)
 
+# %% ../nbs/36_phases.ipynb #8d41bd0a-b
 @patch
 def _distill(self:PhasedLearner, phase, cbs=None):
     "Train the student with the prompt as it stands"
-    loss_func, cbs = self.loss_func, L(cbs) + L(self.phase_log.callbacks(phase, self.dls)) + L(self.saver)
+    loss_func, cbs = (self.loss_func, L(cbs) + L(self.phase_log.callbacks(phase, self.dls))
+        + L(self.saver))
     try: self.fit_one_cycle(phase.epochs, phase.lr, reset_opt=True, cbs=cbs)
     finally: self.loss_func = loss_func # fastai's MixUp leaves its own behind when it is interrupted
     return fit_curves(self)
@@ -196,7 +209,8 @@ def _distill(self:PhasedLearner, phase, cbs=None):
 @patch
 def _adversarial(self:PhasedLearner, phase, cbs=None):
     "As `_distill`, with a prompt that moves"
-    adv = AdversarialCallback(self.teacher, self.prompt, self.feat_weight, **self.adversarial_kwargs)
+    adv = AdversarialCallback(self.teacher, self.prompt, self.feat_weight,
+        **self.adversarial_kwargs)
     with self.removed_cbs(self._grab_cbs(DistillCallback)), self.added_cbs(adv):
         return self._distill(phase, cbs)
 
@@ -207,12 +221,16 @@ def run_settings(self:PhasedLearner,
 )->dict[str, str]: # Name -> text
     "What must be the same for a run to be gone on with"
     cb, loss = next(iter(self._grab_cbs(DistillCallback)), None), self.loss_func
-    numbers = {k: v for k, v in getattr(loss, '__dict__', {}).items() if type(v) in (int, float, str)}
-    teacher = self.teacher and [self.teacher.name, getattr(self.teacher, 'size', None), weights_digest(self.teacher)]
+    numbers = {k: v for k, v in getattr(loss, '__dict__', {}).items()
+        if type(v) in (int, float, str)}
+    teacher = self.teacher and [self.teacher.name, getattr(self.teacher, 'size', None),
+        weights_digest(self.teacher)]
     kept = ('views', 'bank_dtype', 'keep') if cb and cb.views else ()
-    distill = cb and {k: getattr(cb, k) for k in ('lam', 'lam_end', 'prompt_student', 'soft', 'temperature', *kept)}
+    distill = cb and {k: getattr(cb, k) for k in ('lam', 'lam_end', 'prompt_student', 'soft',
+        'temperature', *kept)}
     if cb and cb.targets is not None:
-        distill['targets'] = 'a function' if callable(cb.targets) else torch.as_tensor(cb.targets).nansum().item()
+        distill['targets'] = ('a function' if callable(cb.targets)
+            else torch.as_tensor(cb.targets).nansum().item())
     train = self.dls.train
     return settings_text(dict(
         phases=[p.row() for p in phases], student=shapes_digest(self.student), teacher=teacher,
@@ -236,6 +254,7 @@ def _states(self:PhasedLearner):
                 references=[getattr(t, 'reference', None) for t in _single_teachers(self.teacher)],
                 explorer=state(self.explorer and self.explorer.model), best=self.phase_log.best())
 
+# %% ../nbs/36_phases.ipynb #f2059d78-b
 @patch
 def _load_states(self:PhasedLearner, states):
     "Put the parts of a checkpoint back"
@@ -259,18 +278,21 @@ def _check_needs(self:PhasedLearner, phases):
     "`ValueError` for a phase that lacks a teacher, or a prompt that can learn"
     needs = sorted({p.name for p in phases} & {'explore', 'adversarial'})
     if 'explore' in needs and smallest_batch(self.dls.train) == 1:
-        raise ValueError("The smallest training batch has one image, and the probe of the exploration "
-                         "needs two: give a bs with another remainder, or drop_last=True.")
+        raise (ValueError(
+            "The smallest training batch has one image, and the probe of the exploration "
+                         "needs two: give a bs with another remainder, or drop_last=True."))
     has_prompt = self.prompt is not None and list(self.prompt.parameters())
     if not needs or self.teacher is not None and has_prompt: return
     lacks = 'a teacher' if self.teacher is None else 'a prompt with parameters'
     raise ValueError(f"The phase {needs[0]!r} needs {lacks}: give one, or set {needs[0]}=0.")
 
+# %% ../nbs/36_phases.ipynb #b3f8f03b-b
 @patch
 def _fit_kept(self:PhasedLearner, phases, runners, folder, resume, minutes):
     "Run the phases with checkpoints, from the newest one on"
     n = sum(p.numel() for m in (self.student, self.prompt) if m is not None for p in m.parameters())
-    kept = KeptRun(CheckpointFolder(folder), self.run_settings(phases), self.dls, self.phase_history,
+    kept = KeptRun(CheckpointFolder(folder), self.run_settings(phases), self.dls,
+                   self.phase_history,
                    self._states, self._load_states, need=12 * n + 2**20)
     def train(phase, saver):
         self.saver = saver
@@ -304,12 +326,15 @@ def fit_fopro(self:PhasedLearner,
     `Preempted`, with exit code 0, after a SIGTERM that found a checkpoint folder."""
     phases = fopro_schedule(explore, distill, adversarial, rounds, explore_lr, lr, adversarial_lr)
     self._check_needs(phases)
-    if resume and checkpoint is None: raise ValueError("resume=True goes on from a folder: give it as checkpoint=.")
+    if resume and checkpoint is None:
+        raise ValueError("resume=True goes on from a folder: give it as checkpoint=.")
     with PhaseLog(phases, self, cbs, resume) as log, ExitStack() as stack:
-        kept = dict(views=views, bank=bank or checkpoint and Path(checkpoint)/'answers', keep=keep) if views else {}
+        kept = dict(views=views, bank=bank or checkpoint and Path(checkpoint)/'answers',
+            keep=keep) if views else {}
         for cb in self._grab_cbs(DistillCallback):
             for k, v in kept.items(): stack.enter_context(replacing_yield(cb, k, v))
-        runners = {n: partial(getattr(self, f'_{n}'), cbs=log.rest) for n in ('explore', 'distill', 'adversarial')}
+        runners = {n: partial(getattr(self, f'_{n}'), cbs=log.rest)
+            for n in ('explore', 'distill', 'adversarial')}
         self.phase_log = log
         try:
             if checkpoint is not None: self._fit_kept(phases, runners, checkpoint, resume, minutes)
@@ -333,6 +358,7 @@ def to_distributed(self:PhasedLearner,
     broadcast_module(self.model.to(trainer.accelerator.device)) # the same student from the start
     return self
 
+# %% ../nbs/36_phases.ipynb #0117bb93-b
 @patch
 @contextmanager
 def distrib_ctx(self:PhasedLearner,

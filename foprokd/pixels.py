@@ -26,7 +26,8 @@ class PixelSpace(nn.Module):
         for n, v in (('mean', mean), ('std', std)):
             v = torch.as_tensor(v, dtype=torch.float32).detach().cpu()
             self.register_buffer(n, v.reshape(1, -1, 1, 1).clone(), persistent=False)
-        if (self.std <= 0).any(): raise ValueError(f"std must be positive, got {self.std.flatten().tolist()}.")
+        if (self.std <= 0).any():
+            raise ValueError(f"std must be positive, got {self.std.flatten().tolist()}.")
 
     def forward(self,
         x:torch.Tensor # (B,3,H,W) normalised images
@@ -34,9 +35,11 @@ class PixelSpace(nn.Module):
         "Undo the normalisation"
         x = x.as_subclass(torch.Tensor)
         if x.ndim != 4 or x.shape[1] != 3:
-            raise ValueError(f"Got a batch of shape {tuple(x.shape)} where RGB images (B,3,H,W) are needed: "
-                             "open all images as RGB.")
-        return (x.float() * self.std.to(x.device)).add_(self.mean.to(x.device)) # in place: one copy less
+            raise (ValueError(
+                f"Got a batch of shape {tuple(x.shape)} where RGB images (B,3,H,W) are needed: "
+                             "open all images as RGB."))
+        # in place: one copy less
+        return (x.float() * self.std.to(x.device)).add_(self.mean.to(x.device))
 
     def normalize(self,
         x:torch.Tensor # (B,3,H,W) pixels in [0,1]
@@ -49,7 +52,8 @@ def _torchvision_norm(ds):
     "torchvision's `Normalize` among the transforms of a dataset or of what it is a part of; None if it has none"
     t = getattr(ds, 'transform', None)
     for o in reversed(getattr(t, 'transforms', [t])):
-        if type(o).__module__.startswith('torchvision.') and type(o).__name__ == 'Normalize': return o
+        if type(o).__module__.startswith('torchvision.') and type(o).__name__ == 'Normalize':
+            return o
     part = vars(ds).get('dataset') if hasattr(ds, '__dict__') else None
     return None if part is None else _torchvision_norm(part)
 
@@ -62,7 +66,8 @@ def from_dls(cls:PixelSpace,
     if isinstance(given, cls): return given
     fs = getattr(getattr(dls.train, 'after_batch', None), 'fs', [])
     norm = next((t for t in fs if isinstance(t, Normalize)), None)
-    if norm is None or norm.mean is None: norm = _torchvision_norm(getattr(dls.train, 'dataset', None))
+    if norm is None or norm.mean is None:
+        norm = _torchvision_norm(getattr(dls.train, 'dataset', None))
     return cls() if norm is None else cls(norm.mean, norm.std)
 
 # %% ../nbs/09_pixels.ipynb #tp000002
@@ -73,7 +78,9 @@ def training_pixels(
     "Training images shown as validation images are; `ValueError` for loaders that do not tell their images (ours)"
     items = getattr(dls.train, 'items', None)
     if items is None or not hasattr(dls, 'test_dl'):
-        raise ValueError("These DataLoaders do not tell their images: make them by image_dls, or a fastai DataBlock.")
+        raise ValueError(
+            "These DataLoaders do not tell their images: make them by image_dls, or a fastai "
+            "DataBlock.")
     if rows is not None:
         frame = isinstance(items, pd.DataFrame)
         items = items.iloc[rows].reset_index(drop=True) if frame else [items[i] for i in rows]

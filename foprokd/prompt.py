@@ -18,7 +18,8 @@ from fastcore.basics import patch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from .spectrum import (amplitude_phase, band_mask, from_spectrum, full_plane, make_even, mix_log_gain,
+from .spectrum import (amplitude_phase, band_mask, from_spectrum, full_plane, make_even,
+                              mix_log_gain,
                               polar_basis, spectrum_axes, to_spectrum)
 
 # %% ../nbs/05_prompt.ipynb #d43db769
@@ -40,14 +41,16 @@ def _add_filtered(
         return from_spectrum(to_spectrum(x) * factor, size).add_(x)
     n = math.ceil(_PART / max(x.shape[1:].numel(), 1)) if x.device.type == 'cpu' else max(len(x), 1)
     out = torch.empty_like(x)
-    for y, a, f in zip(out.split(n), x.split(n), factor.expand(len(x), x.shape[1], *factor.shape[-2:]).split(n)):
+    for y, a, f in zip(out.split(n), x.split(n),
+            factor.expand(len(x), x.shape[1], *factor.shape[-2:]).split(n)):
         torch.add(from_spectrum(to_spectrum(a).mul_(f), size), a, out=y)
     return out
 
 # %% ../nbs/05_prompt.ipynb #7ecc302a
 class SpectralPrompt(nn.Module):
     "Base of all prompts: multiplies amplitudes by exp(`log_gain`), never touches a phase (ours)"
-    z_dim, channels = 0, None # Length of the latent, 0 if there is none; channels acted on, None for any
+    # Length of the latent, 0 if there is none; channels acted on, None for any
+    z_dim, channels = 0, None
     z_per = 'image' # or 'batch': what draws a latent of its own in training
 
     def sample_z(self,
@@ -87,7 +90,8 @@ class SpectralPrompt(nn.Module):
         z:Tensor|None=None # (B, z_dim) latents; None samples them
     )->Tensor: # (B,C,H,W) float32 prompted pixels, not clamped
         "Prompt a batch of images; `ValueError` for what the prompt cannot take"
-        return _add_filtered(x.float(), torch.expm1(_first(self.log_gain(self.checked(x), z))))
+        return _add_filtered(x.float(),
+            torch.expm1(_first(self.log_gain(self.checked(x), z))))
 
 # %% ../nbs/05_prompt.ipynb #69022507
 @patch
@@ -96,11 +100,16 @@ def checked(self:SpectralPrompt,
 )->Tensor: # (B,C,H,W), `x` itself
     "`x`, if it is (B,C,H,W), floating point, and has the prompt's channels; else `ValueError`"
     if x.ndim != 4 or not x.is_floating_point():
-        raise ValueError(f"A prompt acts on floating-point pixels (B,C,H,W), got {x.dtype} of shape {tuple(x.shape)}.")
+        raise ValueError(
+            f"A prompt acts on floating-point pixels (B,C,H,W), got {x.dtype} of shape "
+            f"{tuple(x.shape)}.")
     if self.channels not in (None, x.shape[1]):
-        raise ValueError(f"This {type(self).__name__} takes {self.channels} channels, got shape {tuple(x.shape)}.")
+        raise ValueError(
+            f"This {type(self).__name__} takes {self.channels} channels, got shape "
+            f"{tuple(x.shape)}.")
     return x
 
+# %% ../nbs/05_prompt.ipynb #69022507-b
 @patch
 def latent(self:SpectralPrompt,
     x:Tensor, # (B,C,H,W) images
@@ -110,9 +119,12 @@ def latent(self:SpectralPrompt,
     z = self.batch_z(len(x), x.device) if z is None else z
     if z is None: z = x.new_zeros(1, 0).expand(len(x), -1) # a prompt without latent
     if z.shape != (len(x), self.z_dim):
-        raise ValueError(f"{len(x)} images need latents of shape {(len(x), self.z_dim)}, got {tuple(z.shape)}.")
+        raise ValueError(
+            f"{len(x)} images need latents of shape {(len(x), self.z_dim)}, got "
+            f"{tuple(z.shape)}.")
     return z
 
+# %% ../nbs/05_prompt.ipynb #69022507-c
 @patch
 def penalty(self:SpectralPrompt,
     z:Tensor|None=None # (B, z_dim) latents
@@ -138,9 +150,11 @@ class IdentityPrompt(SpectralPrompt):
         return x
 
 # %% ../nbs/05_prompt.ipynb #f37610e0
-# What the gain of a prompt depends on, from one number to the generator; each rung is a special case of the next
+# What the gain of a prompt depends on, from one number to the generator; each rung is a
+# special case of the next
 RUNGS = 'contrast', 'radial', 'channel', 'polar', 'latent'
 
+# %% ../nbs/05_prompt.ipynb #f37610e0-b
 class FourierPromptGenerator(SpectralPrompt):
     """FPG: latent -> coarse polar field -> even, bounded, band-limited log gain of the amplitudes (our design)
 
@@ -165,31 +179,47 @@ class FourierPromptGenerator(SpectralPrompt):
         centre:float|list=.5 # With `shift`: colour that no gain changes, (channels,) pixels in [0,1]
     ):
         super().__init__()
-        if mode not in ('gain', 'mix'): raise ValueError(f"mode must be 'gain' or 'mix', got {mode!r}.")
-        if z_per not in ('image', 'batch'): raise ValueError(f"z_per must be 'image' or 'batch', got {z_per!r}.")
+        if mode not in ('gain', 'mix'):
+            raise ValueError(f"mode must be 'gain' or 'mix', got {mode!r}.")
+        if z_per not in ('image', 'batch'):
+            raise ValueError(f"z_per must be 'image' or 'batch', got {z_per!r}.")
         if not 0 < strength < math.inf or not 0 <= alpha <= 1:
-            raise ValueError(f"A prompt needs strength > 0 and 0 <= alpha <= 1, got {strength} and {alpha}.")
-        for k, v in dict(z_dim=z_dim, channels=channels, n_radius=n_radius, n_angle=n_angle, hidden=hidden).items():
-            if not (isinstance(v, int) and v > 0): raise ValueError(f"{k} must be a positive integer, got {v!r}.")
+            raise ValueError(
+                f"A prompt needs strength > 0 and 0 <= alpha <= 1, got {strength} and "
+                f"{alpha}.")
+        for k, v in dict(z_dim=z_dim, channels=channels, n_radius=n_radius,
+                n_angle=n_angle, hidden=hidden).items():
+            if not (isinstance(v, int) and v > 0):
+                raise ValueError(f"{k} must be a positive integer, got {v!r}.")
         shift = rung != 'latent' if shift is None else shift
-        if rung not in RUNGS: raise ValueError(f"rung must be one of {', '.join(RUNGS)}, got {rung!r}.")
+        if rung not in RUNGS:
+            raise ValueError(f"rung must be one of {', '.join(RUNGS)}, got {rung!r}.")
         if mode == 'mix' and (shift or rung != 'latent'):
-            raise ValueError("A prompt that moves DC, or has no latent, changes gains: use mode='gain'.")
-        self.settings = dict(mode=mode, strength=strength, alpha=alpha, low=low, high=high, keep_dc=keep_dc,
+            raise ValueError(
+                "A prompt that moves DC, or has no latent, changes gains: use "
+                "mode='gain'.")
+        self.settings = dict(mode=mode, strength=strength, alpha=alpha, low=low,
+                             high=high, keep_dc=keep_dc,
                              channels=channels, n_radius=n_radius, n_angle=n_angle)
-        if rung == 'latent': self.settings |= dict(z_dim=z_dim, hidden=hidden, init_std=init_std)
-        for k, v in dict(rung=rung, shift=shift, z_per=z_per).items(): # files of earlier prompts stay as they are
+        if rung == 'latent':
+            self.settings |= dict(z_dim=z_dim, hidden=hidden, init_std=init_std)
+        # files of earlier prompts stay as they are
+        for k, v in dict(rung=rung, shift=shift, z_per=z_per).items():
             if v != getattr(FourierPromptGenerator, k): self.settings[k] = v
         self.__dict__.update(self.settings)
         self.band((2, 2))
         if shift:
             self.dc = nn.Parameter(torch.zeros(channels))
-            self.register_buffer('centre', torch.as_tensor(centre, dtype=torch.float32).expand(channels).clone())
+            self.register_buffer('centre',
+                torch.as_tensor(centre, dtype=torch.float32).expand(channels).clone())
         if rung != 'latent':
-            wide = RUNGS.index(rung) >= np.array([2, 3, 1]) # channels, directions, radii apart
-            self.cells = nn.Parameter(torch.zeros(*np.where(wide, (channels, n_angle, n_radius), 1)))
+            # channels, directions, radii apart
+            wide = RUNGS.index(rung) >= np.array([2, 3, 1])
+            self.cells = nn.Parameter(
+                torch.zeros(*np.where(wide, (channels, n_angle, n_radius), 1)))
             return
-        self.net = nn.Sequential(nn.Linear(z_dim, hidden), nn.ReLU(), nn.Linear(hidden, channels * n_angle * n_radius))
+        self.net = nn.Sequential(nn.Linear(z_dim, hidden), nn.ReLU(),
+            nn.Linear(hidden, channels * n_angle * n_radius))
         nn.init.normal_(self.net[2].weight, std=init_std)
         nn.init.zeros_(self.net[2].bias)
 
@@ -198,7 +228,8 @@ class FourierPromptGenerator(SpectralPrompt):
         device=None # Where to put it
     )->Tensor: # (H,W//2+1) 1 where the prompt may act, else 0
         "Frequencies in [`low`, `high`), DC as told"
-        return band_mask(size, self.low, self.high, self.keep_dc and not self.shift, device)
+        return band_mask(size, self.low, self.high, self.keep_dc and not self.shift,
+            device)
 
 # %% ../nbs/05_prompt.ipynb #af8aa2d0
 @patch
@@ -207,10 +238,12 @@ def raw(self:FourierPromptGenerator,
 )->Tensor: # (B or 1, channels, n_angle*n_radius) float32, unbounded
     "Coarse polar field before its bound"
     if self.rung == 'latent':
-        with torch.autocast(z.device.type, enabled=False): return self.net(z.float()).view(len(z), self.channels, -1)
+        with torch.autocast(z.device.type, enabled=False):
+            return self.net(z.float()).view(len(z), self.channels, -1)
     cells = self.cells.expand(self.channels, self.n_angle, self.n_radius).flatten(1)
     return cells.expand(1 if z is None else len(z), -1, -1)
 
+# %% ../nbs/05_prompt.ipynb #af8aa2d0-b
 @patch
 def log_gain(self:FourierPromptGenerator,
     x:Tensor, # (B,C,H,W) pixels in [0,1]
@@ -220,11 +253,14 @@ def log_gain(self:FourierPromptGenerator,
     z, size = self.latent(self.checked(x), z), tuple(x.shape[-2:])
     with torch.autocast(x.device.type, enabled=False):
         basis = polar_basis(size, self.n_angle, self.n_radius, x.device)
-        g = (self.strength * self.raw(_first(z)).tanh() @ basis).unflatten(-1, (size[0], -1))
+        g = (self.strength * self.raw(_first(z)).tanh()
+            @ basis).unflatten(-1, (size[0], -1))
         g = make_even(g, size[1], inplace=True)
-        if self.mode == 'mix': g = mix_log_gain(amplitude_phase(x)[0], g, self.alpha, size[1])
+        if self.mode == 'mix':
+            g = mix_log_gain(amplitude_phase(x)[0], g, self.alpha, size[1])
         return g.mul_(self.band(size, x.device)).expand(len(x), -1, -1, -1)
 
+# %% ../nbs/05_prompt.ipynb #af8aa2d0-c
 @patch
 def forward(self:FourierPromptGenerator,
     x:Tensor, # (B,C,H,W) pixels in [0,1]
@@ -233,7 +269,8 @@ def forward(self:FourierPromptGenerator,
     "Prompt a batch of images; `ValueError` for what the prompt cannot take"
     if not self.shift: return SpectralPrompt.forward(self, x, z)
     x = self.checked(x).float()
-    if self.rung == 'contrast' and self.low == 0 and self.high is None: # the same for all frequencies: no transform
+    # the same for all frequencies: no transform
+    if self.rung == 'contrast' and self.low == 0 and self.high is None:
         gain = torch.expm1(self.strength * self.cells.tanh()).view(1, 1)
         y = x * (1 + gain)
     else:
@@ -267,14 +304,18 @@ def show(self:SpectralPrompt,
     "Image, prompted image, difference, and the log amplitude spectra of both (mean over channels)"
     x, z = self.checked(x)[:n], None if z is None else z[:n]
     y, x, size = self(x, z).float().cpu(), x.float().cpu(), x.shape[-2:]
-    logs = [full_plane(amplitude_phase(o)[0].mean(1).clamp_min(1e-5).log10(), size[1]) for o in (x, y)]
-    fig, axs = plt.subplots(len(x), 5, figsize=(10, 1.8 * len(x)), squeeze=False, layout='constrained')
+    logs = [full_plane(amplitude_phase(o)[0].mean(1).clamp_min(1e-5).log10(), size[1])
+        for o in (x, y)]
+    fig, axs = plt.subplots(len(x), 5, figsize=(10, 1.8 * len(x)), squeeze=False,
+        layout='constrained')
     for i, row in enumerate(axs):
         diff = (y[i] - x[i]).mean(0)
         top = max(diff.abs().max().item(), 1e-6)
         _picture(row[0], x[i].clamp(0, 1), 'image', cmap='gray', vmin=0, vmax=1)
-        _picture(row[1], y[i].clamp(0, 1), f'{type(self).__name__}', cmap='gray', vmin=0, vmax=1)
-        fig.colorbar(_picture(row[2], diff, 'difference', cmap='RdBu_r', vmin=-top, vmax=top), ax=row[2])
+        _picture(row[1], y[i].clamp(0, 1), f'{type(self).__name__}', cmap='gray',
+            vmin=0, vmax=1)
+        fig.colorbar(_picture(row[2], diff, 'difference', cmap='RdBu_r', vmin=-top,
+            vmax=top), ax=row[2])
         for ax, o, t in zip(row[3:], logs, ('log10 amplitude', 'the same, prompted')):
             scale = dict(cmap='viridis', vmin=logs[0][i].min(), vmax=logs[0][i].max())
             m = _picture(ax, o[i], t, extent=spectrum_axes(ax, size), **scale)
@@ -288,24 +329,31 @@ def save(self:FourierPromptGenerator,
     path:str|Path # File to write, by custom `.safetensors`
 )->None:
     "Write weights and settings as safetensors"
-    meta = dict(prompt='FourierPromptGenerator', settings={k: getattr(self, k) for k in self.settings})
-    save_file({k: v.detach().cpu().contiguous() for k, v in self.state_dict().items()}, str(path),
+    meta = dict(prompt='FourierPromptGenerator',
+        settings={k: getattr(self, k) for k in self.settings})
+    save_file({k: v.detach().cpu().contiguous() for k, v in self.state_dict().items()},
+              str(path),
               metadata=dict(format='pt', foprokd=json.dumps(meta)))
 
 # %% ../nbs/05_prompt.ipynb #c81383fd
 def _read_prompt(path):
     "Weights and settings of a file that `save` wrote, or a `ValueError`"
-    if not Path(path).is_file(): raise ValueError(f"There is no prompt file {str(path)!r}.") # a pipe would hang
+    # a pipe would hang
+    if not Path(path).is_file(): raise ValueError(f"There is no prompt file {str(path)!r}.")
     try:
-        with safe_open(str(path), 'pt') as f: state, meta = {k: f.get_tensor(k) for k in f.keys()}, f.metadata() or {}
+        with safe_open(str(path), 'pt') as f:
+            state, meta = {k: f.get_tensor(k) for k in f.keys()}, f.metadata() or {}
         notes = json.loads(meta['foprokd'])
         if notes['prompt'] != 'FourierPromptGenerator': raise KeyError(notes['prompt'])
         settings = dict(notes['settings'])
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as e:
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError,
+            RecursionError) as e:
         why = ' '.join(str(e).split())[:120]
-        raise ValueError(f"{Path(path).name!r} is not a prompt that `save` wrote ({type(e).__name__}: {why}).") from e
+        raise (ValueError(
+            f"{Path(path).name!r} is not a prompt that `save` wrote ({type(e).__name__}: {why}).")) from e
     sick = [k for k, v in state.items() if v.dtype != torch.float32 or not v.isfinite().all()]
-    if sick: raise ValueError(f"{Path(path).name!r} holds NaN, infinity or another type than float32 in "
+    if sick:
+        raise ValueError(f"{Path(path).name!r} holds NaN, infinity or another type than float32 in "
                               f"{sick[0][:80]!r}.")
     return state, settings
 
@@ -323,13 +371,18 @@ def load(self:FourierPromptGenerator,
 )->FourierPromptGenerator: # `self`
     "Read the weights from `path`; `ValueError` if it is no prompt, or one of other settings"
     state, settings = _read_prompt(path)
-    other = {k: v for k, v in settings.items() if k != 'init_std' and getattr(self, k, None) != v}
+    other = {k: v for k, v in settings.items() if k != 'init_std'
+        and getattr(self, k, None) != v}
     name, own = Path(path).name, {k: getattr(self, k, None) for k in other}
-    if other: raise ValueError(f"{name!r} was saved with {repr(other)[:200]}, this prompt has {repr(own)[:200]}.")
+    if other:
+        raise ValueError(
+            f"{name!r} was saved with {repr(other)[:200]}, this prompt has "
+            f"{repr(own)[:200]}.")
     _check_shapes(self, state, name)
     self.load_state_dict(state)
     return self
 
+# %% ../nbs/05_prompt.ipynb #f86fc8a7-b
 @patch(cls_method=True)
 def from_file(cls:FourierPromptGenerator,
     path:str|Path # File that `save` wrote
@@ -337,7 +390,10 @@ def from_file(cls:FourierPromptGenerator,
     "Prompt with the settings and weights in `path`; `ValueError` if it is none"
     (state, settings), name = _read_prompt(path), Path(path).name
     try:
-        with torch.device('meta'): _check_shapes(cls(**settings), state, name) # takes no memory, whatever is asked for
+        # takes no memory, whatever is asked for
+        with torch.device('meta'): _check_shapes(cls(**settings), state, name)
     except (TypeError, ValueError, RuntimeError, OverflowError) as e:
-        raise ValueError(f"{name!r} holds settings that make no prompt: {' '.join(str(e).split())[:200]}") from e
+        raise ValueError(
+            f"{name!r} holds settings that make no prompt: "
+            f"{' '.join(str(e).split())[:200]}") from e
     return cls(**settings).load(path)

@@ -21,7 +21,9 @@ def to_spectrum(
 )->Tensor: # (...,H,W//2+1) complex64 half-plane spectrum, orthonormal
     "Real 2-D FFT over the last two dims, in float32 also under autocast; `TypeError` for other than real images"
     if x.is_complex() or x.ndim < 2:
-        raise TypeError(f"A spectrum needs real images (...,H,W), got {x.dtype} of shape {tuple(x.shape)}.")
+        raise TypeError(
+            f"A spectrum needs real images (...,H,W), got {x.dtype} of shape "
+            f"{tuple(x.shape)}.")
     with torch.autocast(x.device.type, enabled=False):
         return torch.fft.rfft2(x.float().contiguous(), dim=(-2, -1), norm='ortho')
 
@@ -32,10 +34,13 @@ def from_spectrum(
 )->Tensor: # (...,H,W) float32 images
     "Inverse of `to_spectrum`; `ValueError` if `spec` is not a half plane of `size`"
     if tuple(spec.shape[-2:]) != (size[0], size[1]//2 + 1):
-        raise ValueError(f"A spectrum of shape {tuple(spec.shape)} is not that of {size[0]}x{size[1]} pixels, "
-                         f"which has {size[0]}x{size[1]//2 + 1} frequencies.")
+        raise (ValueError(
+            f"A spectrum of shape {tuple(spec.shape)} is not that of "
+            f"{size[0]}x{size[1]} pixels, "
+                         f"which has {size[0]}x{size[1]//2 + 1} frequencies."))
     with torch.autocast(spec.device.type, enabled=False):
-        return torch.fft.irfft2(spec.to(torch.complex64), s=tuple(size), dim=(-2, -1), norm='ortho')
+        return torch.fft.irfft2(spec.to(torch.complex64), s=tuple(size), dim=(-2, -1),
+            norm='ortho')
 
 # %% ../nbs/00_spectrum.ipynb #6fbd2ff7
 def amplitude_phase(
@@ -75,8 +80,10 @@ def field_norm(
 def _even_columns(field, width):
     "A slice of the self-mirrored columns, and their mirror image"
     if field.shape[-1] != width//2 + 1:
-        raise ValueError(f"A field of shape {tuple(field.shape)} is no half plane of images of width {width}, "
-                         f"which has {width//2 + 1} columns.")
+        raise (ValueError(
+            f"A field of shape {tuple(field.shape)} is no half plane of images of "
+            f"width {width}, "
+                         f"which has {width//2 + 1} columns."))
     cols = slice(None, None, width//2) if width % 2 == 0 else slice(0, 1)
     return cols, field[..., cols].flip(-2).roll(1, -2)
 
@@ -106,7 +113,8 @@ def radial_frequency(
     device=None # Where to put it
 )->Tensor: # (H,W//2+1) float32, 0 at DC to at most .7071 cycles/pixel
     "Length of each frequency vector in cycles per pixel"
-    return torch.hypot(torch.fft.fftfreq(size[0], device=device)[:, None], torch.fft.rfftfreq(size[1], device=device))
+    return torch.hypot(torch.fft.fftfreq(size[0], device=device)[:, None],
+        torch.fft.rfftfreq(size[1], device=device))
 
 # %% ../nbs/00_spectrum.ipynb #14b7c872
 def orientation(
@@ -114,7 +122,8 @@ def orientation(
     device=None # Where to put it
 )->Tensor: # (H,W//2+1) radians in [0,pi): 0 varies along x, pi/2 along y; 0 at DC
     "Direction of each frequency vector; in the last column of even widths, where two share a frequency, a convention"
-    fy, fx = torch.fft.fftfreq(size[0], device=device)[:, None], torch.fft.rfftfreq(size[1], device=device)
+    fy, fx = (torch.fft.fftfreq(size[0], device=device)[:, None],
+        torch.fft.rfftfreq(size[1], device=device))
     a = torch.atan2(fy, fx.expand(size[0], -1))
     return torch.where(a < 0, a + math.pi, a) * (fy.hypot(fx) > 0)
 
@@ -137,8 +146,11 @@ def band_mask(
     "Frequencies in [`low`, `high`); `ValueError` if no image has any"
     top = math.inf if high is None else high
     if not 0 <= low < top or low > .5**.5:
-        raise ValueError(f"A band needs 0 <= low < high and low < .7071, in cycles/pixel, got {low} and {high}.")
-    return _band(tuple(size), low, top, keep_dc, torch.empty(0, device=device).device).clone()
+        raise ValueError(
+            f"A band needs 0 <= low < high and low < .7071, in cycles/pixel, got {low} "
+            f"and {high}.")
+    return _band(tuple(size), low, top, keep_dc,
+        torch.empty(0, device=device).device).clone()
 
 # %% ../nbs/00_spectrum.ipynb #e61c521f
 def full_plane(
@@ -148,7 +160,8 @@ def full_plane(
     "Mirror a half-plane field to the full plane and centre it, for display; `ValueError` for another width"
     _even_columns(field, width)
     right = field[..., 1:(width + 1)//2].flip(-1)
-    return torch.fft.fftshift(torch.cat([field, right.flip(-2).roll(1, -2)], -1), dim=(-2, -1))
+    return torch.fft.fftshift(torch.cat([field, right.flip(-2).roll(1, -2)], -1),
+        dim=(-2, -1))
 
 # %% ../nbs/00_spectrum.ipynb #d8de5314
 def spectrum_axes(
@@ -168,8 +181,11 @@ def radial_power(
     "Mean of |F|^2 over rings of the frequency plane, without DC, per image and channel; `ValueError` for no ring"
     size = h, w = x.shape[-2:]
     n = max(min(h, w)//2, 1) if n_bins is None else n_bins
-    if n < 1: raise ValueError(f"A radial profile needs at least one bin, got n_bins={n_bins}.")
-    ring = (radial_frequency(size, x.device) / .5**.5 * n).long().clamp_max(n - 1).flatten()
+    if n < 1:
+        raise ValueError(
+            f"A radial profile needs at least one bin, got n_bins={n_bins}.")
+    ring = (radial_frequency(size, x.device) / .5**.5
+        * n).long().clamp_max(n - 1).flatten()
     weight = (half_weights(w, x.device) * band_mask(size, device=x.device)).flatten()
     power = (to_spectrum(x).abs()**2).flatten(-2) * weight
     total = power.new_zeros(*power.shape[:-1], n).index_add(-1, ring, power)
@@ -179,6 +195,7 @@ def radial_power(
 # %% ../nbs/00_spectrum.ipynb #ef523b97
 MIN_FREQUENCY = 1/64 # Radius of the innermost ring of cells, cycles/pixel; lower frequencies share it
 
+# %% ../nbs/00_spectrum.ipynb #ef523b97-b
 @lru_cache(maxsize=32)
 def polar_basis(
     size:tuple[int,int], # (H, W) of the image
@@ -189,7 +206,8 @@ def polar_basis(
     "Bilinear weights of each polar cell at each frequency, even up to rounding (ours)"
     with torch.inference_mode(False), torch.no_grad():
         low = MIN_FREQUENCY
-        r = (radial_frequency(size).clamp_min(low) / low).log() / math.log(.5**.5 / low) * (n_radius - 1)
+        r = ((radial_frequency(size).clamp_min(low) / low).log()
+            / math.log(.5**.5 / low) * (n_radius - 1))
         a = orientation(size) / math.pi * n_angle
         on_r = (1 - (r - torch.arange(n_radius)[:, None, None]).abs()).relu()
         away = a - torch.arange(n_angle)[:, None, None]
@@ -211,7 +229,8 @@ def mix_log_gain(
     weight = half_weights(width, amp.device) * (f > 0)
     inverse = 1 / f.masked_fill(f == 0, 1.)
     s2 = (weight * amp**2).sum((-2, -1), keepdim=True) / (weight * inverse**2).sum()
-    envelope = torch.where(f > 0, s2.clamp_min(eps**2).sqrt() * inverse, amp.clamp_min(eps))
+    envelope = torch.where(f > 0, s2.clamp_min(eps**2).sqrt() * inverse,
+        amp.clamp_min(eps))
     return torch.log1p(alpha * (envelope * field.exp() / amp.clamp_min(eps) - 1))
 
 # %% ../nbs/00_spectrum.ipynb #90b29fbb

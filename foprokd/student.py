@@ -17,7 +17,8 @@ from pathlib import Path
 import timm
 from timm.layers import BatchNormAct2d
 from safetensors.torch import load_file, save_file
-from .backbone import (create_backbone, eval_mode, feature_layout, for_size, fresh_copy, is_device_error,
+from .backbone import (create_backbone, eval_mode, feature_layout, for_size, fresh_copy,
+                              is_device_error,
                               pool_features, takes_size, warn_of_scores)
 from .loading import load_weights, model_from_notes, notes_may_decide, read_checkpoint
 from .data.files import write_aside
@@ -29,8 +30,10 @@ def projector(
     layers:int=2 # Linear layers; all but the last are followed by BatchNorm and ReLU
 )->nn.Sequential: # (B,dS) -> (B,dT)
     "The head that maps student features to the teacher's space (public EKD code: `p_free`)"
-    if layers < 1: raise ValueError(f"A projector needs at least one layer, got {layers}.")
-    hidden = [m for _ in range(layers - 1) for m in (nn.Linear(d_student, d_student), nn.BatchNorm1d(d_student),
+    if layers < 1:
+        raise ValueError(f"A projector needs at least one layer, got {layers}.")
+    hidden = [m for _ in range(layers - 1) for m in (nn.Linear(d_student, d_student),
+        nn.BatchNorm1d(d_student),
                                                      nn.ReLU(inplace=True))]
     return nn.Sequential(*hidden, nn.Linear(d_student, d_teacher))
 
@@ -48,11 +51,15 @@ def _layout(
         try: return *feature_layout(net, x, 'the student'), x
         except (RuntimeError, AssertionError) as e:
             if is_device_error(e): raise
-            tried.append(f"images of {x.shape[2]}x{x.shape[3]} pixels ({' '.join(str(e).split())[:300]})")
+            tried.append(
+                f"images of {x.shape[2]}x{x.shape[3]} pixels ({' '.join(str(e).split())[:300]})")
     fits = next((n for n in (own, 64, 224) if takes_size(net, (n, n), channels)), None)
-    if fits: raise ValueError(f"The student {type(net).__name__} cannot take {tried[0]}, as it can of {fits}x{fits}.")
+    if fits:
+        raise ValueError(
+            f"The student {type(net).__name__} cannot take {tried[0]}, as it can of {fits}x{fits}.")
     raise ValueError(f"The student {type(net).__name__} fails on {tried[0]}.")
 
+# %% ../nbs/12_student.ipynb #st000001-b
 def _check_head(
     name:str, # Of the argument
     head:nn.Module, # Given in place of a linear layer
@@ -62,11 +69,14 @@ def _check_head(
 )->None:
     "`ValueError` for a head of another width"
     try:
-        with eval_mode(head), torch.no_grad(): shape = tuple(head(torch.zeros(2, d, device=device)).shape)
+        with eval_mode(head), torch.no_grad():
+            shape = tuple(head(torch.zeros(2, d, device=device)).shape)
     except (RuntimeError, AssertionError) as e:
-        raise ValueError(f"{name}= does not take vectors of length {d} ({' '.join(str(e).split())[:200]}).") from e
+        raise (ValueError(
+            f"{name}= does not take vectors of length {d} ({' '.join(str(e).split())[:200]}).")) from e
     if shape != (2, n_out):
-        raise ValueError(f"{name}= gives {shape} for two images of {n_out} classes, not (2, {n_out}).")
+        raise ValueError(
+            f"{name}= gives {shape} for two images of {n_out} classes, not (2, {n_out}).")
 
 # %% ../nbs/12_student.ipynb #17f549f1
 class Student(nn.Module):
@@ -88,26 +98,41 @@ class Student(nn.Module):
         **kwargs # Passed to `timm.create_model`
     ):
         super().__init__()
-        if n_out < 2: raise ValueError(f"A classifier needs at least 2 classes, got n_out={n_out}.")
+        if n_out < 2:
+            raise ValueError(
+                f"A classifier needs at least 2 classes, got n_out={n_out}.")
         if dtype == torch.float16:
-            raise ValueError("float16 trains only with a scaled loss: use learn.to_fp16(), or dtype=torch.bfloat16.")
+            raise ValueError(
+                "float16 trains only with a scaled loss: use learn.to_fp16(), or "
+                "dtype=torch.bfloat16.")
         if isinstance(arch, str): kwargs = for_size(arch, size, kwargs)
-        self.backbone, _ = create_backbone(arch, pretrained=pretrained, ckpt=ckpt, **kwargs)
+        self.backbone, _ = create_backbone(arch, pretrained=pretrained, ckpt=ckpt,
+            **kwargs)
         if isinstance(arch, nn.Module): for_size(self.backbone, size)
         self.n_out, self.teacher_dim, self.dtype = n_out, teacher_dim, dtype
-        self.timm_kwargs = kwargs if isinstance(arch, str) else None # of a module nobody knows them
-        self.pretrained = pretrained and ckpt is None # then it expects images normalised as there
-        self.num_features, self.axis, x = _layout(self.backbone, size or kwargs.get('img_size'),
+        # of a module nobody knows them
+        self.timm_kwargs = kwargs if isinstance(arch, str) else None
+        # then it expects images normalised as there
+        self.pretrained = pretrained and ckpt is None
+        self.num_features, self.axis, x = _layout(self.backbone,
+            size or kwargs.get('img_size'),
                                                         kwargs.get('in_chans', 3))
         if isinstance(arch, nn.Module): warn_of_scores(self.backbone, x, 'the student')
-        self.classifier = nn.Linear(self.num_features, n_out) if classifier is None else classifier
-        self.projector = projector(self.num_features, teacher_dim, projector_layers) if teacher_dim else None
+        self.classifier = (nn.Linear(self.num_features, n_out) if classifier is None
+            else classifier)
+        self.projector = projector(self.num_features, teacher_dim,
+            projector_layers) if teacher_dim else None
         self.hint = None # a layer on the middle map, for hints
-        self.norm_acts = [k for k, m in self.named_modules() if isinstance(m, BatchNormAct2d)] # an activation in a norm
-        self.aux_classifier = aux_classifier or (nn.Linear(teacher_dim, n_out) if teacher_dim else None)
+        # an activation in a norm
+        self.norm_acts = [k for k, m in self.named_modules()
+            if isinstance(m, BatchNormAct2d)]
+        self.aux_classifier = aux_classifier or (nn.Linear(teacher_dim, n_out)
+            if teacher_dim else None)
         self.to(x.device)
-        if classifier is not None: _check_head('classifier', classifier, self.num_features, n_out, x.device)
-        if aux_classifier and teacher_dim: _check_head('aux_classifier', aux_classifier, teacher_dim, n_out, x.device)
+        if classifier is not None:
+            _check_head('classifier', classifier, self.num_features, n_out, x.device)
+        if aux_classifier and teacher_dim:
+            _check_head('aux_classifier', aux_classifier, teacher_dim, n_out, x.device)
 
     def forward(self,
         x:torch.Tensor, # (B,3,H,W) normalised images
@@ -116,9 +141,13 @@ class Student(nn.Module):
         "Logits, and more on demand"
         if self.asked and (self.training or torch.is_grad_enabled()): heads = self.asked
         if heads == 'maps' and not hasattr(self.backbone, 'forward_intermediates'):
-            raise ValueError(f"{type(self.backbone).__name__} gives no maps of its stages: use a timm backbone.")
+            raise ValueError(
+                f"{type(self.backbone).__name__} gives no maps of its stages: use a "
+                "timm backbone.")
         if heads is True and self.projector is None:
-            raise ValueError("This Student has no projector: build it with teacher_dim=teacher.num_features.")
+            raise ValueError(
+                "This Student has no projector: build it with "
+                "teacher_dim=teacher.num_features.")
         if self.dtype is None or not self.training: return self._heads(x, heads)
         with torch.autocast(x.device.type, self.dtype): out = self._heads(x, heads)
         return tuple(o.float() for o in out) if heads else out.float()
@@ -127,18 +156,22 @@ class Student(nn.Module):
         num_classes:int=0 # 0 leaves the features
     )->None:
         "As timm's, so that a trained student can be a teacher, or the backbone of another one"
-        self.classifier = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
+        self.classifier = (nn.Linear(self.num_features, num_classes) if num_classes
+            else nn.Identity())
 
     def _heads(self, x, heads):
         "What `forward` returns, in the precision of its context"
         if heads == 'maps':
             last, maps = self.backbone.forward_intermediates(x)
-            f = pool_features(self.backbone.forward_head(last, pre_logits=True), 'the student', self.axis)
-            return self.classifier(f), *(maps if self.hint is None else [self.hint(maps[len(maps) // 2])])
+            f = pool_features(self.backbone.forward_head(last, pre_logits=True),
+                'the student', self.axis)
+            return self.classifier(f), *(maps if self.hint is None
+                else [self.hint(maps[len(maps) // 2])])
         f = pool_features(self.backbone(x), 'the student', self.axis)
         if not heads: return self.classifier(f)
         p = f if self.projector is None else self.projector(f)
-        return (self.classifier(f), p) if heads == 'features' else (self.classifier(f), p, self.aux_classifier(p))
+        return (self.classifier(f), p) if heads == 'features' else (self.classifier(f),
+            p, self.aux_classifier(p))
 
 # %% ../nbs/12_student.ipynb #35159054
 class _Pool(nn.Module):
@@ -153,7 +186,8 @@ class _Pool(nn.Module):
 def deploy(self:Student)->nn.Module: # (B,3,H,W) normalised images -> (B,C) logits, in eval mode
     "A copy of the plain classifier: backbone and classifier only"
     net, head = fresh_copy(self.backbone), fresh_copy(self.classifier)
-    plain = type(head) is nn.Linear and all(hasattr(net, n) for n in ('reset_classifier', 'get_classifier'))
+    plain = type(head) is nn.Linear and all(hasattr(net, n)
+        for n in ('reset_classifier', 'get_classifier'))
     plain = plain and self.axis is None # a head on vectors
     if plain:
         net.reset_classifier(self.n_out)
@@ -161,7 +195,9 @@ def deploy(self:Student)->nn.Module: # (B,3,H,W) normalised images -> (B,C) logi
         plain = isinstance(own, nn.Linear) and own.weight.shape == head.weight.shape
         if plain: own.load_state_dict(head.state_dict())
         else: net.reset_classifier(0)
-    if not plain: net = nn.Sequential(OrderedDict(backbone=net, pool=_Pool(self.axis), classifier=head))
+    if not plain:
+        net = nn.Sequential(OrderedDict(backbone=net, pool=_Pool(self.axis),
+            classifier=head))
     return net.to(next(self.parameters()).device).eval()
 
 # %% ../nbs/12_student.ipynb #de800001
@@ -176,11 +212,13 @@ def student_notes(
     cfg, kwargs = getattr(student.backbone, 'pretrained_cfg', None) or {}, student.timm_kwargs
     known = kwargs is not None and notes_may_decide(kwargs) # else no file can say how to build it
     return dict(arch=cfg.get('architecture') if known else None, kwargs=kwargs if known else {},
-                num_classes=student.n_out, vocab=[str(o) for o in vocab], mean=list(mean), std=list(std)) | more
+                num_classes=student.n_out, vocab=[str(o) for o in vocab], mean=list(mean),
+                std=list(std)) | more
 
 def _write(weights, notes, file):
     "Tensors and a JSON note as one file, whole or not at all"
-    with write_aside(file) as part: save_file(weights, part, metadata={'foprokd': json.dumps(notes)})
+    with write_aside(file) as part:
+        save_file(weights, part, metadata={'foprokd': json.dumps(notes)})
     return Path(file)
 
 # %% ../nbs/12_student.ipynb #de800002
@@ -196,6 +234,7 @@ def write_student(
     weights = {k: v.contiguous() for k, v in student.deploy().state_dict().items()}
     return _write(weights, student_notes(student, vocab, mean, std, **more), file)
 
+# %% ../nbs/12_student.ipynb #de800002-b
 def add_student_notes(
     file:str|Path, # From `write_student`
     **more # Entries that are added, or take the place of others, JSON-able
@@ -211,13 +250,17 @@ def _check_student(
     "`ValueError` for a note that is none of a student's"
     n, vocab = notes.get('num_classes'), notes.get('vocab')
     if not isinstance(n, int) or isinstance(n, bool) or n < 2:
-        raise ValueError(f"{name!r} does not say how many classes it tells apart: write it with export_student.")
+        raise ValueError(
+            f"{name!r} does not say how many classes it tells apart: write it with export_student.")
     named = isinstance(vocab, list) and len(vocab) == n and all(isinstance(v, str) for v in vocab)
     if vocab is not None and not named:
-        raise ValueError(f"{name!r} tells {n} classes apart, but its note does not name just as many.")
+        raise ValueError(
+            f"{name!r} tells {n} classes apart, but its note does not name just as many.")
     if not notes.get('arch'):
-        raise ValueError(f"{name!r} does not name a timm architecture: build the network yourself and fill it with "
-                         "`load_weights(net, read_checkpoint(file)[0])`.")
+        raise (ValueError(
+            f"{name!r} does not name a timm architecture: build the network yourself and fill it "
+            "with "
+                         "`load_weights(net, read_checkpoint(file)[0])`."))
     return n
 
 # %% ../nbs/12_student.ipynb #104cc3c2
@@ -229,14 +272,22 @@ def load_student(
     n = _check_student(notes, name)
     arch, kwargs = model_from_notes(notes, sd, name, trunk=False)
     held = sum(v.numel() for v in sd.values())
-    if n > held: raise ValueError(f"{name!r} says it tells {n} classes apart and holds {held} weights.")
-    plain = 'classifier.weight' not in sd or not any(k.startswith('backbone.') for k in sd)
+    if n > held:
+        raise ValueError(
+            f"{name!r} says it tells {n} classes apart and holds {held} weights.")
+    plain = 'classifier.weight' not in sd or not any(k.startswith('backbone.')
+        for k in sd)
     net = timm.create_model(arch, num_classes=n if plain else 0, **kwargs)
     if not plain:
         head = nn.Linear(sd['classifier.weight'].shape[-1], n)
         axis = _layout(net, kwargs.get('img_size'), kwargs.get('in_chans', 3))[1]
-        net = nn.Sequential(OrderedDict(backbone=net, pool=_Pool(axis), classifier=head))
+        net = nn.Sequential(OrderedDict(backbone=net, pool=_Pool(axis),
+            classifier=head))
     odd = sorted(set(sd) ^ set(net.state_dict()))
-    if odd: raise ValueError(f"{name!r} does not fit {arch} with {n} classes (first: {odd[0][:80]!r}): if its head was "
-                             "a special one, build the network yourself and use `load_weights`.")
+    if odd:
+        raise (ValueError(
+            f"{name!r} does not fit {arch} with {n} classes (first: {odd[0][:80]!r}): "
+            "if its head was "
+                             "a special one, build the network yourself and use "
+                             "`load_weights`."))
     return load_weights(net, sd, name).eval(), notes

@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from fastcore.basics import patch
-from .backbone import (channel_axis, create_backbone, for_size, fresh_copy, is_device_error, pool_features,
+from .backbone import (channel_axis, create_backbone, for_size, fresh_copy, is_device_error,
+                              pool_features,
                               takes_size, warn_of_scores)
 from .loading import model_from_notes, read_checkpoint
 from .train.moments import (RecomputedBlock, batch_moments, channel_moments, inner_blocks,
@@ -47,10 +48,12 @@ EMBEDDED_TEACHER = Path(str(files('foprokd')))/'weights'/'embedded_teacher.safet
 def _own_input(net, img_size):
     "What a network says of its images: side, and the statistics if it knows them"
     cfg = getattr(net, 'pretrained_cfg', None) or {}
-    sides = img_size or cfg.get('input_size') or getattr(net, 'image_size', None) # the last is torchvision's
+    # the last is torchvision's
+    sides = img_size or cfg.get('input_size') or getattr(net, 'image_size', None)
     stats = {n: cfg[n] for n in ('mean', 'std') if cfg.get(n) is not None}
     return stats | dict(input_size=sides[-1] if isinstance(sides, (list, tuple)) else sides)
 
+# %% ../nbs/10_teacher.ipynb #2616941e-b
 def _build(
     model, # As in `FrozenTeacher`
     ckpt, # As in `FrozenTeacher`
@@ -59,18 +62,22 @@ def _build(
 )->tuple[nn.Module, dict, str]: # Backbone, its settings (mean, std, input_size), its name
     "The backbone behind a teacher, with what its checkpoint or timm's configuration says of its input"
     if model == 'embedded': model, ckpt = None, EMBEDDED_TEACHER
-    if isinstance(model, (str, Path)) and Path(model).suffix in ('.safetensors', '.pth', '.pt', '.tar'):
+    if isinstance(model, (str, Path)) and Path(model).suffix in ('.safetensors', '.pth', '.pt',
+            '.tar'):
         model, ckpt = None, model
     sd, notes = read_checkpoint(ckpt) if model is None and ckpt is not None else ({}, {})
     if model is None:
         if not notes.get('arch'):
-            raise ValueError(f"{str(ckpt)!r} does not say its architecture: use FrozenTeacher('timm_name', ckpt=...).")
+            raise ValueError(
+                f"{str(ckpt)!r} does not say its architecture: use FrozenTeacher('timm_name', "
+                "ckpt=...).")
         model, own = model_from_notes(notes, sd, Path(ckpt).name)
         kwargs = {**own, **kwargs}
     side = notes.get('input_size') if size is None else None if size == 'image' else int(size)
     if isinstance(model, nn.Module): model = fresh_copy(model)
     else: kwargs = for_size(model, side, kwargs)
-    net, meta = create_backbone(model, pretrained=kwargs.pop('pretrained', True), ckpt=ckpt, **kwargs)
+    net, meta = create_backbone(model, pretrained=kwargs.pop('pretrained', True), ckpt=ckpt,
+        **kwargs)
     if isinstance(model, nn.Module): for_size(net, side)
     cfg = _own_input(net, kwargs.get('img_size')) | meta
     return net, cfg, model if isinstance(model, str) else type(net).__name__
@@ -78,21 +85,29 @@ def _build(
 # %% ../nbs/10_teacher.ipynb #tc000001
 def _warn_of_pixels(name):
     "Ask for the statistics of a network that does not tell them"
-    warnings.warn(f"{name} does not say how its images were normalised, so it gets pixels in [0,1] as they are: give "
-                  "mean= and std= (of torchvision's and fastai's models mean=(0.485, 0.456, 0.406), "
+    warnings.warn(
+                  f"{name} does not say how its images were normalised, so it gets pixels in [0,1] "
+                  "as they are: give "
+                  "mean= and std= (of torchvision's and fastai's models mean=(0.485, 0.456, "
+                  "0.406), "
                   "std=(0.229, 0.224, 0.225); mean=0, std=1 if pixels are right).", stacklevel=3)
 
 def _check_backward(x):
     "`ValueError` if the gradient to these pixels could not come back through the resize"
-    strict = torch.are_deterministic_algorithms_enabled() and not torch.is_deterministic_algorithms_warn_only_enabled()
+    strict = (torch.are_deterministic_algorithms_enabled()
+        and not torch.is_deterministic_algorithms_warn_only_enabled())
     if strict and x.is_cuda and x.requires_grad and torch.is_grad_enabled():
-        raise ValueError("The antialiased resize has no deterministic gradient on CUDA: give the teacher size='image', "
-                         "images of its own size, or torch.use_deterministic_algorithms(True, warn_only=True).")
+        raise (ValueError(
+            "The antialiased resize has no deterministic gradient on CUDA: give the teacher "
+            "size='image', "
+                         "images of its own size, or torch.use_deterministic_algorithms(True, "
+                         "warn_only=True)."))
 
 # %% ../nbs/10_teacher.ipynb #684bc700
 class FrozenTeacher(nn.Module):
     "A pre-trained network that maps pixels to pooled features and never changes"
-    axis, works = None, None # where its output has the features, and (height, width) of an image that it took
+    # where its output has the features, and (height, width) of an image that it took
+    axis, works = None, None
 
     def __init__(self,
         model:str|nn.Module|Path='embedded', # timm name, 'embedded', self-describing checkpoint, or module
@@ -106,7 +121,8 @@ class FrozenTeacher(nn.Module):
     ):
         super().__init__()
         self.model, cfg, self.name = _build(model, ckpt, size, kwargs)
-        if (mean is None and 'mean' not in cfg) or (std is None and 'std' not in cfg): _warn_of_pixels(self.name)
+        if (mean is None and 'mean' not in cfg) or (std is None and 'std' not in cfg):
+            _warn_of_pixels(self.name)
         for n, v in (('mean', cfg.get('mean', 0.) if mean is None else mean),
                      ('std', cfg.get('std', 1.) if std is None else std)):
             v = torch.as_tensor(v, dtype=torch.float32)
@@ -115,13 +131,16 @@ class FrozenTeacher(nn.Module):
         self.reference, self.dtype = None, dtype
         self.prior_layers = layers_with_memory(self.model)
         if grad_checkpointing and not inner_blocks(self.model):
-            raise ValueError(f"{self.name} has no blocks whose activations could be computed anew: use "
-                             "grad_checkpointing=False.")
-        for m in inner_blocks(self.model) if grad_checkpointing else (): m.forward = RecomputedBlock(m)
+            raise (ValueError(
+                f"{self.name} has no blocks whose activations could be computed anew: use "
+                             "grad_checkpointing=False."))
+        for m in inner_blocks(self.model) if grad_checkpointing else ():
+            m.forward = RecomputedBlock(m)
         self.requires_grad_(False).eval().to(memory_format=torch.channels_last)
         self.to(next(self.model.parameters(), self.mean).device)
         self._look(cfg['input_size'])
-        if isinstance(model, nn.Module): warn_of_scores(self.model, self.mean.new_zeros(2, 3, *self.works), self.name)
+        if isinstance(model, nn.Module):
+            warn_of_scores(self.model, self.mean.new_zeros(2, 3, *self.works), self.name)
 
     def train(self,
         mode:bool=True # Ignored
@@ -139,7 +158,8 @@ class FrozenTeacher(nn.Module):
         x:torch.Tensor # (B,3,H,W) pixels, nominally in [0,1]
     )->torch.Tensor: # (B,3,size,size) as the network expects them, channels last
         "The teacher's own resizing and normalisation, on the device of the pixels, to which it moves"
-        if x.device != self.mean.device and not x.is_meta: self.to(x.device) # on meta it would lose its weights
+        # on meta it would lose its weights
+        if x.device != self.mean.device and not x.is_meta: self.to(x.device)
         if self.size and x.shape[-2:] != (self.size, self.size):
             _check_backward(x)
             x = F.interpolate(x, (self.size, self.size), mode='bilinear', antialias=True)
@@ -170,29 +190,38 @@ class FrozenTeacher(nn.Module):
 def _look(self:FrozenTeacher, own):
     "Ask the network with a blank image; `ValueError` if it gives no features. `own` is the side it was made for"
     x = self.mean.new_zeros(2, 3, *[self.size or own or 64] * 2)
-    if x.is_meta: raise ValueError(f"{self.name} has no weights yet (its device is 'meta'): load them first.")
+    if x.is_meta:
+        raise ValueError(f"{self.name} has no weights yet (its device is 'meta'): load them first.")
     sides = own, 64, 224
     try:
         x = self.prepare(x)
         with self.precision(x): out = self.model(x)
-    except TypeError as e: raise ValueError(f"{self.name} gives no feature vector for an image batch: {e}.") from e
+    except TypeError as e:
+        raise ValueError(f"{self.name} gives no feature vector for an image batch: {e}.") from e
     except (RuntimeError, AssertionError) as e:
         if is_device_error(e): raise
         raise ValueError(self._why(e, x, [(n, n) for n in sides if n])) from e
     self.axis, self.works = channel_axis(out, self.model, x, name=self.name), tuple(x.shape[-2:])
     feats = pool_features(out, self.name, self.axis)
-    if not feats.isfinite().all(): raise ValueError(f"{self.name} answers a black image with NaN or infinity.")
+    if not feats.isfinite().all():
+        raise ValueError(f"{self.name} answers a black image with NaN or infinity.")
     self.num_features = feats.shape[1]
 
+# %% ../nbs/10_teacher.ipynb #tc000003-b
 @patch
 def _why(self:FrozenTeacher, e, x, sizes=None):
     "What went wrong with images `x`, in a sentence, and which of the `sizes` would work"
-    p, here, why = next(self.model.parameters(), self.mean), tuple(x.shape[-2:]), ' '.join(str(e).split())[:300]
+    p, here, why = (next(self.model.parameters(), self.mean), tuple(x.shape[-2:]),
+        ' '.join(str(e).split())[:300])
     if p.device != x.device:
-        return (f"The teacher {self.name} is on {p.device} and the images are on {x.device}: move one of them there "
+        return (
+                f"The teacher {self.name} is on {p.device} and the images are on {x.device}: move "
+                "one of them there "
                 "with .to(device).")
-    size = next((s for s in sizes or [self.works] if s and s != here and takes_size(self.model, s)), None)
-    if size is None: return f"The teacher {self.name} fails on images of {here[0]}x{here[1]} pixels ({why})."
+    size = next((s for s in sizes or [self.works] if s and s != here and takes_size(self.model, s)),
+        None)
+    if size is None:
+        return f"The teacher {self.name} fails on images of {here[0]}x{here[1]} pixels ({why})."
     return (f"The teacher {self.name} cannot take images of {here[0]}x{here[1]} pixels ({why}): "
             f"give size={size[0]}.")
 
@@ -202,12 +231,15 @@ def _prior(
 )->torch.Tensor: # Scalar
     "How far the batch of all processes is from what the layers remember: all in one, then the mean of their means"
     layers, now = [m for m, *_ in seen], batch_moments([o[1:] for o in seen])
-    parts = *zip(*now), [m.running_mean for m in layers], [m.running_var for m in layers]
+    parts = (*zip(*now), [m.running_mean for m in layers],
+        [m.running_var for m in layers])
     same = len({m.eps for m in layers}) == 1
-    eps = layers[0].eps if same else torch.cat([torch.full_like(m.running_var, m.eps) for m in layers])
+    eps = layers[0].eps if same else torch.cat([torch.full_like(m.running_var, m.eps)
+        for m in layers])
     kl = _channel_kl(*(torch.cat(list(o)) for o in parts), eps)
     return torch.stack([o.mean() for o in kl.split([len(m) for m, _ in now])]).mean()
 
+# %% ../nbs/10_teacher.ipynb #66dbbd1c-b
 @patch
 def with_prior(self:FrozenTeacher,
     x:torch.Tensor # (B,3,H,W) pixels
@@ -215,19 +247,28 @@ def with_prior(self:FrozenTeacher,
     "Features and how unfamiliar the batch is; `ValueError` without statistics to compare with"
     if not self.prior_layers:
         if self.reference is None:
-            raise ValueError(f"{self.name} has no BatchNorm: call fit_statistics(batches of pixels) first.")
+            raise ValueError(
+                f"{self.name} has no BatchNorm: call fit_statistics(batches of pixels) "
+                "first.")
         feats = self(x)
-        return feats, gaussian_kl(*batch_moments([feats])[0], *(r.to(feats.device) for r in self.reference))
-    seen, parts = [], [f for m in self.modules() if isinstance(f := m.__dict__.get('forward'), RecomputedBlock)]
-    inside = {id(m) for f in parts for m in f.layers} # these are watched by the block that computes them anew
+        return feats, gaussian_kl(*batch_moments([feats])[0],
+            *(r.to(feats.device) for r in self.reference))
+    seen, parts = [], [f for m in self.modules()
+        if isinstance(f := m.__dict__.get('forward'), RecomputedBlock)]
+    # these are watched by the block that computes them anew
+    inside = {id(m) for f in parts for m in f.layers}
     try:
         for f in parts: f.seen = seen
-        with watch_moments([m for m in self.prior_layers if id(m) not in inside], seen), uncompiled(): feats = self(x)
+        with watch_moments([m for m in self.prior_layers if id(m) not in inside],
+                seen), uncompiled():
+            feats = self(x)
     finally:
         for f in parts: f.seen = None
     if not seen:
-        raise ValueError(f"The BatchNorms of {self.name} were not seen: for the prior of a compiled teacher use torch "
-                         "2.6 or newer, or leave the teacher uncompiled.")
+        raise (ValueError(
+            f"The BatchNorms of {self.name} were not seen: for the prior of a compiled "
+            "teacher use torch "
+                         "2.6 or newer, or leave the teacher uncompiled."))
     return feats, _prior(seen)
 
 # %% ../nbs/10_teacher.ipynb #9ed7a1ea
@@ -240,6 +281,7 @@ def fit_statistics(self:FrozenTeacher,
     if self.prior_layers: return self
     feats = torch.cat([self(x).float() for x in batches])
     if len(feats) < 2:
-        raise ValueError(f"{len(feats)} images are too few to estimate feature statistics: give at least 2.")
+        raise ValueError(
+            f"{len(feats)} images are too few to estimate feature statistics: give at least 2.")
     [self.reference] = pool_moments([(*channel_moments(feats), len(feats))])
     return self

@@ -544,7 +544,7 @@ def check_modules(
 
 def check_length(
     lines:dict[str, int], # Module -> lines of its file
-    most:int=350 # A file that is longer holds more than one idea
+    most:int=400 # A file that is longer holds more than one idea
 )->list[str]: # One sentence per problem
     "No module is long; generated ones, whose names start with `_`, are not asked"
     return [f'{n}: {k} lines, more than {most}: part its notebook' for n, k in lines.items() if k > most]

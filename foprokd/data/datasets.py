@@ -20,17 +20,20 @@ from .texts import near_key
 # %% ../../nbs/data/16_datasets.ipynb #f8bc400f
 # Name -> title, reader, classes, training counts, folds, ratios, protocols
 DATASETS = {
-    'isic2019_lt': dict(title='ISIC-2019-LT', reader=isic2019_lt, classes=8, counts=ISIC_COUNTS, folds=(1, 2, 3, 4, 5),
+    'isic2019_lt': dict(title='ISIC-2019-LT', reader=isic2019_lt, classes=8, counts=ISIC_COUNTS,
+    folds=(1, 2, 3, 4, 5),
                         imbalances=(100, 200, 500), protocols=('official', 'regenerated', 'lesion'),
                         partition=False, licence='CC BY-NC 4.0'),
     'hyper_kvasir': dict(title='HyperKvasir', reader=hyper_kvasir, classes=23,
                          counts=HYPER_KVASIR_COUNTS, folds=(0, 1, 2, 3, 4), imbalances=(),
                          protocols=('official', 'stratified'), partition=True,
                          licence='CC BY 4.0'),
-    'medmnist': dict(title='MedMNIST', reader=medmnist_set, classes=None, counts=MEDMNIST, folds=(), imbalances=(),
+    'medmnist': dict(title='MedMNIST', reader=medmnist_set, classes=None, counts=MEDMNIST, folds=(),
+    imbalances=(),
                      protocols=('official',), partition=False,
                      licence='CC BY 4.0, dermamnist CC BY-NC 4.0')}
 
+# %% ../../nbs/data/16_datasets.ipynb #f8bc400f-b
 def similar_set(
     word:str # A name that is none
 )->str: # Names that are like it, '' for none
@@ -41,12 +44,15 @@ def similar_set(
     if key in words: return words[key]
     return ' or '.join(dict.fromkeys(words[k] for k in get_close_matches(key, words, 2, .75)))
 
+# %% ../../nbs/data/16_datasets.ipynb #f8bc400f-c
 def _spec(
     spec:str # As in `read_dataset`
 )->tuple[str, dict]: # Name in `DATASETS`, and the arguments that the word carries
     "Take a spec apart; `ValueError` for an unknown one"
     name, *rest = str(spec).split(':')
-    known = f"{', '.join(n for n in DATASETS if n != 'medmnist')} and medmnist:FLAG[:SIZE], e.g. medmnist:dermamnist:64"
+    known = (
+        f"{', '.join(n for n in DATASETS if n != 'medmnist')} and medmnist:FLAG[:SIZE], e.g. "
+        "medmnist:dermamnist:64")
     if name not in DATASETS or rest and name != 'medmnist' or len(rest) > 2:
         near = similar_set(spec)
         raise ValueError(f"No data set {spec!r} is known: "
@@ -58,6 +64,7 @@ def _spec(
         raise ValueError(f"{rest[1]!r} in {spec!r} is no size: give 28, 64, 128 or 224.")
     return name, dict(flag=rest[0]) | ({'size': int(rest[1])} if rest[1:] else {})
 
+# %% ../../nbs/data/16_datasets.ipynb #f8bc400f-d
 def read_dataset(
     spec:str, # 'isic2019_lt', 'hyper_kvasir' or 'medmnist:FLAG[:SIZE]'
     root:str|Path, # Folder with the released files

@@ -21,6 +21,7 @@ from .files import frame_of
 DICOM_SUFFIXES = '.dcm', '.dicom'
 _MARK = b'DICM'
 
+# %% ../../nbs/data/02a_dicom.ipynb #d1c00006-b
 def is_dicom(
     file:str|os.PathLike # Path or name
 )->bool: # By its ending; without an ending, or with a number for one, by its content
@@ -37,22 +38,27 @@ def import_pydicom(): # The module
     "pydicom, or an `ImportError` with the way to get it (ours)"
     try: import pydicom
     except ImportError:
-        raise ImportError("This is a DICOM file, and pydicom is not installed: pip install 'foprokd[dicom]'.") from None
+        raise (ImportError(
+            "This is a DICOM file, and pydicom is not installed: pip install 'foprokd[dicom]'.")) from None
     return pydicom
 
+# %% ../../nbs/data/02a_dicom.ipynb #d1c00011-b
 def dicom_state()->str: # Versions; '' without pydicom
     "What the reading of DICOM depends on (ours), for whoever remembers what was found in a file"
     res = []
-    for name in ('pydicom', 'pylibjpeg', 'pylibjpeg-libjpeg', 'pylibjpeg-openjpeg', 'pylibjpeg-rle', 'pyjpegls'):
+    for name in ('pydicom', 'pylibjpeg', 'pylibjpeg-libjpeg', 'pylibjpeg-openjpeg', 'pylibjpeg-rle',
+            'pyjpegls'):
         try: res.append(metadata.version(name))
         except metadata.PackageNotFoundError: res.append('-')
     return ' '.join(res) * (res[0] != '-')
 
+# %% ../../nbs/data/02a_dicom.ipynb #d1c00011-c
 class DamagedDicom(OSError):
     "A DICOM file that is cut off, or whose pixels no decoder here can read (ours)"
 
 _lock = threading.RLock()
 
+# %% ../../nbs/data/02a_dicom.ipynb #d1c00011-d
 @contextmanager
 def quiet_dicom():
     "No warning and no log of pydicom, its decoders and highdicom, which may quote the header (ours)"
@@ -65,6 +71,7 @@ def quiet_dicom():
         finally:
             for o, b in zip(logs, before): o.propagate = b
 
+# %% ../../nbs/data/02a_dicom.ipynb #d1c00011-e
 def _ask(
     work, # Function without arguments
     what:str='is damaged: its header cannot be read' # What is wrong if it fails
@@ -73,19 +80,23 @@ def _ask(
     with quiet_dicom():
         try: return work()
         except MemoryError: raise
-        except Exception as e: short = any(o in str(e) for o in ('less than expected', 'EOF', 'end of file'))
+        except Exception as e:
+            short = any(o in str(e) for o in ('less than expected', 'EOF', 'end of file'))
     raise DamagedDicom('The DICOM file ' + ('is truncated' if short else what) + '.')
 
 # %% ../../nbs/data/02a_dicom.ipynb #d1c00015
-_COLOURS = ('MONOCHROME1', 'MONOCHROME2', 'PALETTE COLOR', 'RGB', 'YBR_FULL', 'YBR_FULL_422', 'YBR_ICT', 'YBR_RCT')
-_NO_PICTURES = 'RT Dose', 'Segmentation', 'Parametric Map', 'Label Map', 'Deformable', 'Registration'
+_COLOURS = ('MONOCHROME1', 'MONOCHROME2', 'PALETTE COLOR', 'RGB', 'YBR_FULL', 'YBR_FULL_422',
+    'YBR_ICT', 'YBR_RCT')
+_NO_PICTURES = ('RT Dose', 'Segmentation', 'Parametric Map', 'Label Map', 'Deformable',
+    'Registration')
 
 def _kind(
     ds # `pydicom.Dataset`
 )->str: # 'Secondary Capture Image'; the standard's words only
     "What a file says it is"
     name = str(getattr(ds.get('SOPClassUID'), 'name', ''))
-    return 'of an unknown kind' if not name or name[0].isdigit() and '.' in name else name.removesuffix(' Storage')
+    return ('of an unknown kind' if not name or name[0].isdigit() and '.' in name
+        else name.removesuffix(' Storage'))
 
 def _no_decoder(
     ds # `pydicom.Dataset`
@@ -96,24 +107,32 @@ def _no_decoder(
     if not syntax: return 'says no transfer syntax'
     try: decoder = get_decoder(syntax)
     except NotImplementedError:
-        return f"is coded as {'something private' if syntax.is_private else syntax.name}, which is not read"
-    return '' if decoder.is_available else f"is coded as {syntax.name}: pip install 'foprokd[dicom]' brings its decoder"
+        return (
+            f"is coded as {'something private' if syntax.is_private else syntax.name}, which is "
+            "not read")
+    return ('' if decoder.is_available
+        else f"is coded as {syntax.name}: pip install 'foprokd[dicom]' brings its decoder")
 
+# %% ../../nbs/data/02a_dicom.ipynb #d1c00015-b
 def _why_not(
     ds # `pydicom.Dataset`
 )->str: # The end of a sentence; '' for a picture
     "Why a DICOM file is no picture that is read"
     kind, bits, colour = _kind(ds), ds.get('BitsAllocated'), ds.get('PhotometricInterpretation')
-    if 'FloatPixelData' in ds or 'DoubleFloatPixelData' in ds: return 'holds floats, which say nothing of their white'
+    if 'FloatPixelData' in ds or 'DoubleFloatPixelData' in ds:
+        return 'holds floats, which say nothing of their white'
     if 'PixelData' not in ds: return f'holds no picture ({kind})'
     if kind.startswith(_NO_PICTURES): return f'is no picture ({kind})'
-    if None in (bits, colour, ds.get('Rows'), ds.get('Columns')): return 'does not say what its pixels are'
+    if None in (bits, colour, ds.get('Rows'), ds.get('Columns')):
+        return 'does not say what its pixels are'
     if bits not in (8, 16): return f'has {bits} bits per value: save it with 8 to 16'
     if colour not in _COLOURS: return 'has colours that are not read: save it as RGB'
     return _no_decoder(ds)
 
 # %% ../../nbs/data/02a_dicom.ipynb #d1c00017
-_GRAY = ('PhotometricInterpretation PixelRepresentation BitsStored BitsAllocated ModalityLUTSequence RescaleSlope '
+_GRAY = (
+         'PhotometricInterpretation PixelRepresentation BitsStored BitsAllocated '
+         'ModalityLUTSequence RescaleSlope '
          'RescaleIntercept VOILUTSequence WindowCenter WindowWidth VOILUTFunction').split()
 
 def _view(
@@ -131,16 +150,20 @@ def _view(
             for item in g.get(name) or []: res.update({e.tag: e for e in item})
     return res
 
+# %% ../../nbs/data/02a_dicom.ipynb #d1c00017-b
 def _span(
     view # The part of the header that says how to show it
 )->tuple: # Smallest and largest value that the stored bits can hold, rescaled
     "The range of values before any window"
-    if view.get('ModalityLUTSequence'): return 0, 2**view.ModalityLUTSequence[0].LUTDescriptor[2] - 1
+    if view.get('ModalityLUTSequence'):
+        return 0, 2**view.ModalityLUTSequence[0].LUTDescriptor[2] - 1
     half = 2**(view.BitsStored - 1)
     ends = (-half, half - 1) if view.get('PixelRepresentation') else (0, 2 * half - 1)
     slope, start = view.get('RescaleSlope'), view.get('RescaleIntercept')
-    return ends if slope is None or start is None else tuple(float(slope) * o + float(start) for o in ends)
+    return ends if slope is None or start is None else tuple(float(slope) * o + float(start)
+        for o in ends)
 
+# %% ../../nbs/data/02a_dicom.ipynb #d1c00017-c
 def _gray(
     a:np.ndarray, # (H,W) stored values
     view # The part of the header that says how to show it
@@ -150,9 +173,11 @@ def _gray(
     a = apply_modality_lut(a, view)
     if view.get('VOILUTSequence'):
         depth = view.VOILUTSequence[0].LUTDescriptor[2]
-        if depth == 8: view.VOILUTSequence[0].LUTDescriptor[2] = 16 # pydicom 3.0 counts entries in the type of the LUT
+        # pydicom 3.0 counts entries in the type of the LUT
+        if depth == 8: view.VOILUTSequence[0].LUTDescriptor[2] = 16
         return apply_voi_lut(a, view), 0, 2**depth - 1
-    if None not in (view.get('WindowCenter'), view.get('WindowWidth')): return apply_voi_lut(a, view), *_span(view)
+    if None not in (view.get('WindowCenter'), view.get('WindowWidth')):
+        return apply_voi_lut(a, view), *_span(view)
     return a, *((a.min(), a.max()) if view.get('PixelRepresentation') else _span(view))
 
 def _eight_bits(
@@ -162,8 +187,10 @@ def _eight_bits(
 )->np.ndarray: # uint8, rounded
     "Values from black to white, others cut"
     if a.dtype == np.uint8 and (black, white) == (0, 255): return a
-    return np.rint(np.clip((a.astype(np.float64) - black) / ((white - black) or 1), 0, 1) * 255).astype(np.uint8)
+    return np.rint(np.clip((a.astype(np.float64) - black) / ((white - black) or 1), 0,
+        1) * 255).astype(np.uint8)
 
+# %% ../../nbs/data/02a_dicom.ipynb #d1c00017-d
 def _palette(
     a:np.ndarray, # (H,W) stored values
     ds # `pydicom.Dataset`
@@ -173,7 +200,8 @@ def _palette(
     n, _, depth = ds.RedPaletteColorLookupTableDescriptor
     names = [f'{c}PaletteColorLookupTableData' for c in ('Red', 'Green', 'Blue')]
     if (n or 2**16) > 256 and all(len(ds.get(k) or b'') == (n or 2**16) for k in names):
-        for k in names: setattr(ds, k, np.frombuffer(ds[k].value, np.uint8).astype(np.uint16).tobytes())
+        for k in names:
+            setattr(ds, k, np.frombuffer(ds[k].value, np.uint8).astype(np.uint16).tobytes())
     a = apply_color_lut(a, ds)[..., :3]
     return a, 0, 2**depth - 1 if a.max() < 2**depth else np.iinfo(a.dtype).max
 
@@ -207,7 +235,8 @@ class DicomPicture(ImageFile.ImageFile):
         self._ds = _ask(lambda: pydicom.dcmread(self.fp))
         why = _ask(lambda: _why_not(self._ds))
         if why: raise ValueError(f'The DICOM file {why}.')
-        ask = lambda: (int(self._ds.Columns), int(self._ds.Rows), int(self._ds.get('NumberOfFrames') or 1))
+        ask = lambda: (int(self._ds.Columns), int(self._ds.Rows),
+            int(self._ds.get('NumberOfFrames') or 1))
         *size, self.n_frames = _ask(ask)
         self._size, self._mode, self._frame, self._seen = tuple(size), 'RGB', 0, None
         self.is_animated = self.n_frames > 1
@@ -215,7 +244,8 @@ class DicomPicture(ImageFile.ImageFile):
     def load(self):
         "Decode the frame that was chosen."
         if self._seen != self._frame:
-            a = _ask(lambda: _shown(self._ds, self._frame), 'is damaged, or coded as no decoder here knows')
+            a = _ask(lambda: _shown(self._ds, self._frame),
+                'is damaged, or coded as no decoder here knows')
             self.im, self._seen = Image.fromarray(a).im, self._frame
         return Image.Image.load(self)
 
@@ -230,6 +260,7 @@ class DicomPicture(ImageFile.ImageFile):
         "Which frame is chosen"
         return self._frame
 
+# %% ../../nbs/data/02a_dicom.ipynb #d1c00019-b
 def _may_be_dicom(
     prefix:bytes # The first 16 bytes of a file
 )->bool:
@@ -254,6 +285,7 @@ def seek_frame(
     if n > 1: im.seek(frame)
     return im
 
+# %% ../../nbs/data/02a_dicom.ipynb #d1c00027-b
 def read_header(
     file:str|os.PathLike # Path
 ): # `pydicom.Dataset` without pixels
@@ -265,6 +297,7 @@ def read_header(
         return ds
     return _ask(work)
 
+# %% ../../nbs/data/02a_dicom.ipynb #d1c00027-c
 def frame_choice(
     frames:str|int # 'first', 'middle', 'all', or a number from 0
 )->str|int: # The same; a number as such
@@ -273,6 +306,7 @@ def frame_choice(
     if str(frames).isdigit(): return int(frames)
     raise ValueError(f"frames={frames!r} is neither first, middle, all nor a number from 0.")
 
+# %% ../../nbs/data/02a_dicom.ipynb #d1c00027-d
 def frames_of(
     file:str, # Path
     frames:str|int='first' # As in `frame_choice`

@@ -29,6 +29,7 @@ def _pil(
     if isinstance(im, (bytes, bytearray)): return Image.open(BytesIO(im))
     return PILImage.create(im)
 
+# %% ../../nbs/data/03_images.ipynb #4d256b68-b
 def open_rgb(
     im, # Path (`PATH#FRAME` for one of several pictures), bytes, (H,W[,C]) array, tensor or PIL image
     size:int|None=None, # Side of the result, pixels; None: as it is
@@ -36,16 +37,19 @@ def open_rgb(
     white:int=65535 # Value that means white in images of 16 bits
 )->PILImage: # RGB; `size` x `size`
     "Any image as RGB at one size; `ValueError` as `to_rgb`, `OSError` for a file that cannot be read"
-    if method not in ('squish', 'crop', 'pad'): raise ValueError(f"method={method!r} is not squish, crop or pad.")
+    if method not in ('squish', 'crop', 'pad'):
+        raise ValueError(f"method={method!r} is not squish, crop or pad.")
     try:
         src = _pil(im)
         rgb = to_rgb(src, white)
-        res = PILImage(rgb.copy() if rgb is src else rgb) # PILImage changes the class of what it is given
+        # PILImage changes the class of what it is given
+        res = PILImage(rgb.copy() if rgb is src else rgb)
     except (ValueError, ImportError, DamagedDicom) as e:
         raise ValueError(f"{str(im)!r}: {e}" if isinstance(im, (str, Path)) else str(e)) from None
     except Exception as e: # Pillow's readers raise almost anything
         name = repr(str(im)) if isinstance(im, (str, Path)) else 'The image'
         named = isinstance(e, OSError) and name in str(e)
         if named or not isinstance(im, (str, Path, bytes, bytearray)): raise
-        raise OSError(f"{name} cannot be read ({type(e).__name__}: {' '.join(str(e).split())[:200]}).") from e
+        raise OSError(
+            f"{name} cannot be read ({type(e).__name__}: {' '.join(str(e).split())[:200]}).") from e
     return res if size is None else Resize(size, method, pad_mode='zeros')(res, split_idx=1)

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np, pandas as pd
 from .labels import check_columns
 from .longtail import longtail_counts, subsample_longtail
-from .released import (IMAGE_FILE, attach_about, check_choice, existing_folder, find_file,
+from .released import (IMAGE_FILE, attach_about, check_choice, existing_folder,
+                              find_file,
                               handle_missing)
 from .splits import crossing_groups
 from .tables import read_table
@@ -23,11 +24,14 @@ from .walk import walk_files
 # %% ../../nbs/data/13_isic.ipynb #a57137b9
 # Classes from head to tail
 ISIC_CLASSES = ('NV', 'MEL', 'BCC', 'BKL', 'AK', 'SCC', 'VASC', 'DF')
+
+# %% ../../nbs/data/13_isic.ipynb #a57137b9-b
 # Images of the whole released training set per class
 ISIC_COUNTS = dict(zip(ISIC_CLASSES, (12875, 4522, 3323, 2624, 867, 628, 253, 239)))
 _HELD = dict(test=100, valid=50)
 _IF = {100: '0.01', 200: '0.005', 500: '0.002'}
 
+# %% ../../nbs/data/13_isic.ipynb #a57137b9-c
 def _isic_ratio(
     imbalance:float|str # 100, 200, 500 or .01, .005, .002
 )->int: # 100, 200 or 500
@@ -35,7 +39,8 @@ def _isic_ratio(
     try: x = float(imbalance)
     except (TypeError, ValueError): x = 0.
     near = [r for r in _IF if x > 0 and abs((x if x >= 1 else 1 / x) - r) < 1e-6 * r]
-    if not near: raise ValueError(f"imbalance={imbalance!r} is none of ISIC-2019-LT's: give 100, 200 or 500 "
+    if not near:
+        raise ValueError(f"imbalance={imbalance!r} is none of ISIC-2019-LT's: give 100, 200 or 500 "
                                   "(or .01, .005, .002).")
     return near[0]
 
@@ -44,7 +49,8 @@ def isic_lt_counts(
 )->np.ndarray: # (8,) int64 training images, in the order of `ISIC_CLASSES`
     "Training counts of ISIC-2019-LT by the published rule; `ValueError` for another imbalance"
     n = np.array(list(ISIC_COUNTS.values()))
-    return np.minimum(n - sum(_HELD.values()), longtail_counts(int(n[0]), len(n), _isic_ratio(imbalance)))
+    return np.minimum(n - sum(_HELD.values()),
+        longtail_counts(int(n[0]), len(n), _isic_ratio(imbalance)))
 
 # %% ../../nbs/data/13_isic.ipynb #558c6dcb
 _DOWN = re.compile(r'_downsampled$', re.I)
@@ -65,6 +71,7 @@ def _isic_images(
     for f in images: found.setdefault(_isic_id(f), f)
     return found, len(images) - len(found)
 
+# %% ../../nbs/data/13_isic.ipynb #558c6dcb-b
 def _lesions(
     files:list[str] # From `walk_files`
 )->tuple[dict[str, str], str|None]: # id -> lesion, and the name of the file that says so
@@ -73,7 +80,8 @@ def _lesions(
         for f in (f for f in files if os.path.basename(f).lower() == name):
             if not {'image', 'lesion_id'} <= set(read_table(f, rows=0)): continue
             df = read_table(f)[['image', 'lesion_id']].dropna()
-            return dict(zip(map(_isic_id, df.image), map(clean_text, df.lesion_id))), os.path.basename(f)
+            return (dict(zip(map(_isic_id, df.image), map(clean_text, df.lesion_id))),
+                os.path.basename(f))
     return {}, None
 
 # %% ../../nbs/data/13_isic.ipynb #0013c0b6
@@ -86,18 +94,22 @@ def _isic_official(
     res = []
     for part, short in zip(SPLIT_PARTS, ('train', 'val', 'test')):
         name = f'{short}_skin{fold}_{_IF[ratio]}.csv'
-        advice = 'clone https://github.com/xmed-lab/FoPro-KD and name its folder as splits (--splits)'
+        advice = (
+            'clone https://github.com/xmed-lab/FoPro-KD and name its folder as splits (--splits)')
         df = read_table(find_file(files, name, advice), numbers=True)
         check_columns(df, 'image', 'finding', what=name)
         odd = df.finding[~df.finding.isin(range(len(ISIC_CLASSES)))]
         if len(odd):
-            raise ValueError(f"{name} has the finding {str(odd.iloc[0])[:60]}: the classes are numbered 0 to 7.")
+            raise ValueError(
+                f"{name} has the finding {str(odd.iloc[0])[:60]}: the classes are numbered 0 to 7.")
         labels = [ISIC_CLASSES[int(i)] for i in df.finding]
         res.append(pd.DataFrame(dict(image=df.image.astype(str), label=labels, split=part)))
     df = pd.concat(res, ignore_index=True)
     twice = df.image[df.image.map(_isic_id).duplicated()]
-    if len(twice): raise ValueError(f"{len(twice)} images are listed more than once in the split files, the first is "
-                                    f"{twice.iloc[0]!r}: get the published files again.")
+    if len(twice):
+        raise (ValueError(
+            f"{len(twice)} images are listed more than once in the split files, the first is "
+                                    f"{twice.iloc[0]!r}: get the published files again."))
     return df
 
 # %% ../../nbs/data/13_isic.ipynb #0409b33b
@@ -112,21 +124,28 @@ def _whole(
         if n in came: break
     if n not in came: return None
     res = []
-    while n: n, j = came[n]; res.append(j)
+    while n:
+        n, j = came[n]
+        res.append(j)
     return res[::-1]
 
+# %% ../../nbs/data/13_isic.ipynb #0409b33b-b
 def _isic_truth(
     files:list[str] # From `walk_files`
 )->pd.DataFrame: # Columns image, label
     "ISIC-2019's ground truth; `ValueError` for a row without exactly one of the eight classes"
     name = 'ISIC_2019_Training_GroundTruth.csv'
-    df = read_table(find_file(files, name, 'get it from https://challenge.isic-archive.com/data/#2019'))
+    df = read_table(find_file(files, name,
+        'get it from https://challenge.isic-archive.com/data/#2019'))
     check_columns(df, 'image', *ISIC_CLASSES, what=name)
     hot = df[list(ISIC_CLASSES)].apply(pd.to_numeric, errors='coerce').to_numpy(float)
     odd = np.flatnonzero((hot == 1).sum(1) != 1)
-    if len(odd): raise ValueError(f"{len(odd)} rows of {name} have not exactly one of the eight classes, the first is "
-                                  f"{df.image[odd[0]]!r}: get the published file again.")
-    return pd.DataFrame(dict(image=df.image.astype(str), label=np.array(ISIC_CLASSES)[hot.argmax(1)]))
+    if len(odd):
+        raise (ValueError(
+            f"{len(odd)} rows of {name} have not exactly one of the eight classes, the first is "
+                                  f"{df.image[odd[0]]!r}: get the published file again."))
+    return pd.DataFrame(dict(image=df.image.astype(str),
+        label=np.array(ISIC_CLASSES)[hot.argmax(1)]))
 
 # %% ../../nbs/data/13_isic.ipynb #30b44e36
 def _isic_deal(
@@ -144,8 +163,10 @@ def _isic_deal(
         sizes = sizes.iloc[np.random.default_rng([seed, fold, c]).permutation(len(sizes))]
         for part, n in _HELD.items():
             take = _whole(sizes.to_numpy(), n)
-            if take is None: raise ValueError(f"Whole lesions of {label} cannot make exactly {n} {part} images: "
-                                              f"it has {sizes.sum()} images in {len(sizes)} lesions to choose from.")
+            if take is None:
+                raise ValueError(f"Whole lesions of {label} cannot make exactly {n} {part} images: "
+                                              f"it has {sizes.sum()} images in {len(sizes)} "
+                                              "lesions to choose from.")
             df.loc[df.group.isin(sizes.index[take]), 'split'] = part
             sizes = sizes.drop(sizes.index[take])
     train = np.flatnonzero(df.split == 'train')
@@ -167,18 +188,22 @@ def _isic_table(
     if protocol == 'lesion' and not lesions:
         raise ValueError("protocol='lesion' needs lesion ids: put ISIC_2019_Training_Metadata.csv "
                          "(from https://challenge.isic-archive.com/data/#2019) beside the images.")
-    df, mixed = (_isic_official(files, fold, ratio) if protocol == 'official' else _isic_truth(files)), 0
+    df, mixed = (_isic_official(files, fold, ratio) if protocol == 'official'
+        else _isic_truth(files)), 0
     ids = df.image.map(_isic_id)
     group = pd.Series([lesions.get(i, i) for i in ids])
     if protocol != 'official':
-        df, mixed = _isic_deal(df.assign(group=group if protocol == 'lesion' else ids, own=group), fold, ratio, seed)
+        df, mixed = _isic_deal(df.assign(group=group if protocol == 'lesion' else ids, own=group),
+            fold, ratio, seed)
         group = df.pop('own')
     df = df.assign(group=group) if lesions else df.drop(columns='group', errors='ignore')
-    n = pd.crosstab(df.split, df.label).reindex(index=SPLIT_PARTS, columns=ISIC_CLASSES, fill_value=0)
+    n = pd.crosstab(df.split, df.label).reindex(index=SPLIT_PARTS, columns=ISIC_CLASSES,
+        fill_value=0)
     n = n.to_numpy().tolist()
     bare = int((~df.image.map(_isic_id).isin(lesions)).sum()) if lesions else None
     return df, dict(groups=source, without_group=bare, mixed_groups=mixed,
-                    as_published=n == [isic_lt_counts(ratio).tolist(), [_HELD['valid']] * 8, [_HELD['test']] * 8])
+                    as_published=n == [isic_lt_counts(ratio).tolist(), [_HELD['valid']] * 8,
+                    [_HELD['test']] * 8])
 
 # %% ../../nbs/data/13_isic.ipynb #530256dd
 def isic2019_lt(
@@ -192,25 +217,33 @@ def isic2019_lt(
 )->pd.DataFrame: # Label table; facts in `attrs['about']`
     "ISIC-2019-LT (Elbatel et al. 2024); `ValueError` for absent files, and for absent images unless they are dropped"
     ratio = _isic_ratio(imbalance)
-    check_choice('fold', fold, range(1, 6)); check_choice('missing', missing, ('refuse', 'drop'))
+    check_choice('fold', fold, range(1, 6))
+    check_choice('missing', missing, ('refuse', 'drop'))
     check_choice('protocol', protocol, ('official', 'regenerated', 'lesion'))
     files = tables = walk_files(existing_folder(root, 'the images of ISIC-2019'))
     if splits is not None:
         other = [f for f in files if not re.match(r'(train|val|test)_skin\d', os.path.basename(f))]
-        tables = sorted({*walk_files(existing_folder(splits, 'the split files of ISIC-2019-LT')), *other})
+        tables = sorted({*walk_files(existing_folder(splits, 'the split files of ISIC-2019-LT')),
+            *other})
     df, facts = _isic_table(tables, protocol, fold, ratio, seed)
     names, (found, twice) = df.image, _isic_images(files)
-    df, not_found = handle_missing(df.assign(image=[found.get(_isic_id(i)) for i in names]), names, missing)
+    df, not_found = handle_missing(df.assign(image=[found.get(_isic_id(i)) for i in names]), names,
+        missing)
     facts['crossing'] = len(crossing_groups(df)) if 'group' in df else None
-    return attach_about(df, f'ISIC-2019-LT, fold {fold}, {protocol} split', not_found, ratio, _isic_notes(facts),
-                       name='isic2019_lt', protocol=protocol, fold=int(fold), seed=int(seed), licence='CC BY-NC 4.0',
+    return attach_about(df, f'ISIC-2019-LT, fold {fold}, {protocol} split', not_found, ratio,
+                       _isic_notes(facts),
+                       name='isic2019_lt', protocol=protocol, fold=int(fold), seed=int(seed),
+                       licence='CC BY-NC 4.0',
                        found_twice=twice, **facts)
 
+# %% ../../nbs/data/13_isic.ipynb #530256dd-b
 def _isic_notes(
     facts:dict # Of `_isic_table`, with `crossing`
 )->tuple[str, ...]: # Clauses
     "What the text says of lesions and counts"
     known, mixed = facts['groups'] is not None, facts['mixed_groups']
-    notes = [f"{facts['crossing']} lesions in more than one part" if known else 'lesion ids not known']
+    notes = [f"{facts['crossing']} lesions in more than one part" if known
+        else 'lesion ids not known']
     if mixed: notes.append(f'{mixed} lesions with several labels, kept in training as a whole')
-    return (*notes, *(['counts differ from the published ones'] if not facts['as_published'] else []))
+    return (*notes, *(['counts differ from the published ones'] if not facts['as_published']
+        else []))

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np, pandas as pd
 from .labels import check_columns
 from .longtail import class_groups
-from .released import (IMAGE_FILE, attach_about, check_choice, existing_folder, find_file,
+from .released import (IMAGE_FILE, attach_about, check_choice, existing_folder,
+                              find_file,
                               handle_missing)
 from .splits import split_data, split_folds
 from .tables import read_table
@@ -25,14 +26,19 @@ from .walk import walk_files
 HYPER_KVASIR_COUNTS = {
     'bbps-2-3': 1148, 'polyps': 1028, 'cecum': 1009, 'dyed-lifted-polyps': 1002, 'pylorus': 999,
     'dyed-resection-margins': 989, 'z-line': 932, 'retroflex-stomach': 764, 'bbps-0-1': 646,
-    'ulcerative-colitis-grade-2': 443, 'esophagitis-a': 403, 'retroflex-rectum': 391, 'esophagitis-b-d': 260,
+    'ulcerative-colitis-grade-2': 443, 'esophagitis-a': 403, 'retroflex-rectum': 391,
+    'esophagitis-b-d': 260,
     'ulcerative-colitis-grade-1': 201, 'ulcerative-colitis-grade-3': 133, 'impacted-stool': 131,
     'barretts-short-segment': 53, 'barretts': 41, 'ulcerative-colitis-grade-0-1': 35,
-    'ulcerative-colitis-grade-2-3': 28, 'ulcerative-colitis-grade-1-2': 11, 'ileum': 9, 'hemorrhoids': 6}
+    'ulcerative-colitis-grade-2-3': 28, 'ulcerative-colitis-grade-1-2': 11, 'ileum': 9,
+    'hemorrhoids': 6}
+
+# %% ../../nbs/data/14_kvasir.ipynb #9f2bd9fc-b
 # Folder of a class -> its name in the publisher's folds
 HYPER_KVASIR_NAMES = {n: n for n in HYPER_KVASIR_COUNTS} | {
     'polyps': 'polyp', 'cecum': 'normal-cecum', 'pylorus': 'normal-pylorus',
-    'z-line': 'normal-z-line', 'esophagitis-a': 'oesophagitis-a', 'esophagitis-b-d': 'oesophagitis-b-d',
+    'z-line': 'normal-z-line', 'esophagitis-a': 'oesophagitis-a',
+    'esophagitis-b-d': 'oesophagitis-b-d',
     'barretts-short-segment': 'short-segment-barretts', 'hemorrhoids': 'hemorroids'}
 
 # %% ../../nbs/data/14_kvasir.ipynb #4219fc15
@@ -46,9 +52,13 @@ def _hk_folds(
     check_columns(df, 'file-name', 'class-name', 'split-index', what='5_fold_split.csv')
     tree = {v: k for k, v in HYPER_KVASIR_NAMES.items()}
     odd = sorted(set(df['class-name'].map(str)) - set(tree))
-    if odd: raise ValueError(f"5_fold_split.csv has the class {odd[0]!r}, which is none of HyperKvasir's 23.")
-    return pd.DataFrame(dict(image=df['file-name'], label=df['class-name'].map(tree), fold=df['split-index']))
+    if odd:
+        raise ValueError(
+            f"5_fold_split.csv has the class {odd[0]!r}, which is none of HyperKvasir's 23.")
+    return pd.DataFrame(dict(image=df['file-name'], label=df['class-name'].map(tree),
+        fold=df['split-index']))
 
+# %% ../../nbs/data/14_kvasir.ipynb #4219fc15-b
 def _hk_groups(
     df:pd.DataFrame # Label table with a column split
 )->dict[str, dict]: # Head, medium and tail as class names, and the rule in words, on three counts
@@ -62,18 +72,22 @@ def _hk_groups(
         res[key] = {k: [names[i] for i in v] for k, v in groups.items()} | dict(rule=groups.rule)
     return res
 
+# %% ../../nbs/data/14_kvasir.ipynb #4219fc15-c
 def _hk_images(
     files:list[str], # From `walk_files`
     df:pd.DataFrame # From `_hk_folds`
 )->tuple[list, int]: # Path or None for each row of `df`; and images of known classes that `df` does not list
     "Image files by class folder and name; `ValueError` if folder and fold file disagree"
-    images = [f for f in files if IMAGE_FILE.search(f) and os.path.basename(os.path.dirname(f)) in HYPER_KVASIR_COUNTS]
+    images = [f for f in files if IMAGE_FILE.search(f)
+        and os.path.basename(os.path.dirname(f)) in HYPER_KVASIR_COUNTS]
     found = {(os.path.basename(os.path.dirname(f)), os.path.basename(f)): f for f in images[::-1]}
     label = {n: c for c, n in found}
     paths = [found.get((c, n)) for c, n in zip(df.label, df.image)]
     odd = [(n, c) for p, c, n in zip(paths, df.label, df.image) if p is None and n in label]
-    if odd: raise ValueError(f"{len(odd)} images lie in another class folder than the fold file says, the first is "
-                             f"{odd[0][0]!r} in {label[odd[0][0]]!r} instead of {odd[0][1]!r}.")
+    if odd:
+        raise (ValueError(
+            f"{len(odd)} images lie in another class folder than the fold file says, the first is "
+                             f"{odd[0][0]!r} in {label[odd[0][0]]!r} instead of {odd[0][1]!r}."))
     return paths, len(set(found) - set(zip(df.label, df.image)))
 
 # %% ../../nbs/data/14_kvasir.ipynb #9d9ff25b
@@ -87,10 +101,12 @@ def hyper_kvasir(
     seed:int=0 # Of the validation part, and of our folds
 )->pd.DataFrame: # Label table; facts in `attrs['about']`
     "HyperKvasir (Borgli et al. 2020); `ValueError` for absent files, and for absent images unless they are dropped"
-    check_choice('fold', fold, range(5)); check_choice('missing', missing, ('refuse', 'drop'))
+    check_choice('fold', fold, range(5))
+    check_choice('missing', missing, ('refuse', 'drop'))
     check_choice('protocol', protocol, ('official', 'stratified'))
     files = walk_files(existing_folder(root, 'the released images of HyperKvasir'))
-    df = _hk_folds(files if splits is None else walk_files(existing_folder(splits, '5_fold_split.csv')))
+    df = _hk_folds(files if splits is None
+        else walk_files(existing_folder(splits, '5_fold_split.csv')))
     if protocol == 'stratified': df = split_folds(df.drop(columns='fold'), n_folds=5, seed=seed)
     df['split'] = np.where(df.fold == fold, 'test', 'train')
     (paths, extra), names = _hk_images(files, df), df.image
@@ -99,6 +115,7 @@ def hyper_kvasir(
     df, not_found = handle_missing(df.assign(image=paths), names, missing)
     notes = ('no patient ids, so split by image',
              *([f'{extra} files of these classes are not in the fold file'] if extra else []))
-    return attach_about(df, f'HyperKvasir, fold {fold}, {protocol} split', not_found, None, notes, name='hyper_kvasir',
+    return attach_about(df, f'HyperKvasir, fold {fold}, {protocol} split', not_found, None, notes,
+                       name='hyper_kvasir',
                        protocol=protocol, fold=int(fold), seed=int(seed), licence='CC BY 4.0',
                        class_groups=_hk_groups(df), not_listed=extra, as_published=as_published)

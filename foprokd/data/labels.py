@@ -59,6 +59,7 @@ def _real_path(file):
     try: return os.path.realpath(file)
     except ValueError: return file # a null byte in the name: whoever opens it will say so
 
+# %% ../../nbs/data/05_labels.ipynb #ffd00697-b
 def check_labels(
     df:pd.DataFrame, # Label table
     *columns:str, # Columns that are needed, of `LABEL_COLUMNS`
@@ -124,6 +125,7 @@ def _from_frame(
     if 'split' in res: res['split'] = _as_parts(res.split)
     return res, dict(list(changed.items())[:20])
 
+# %% ../../nbs/data/05_labels.ipynb #ee793a17-b
 def _from_table(
     df:pd.DataFrame, # As it came
     columns:dict, # From `_which_columns`
@@ -162,6 +164,7 @@ def _tables_in(
         (fit if there else other)[f] = head
     return fit, other
 
+# %% ../../nbs/data/05_labels.ipynb #bd9ab1e7-b
 def _group_beside(
     df:pd.DataFrame, # Table without groups
     columns:dict, # Its columns
@@ -210,10 +213,12 @@ def _unpacked(
                              "and differ: name the one that is meant as the data.")
     return max(read.values(), key=lambda o: o[0].shape[1])
 
+# %% ../../nbs/data/05_labels.ipynb #a12a71f5-b
 def _warn_modes(modes):
     "One warning if the images have several of Pillow's modes"
     found = ', '.join(f'{m} {k}' for m, k in modes.value_counts().items())
-    if modes.nunique() > 1: warnings.warn(f"Images of mixed modes ({found}): all are opened as RGB.")
+    if modes.nunique() > 1:
+        warnings.warn(f"Images of mixed modes ({found}): all are opened as RGB.")
 
 # %% ../../nbs/data/05_labels.ipynb #f6e3a048
 def _hint(tables):
@@ -240,6 +245,7 @@ def _from_tree(
         raise ValueError(f"All {len(df)} images are in the folder {df.label[0]!r}.{_hint(other)}")
     return df, facts
 
+# %% ../../nbs/data/05_labels.ipynb #f6e3a048-b
 def _tree_of(
     path:Path, # Folder
     files:list # Some of its files
@@ -278,7 +284,8 @@ def _read_folder(
     if not says or same and n <= 0: return df, facts
     raise ValueError(f"{sum(map(is_image, files))} images are in {len(set(says.values()))} class "
                      f"folders such as {min(says.values())!r}, and a table beside them has "
-                     f"{len(df)} rows with {df.label.nunique()} labels such as {df.label[0]!r}: name "
+                     f"{len(df)} rows with {df.label.nunique()} labels such as {df.label[0]!r}: "
+                     "name "
                      "the table as the data, or say class_folder='outer' (--class-folder outer).")
 
 # %% ../../nbs/data/05_labels.ipynb #46deba37
@@ -307,6 +314,7 @@ def _read_path(
     df, facts = _read_folder(path, asked, class_folder)
     return df, dict(facts, kind='table' if facts.get('columns') else 'class folders')
 
+# %% ../../nbs/data/05_labels.ipynb #46deba37-b
 def read_labels(
     source:str|Path|pd.DataFrame, # A folder, a CSV file or a frame, as above
     image_col:str='image', # Column with file names, absolute or relative to `root`
@@ -329,7 +337,8 @@ def read_labels(
         home = Path(root or '.').expanduser().resolve()
         df = source.rename(columns=clean_text)
         columns = _which_columns(df, asked)
-        df, facts = _from_table(df, columns, home, 'The frame', bool(group_col), look=root is not None)
+        df, facts = _from_table(df, columns, home, 'The frame', bool(group_col),
+            look=root is not None)
         facts['kind'] = 'frame'
     else: df, facts = _read_path(Path(source).expanduser().resolve(), asked, root, class_folder)
     df, said = dicom_rows(df, by, frames)

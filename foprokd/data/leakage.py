@@ -34,13 +34,16 @@ def _near_sets(
     signs = _signs(different)
     n, bits = signs.shape
     sets = np.arange(n)
-    for i in range(0, n, chunk): # joined chunk by chunk, so that many look-alikes do not pile up as pairs
+    # joined chunk by chunk, so that many look-alikes do not pile up as pairs
+    for i in range(0, n, chunk):
         rows, cols = np.argwhere(signs[i:i+chunk] @ signs[i:].T >= bits - 2 * near - .5).T + i
         _, first = np.unique(sets, return_index=True)
         edges = np.r_[rows, np.arange(n)], np.r_[cols, first[sets]]
-        sets = connected_components(coo_array((np.ones(len(edges[0]), bool), edges), (n, n)), directed=False)[1]
+        sets = connected_components(coo_array((np.ones(len(edges[0]), bool), edges), (n, n)),
+            directed=False)[1]
     return sets[back]
 
+# %% ../../nbs/data/07_leakage.ipynb #d5352685-b
 def _spread(
     hashes # (N,) hexadecimal texts of one set
 )->int: # Bits
@@ -68,8 +71,10 @@ def _sets(
         if finer is not None and finer[rows.index].nunique() == 1: continue
         parts = sorted(set(rows.split)) if 'split' in rows else []
         labels = tuple(sorted(set(rows.label))) if 'label' in rows else ()
-        res.append(dict(kind=kind, parts='+'.join(parts), crosses=len(parts) > 1, n=len(rows), labels=labels,
-                        label_conflict=len(labels) > 1, spread=0, key=str(k), images=tuple(rows.image)))
+        res.append(dict(kind=kind, parts='+'.join(parts), crosses=len(parts) > 1, n=len(rows),
+                        labels=labels,
+                        label_conflict=len(labels) > 1, spread=0, key=str(k),
+                        images=tuple(rows.image)))
     return res
 
 # %% ../../nbs/data/07_leakage.ipynb #5c6e9689
@@ -81,7 +86,8 @@ def leakage_report(
 )->pd.DataFrame: # One row per set: kind, parts, crosses, n, labels, label_conflict, spread (bits), key, images
     "What belongs together, and what of it crosses the parts of a split; `ValueError` for a table without images"
     check_labels(df, 'image')
-    if not 0 <= near <= 64: raise ValueError(f"near={near} must lie between 0 and 64 of the 256 bits.")
+    if not 0 <= near <= 64:
+        raise ValueError(f"near={near} must lie between 0 and 64 of the 256 bits.")
     df = df.reset_index(drop=True)
     scan = scan_images(df.image, **kwargs) if scan is None else findings_of(scan, df.image)
     found = _sets(df, 'group', df.group) if 'group' in df else []
@@ -108,11 +114,14 @@ def leakage_summary(
     for kind in LEAKAGE_KINDS:
         r = report[report.kind == kind]
         across = r[r.crosses]
-        both = {f'{a}-{b}': int(sum({a, b} <= set(p.split('+')) for p in across.parts)) for a, b in pairs}
-        rows[kind] = dict(sets=len(r), images=int(r.n.sum()), crossing=len(across), crossing_images=int(across.n.sum()),
+        both = {f'{a}-{b}': int(sum({a, b} <= set(p.split('+')) for p in across.parts))
+            for a, b in pairs}
+        rows[kind] = dict(sets=len(r), images=int(r.n.sum()), crossing=len(across),
+                          crossing_images=int(across.n.sum()),
                           **both, label_conflicts=int(r.label_conflict.sum()))
     return pd.DataFrame(rows).T
 
+# %% ../../nbs/data/07_leakage.ipynb #5f3b12bd-b
 def plot_leakage(
     report:pd.DataFrame # From `leakage_report`
 )->Figure: # One row per relation, one column per pair of parts
@@ -122,10 +131,14 @@ def plot_leakage(
     fig = Figure(figsize=(4.2, 2.2), layout='constrained')
     ax = fig.subplots()
     top = max(int(table[pairs].to_numpy().max()), 1)
-    ax.imshow(np.log1p(table[pairs].to_numpy(float)), cmap='Greys', vmin=0, vmax=np.log1p(top) * 2.2, aspect='auto')
-    for (i, j), n in np.ndenumerate(table[pairs].to_numpy()): ax.text(j, i, f'{n:,}', ha='center', va='center')
-    ax.set(xticks=range(len(pairs)), xticklabels=pairs, yticks=range(len(LEAKAGE_KINDS)), yticklabels=LEAKAGE_KINDS,
-           xlabel='parts of the split', ylabel='what belongs together', title='sets of images in both parts')
+    ax.imshow(np.log1p(table[pairs].to_numpy(float)), cmap='Greys', vmin=0,
+        vmax=np.log1p(top) * 2.2, aspect='auto')
+    for (i, j), n in np.ndenumerate(table[pairs].to_numpy()):
+        ax.text(j, i, f'{n:,}', ha='center', va='center')
+    ax.set(xticks=range(len(pairs)), xticklabels=pairs, yticks=range(len(LEAKAGE_KINDS)),
+           yticklabels=LEAKAGE_KINDS,
+           xlabel='parts of the split', ylabel='what belongs together',
+           title='sets of images in both parts')
     return fig
 
 # %% ../../nbs/data/07_leakage.ipynb #lk000001

@@ -35,7 +35,8 @@ from .splits import check_split
 @cache
 def _copies(folder, *how): return ResizedImages(folder, *how)
 
-def _read(path, folder, how): return open_rgb(path, *how) if folder is None else _copies(folder, *how).read(path)
+def _read(path, folder, how):
+    return open_rgb(path, *how) if folder is None else _copies(folder, *how).read(path)
 
 @cache
 def _remembered(path, state, folder, how): return _tensor(_read(path, folder, how))
@@ -47,6 +48,7 @@ def _tensor(
     pixels = pixels if isinstance(pixels, np.ndarray) else np.array(pixels)
     return TensorImage(torch.from_numpy(pixels).permute(2, 0, 1))
 
+# %% ../../nbs/data/09_loaders.ipynb #a9e23a1f-b
 class OpenImage(Transform):
     "Open as RGB at one size; `cache` keeps results in memory, `cache_dir` in a folder; `ValueError` for another method"
     input_types = (Path, str, Tensor, np.ndarray, bytes, Image.Image) # what `predict` may be given
@@ -57,7 +59,8 @@ class OpenImage(Transform):
         cache_dir:str|Path|None=None, # Folder of resized copies, see `ResizedImages`; None: open the originals
         white:int=65535 # Value that means white in images of 16 bits
     ):
-        if method not in ('squish', 'crop', 'pad'): raise ValueError(f"method={method!r} is not squish, crop or pad.")
+        if method not in ('squish', 'crop', 'pad'):
+            raise ValueError(f"method={method!r} is not squish, crop or pad.")
         super().__init__()
         self.size, self.cache, self.how = int(size), cache, (int(size), method, white)
         self.folder = None if cache_dir is None else os.path.abspath(os.path.expanduser(cache_dir))
@@ -77,7 +80,8 @@ class OpenImage(Transform):
 # %% ../../nbs/data/09_loaders.ipynb #7bae658f
 def lesion_transforms()->list: # fastai batch transforms
     "Flips, quarter turns (ours), rotation, zoom and light colour jitter, after the public skin code"
-    return aug_transforms(flip_vert=True, max_rotate=45., min_zoom=.95, max_zoom=1.2, max_warp=0., max_lighting=.25,
+    return aug_transforms(flip_vert=True, max_rotate=45., min_zoom=.95, max_zoom=1.2, max_warp=0.,
+                          max_lighting=.25,
                           p_affine=.75, p_lighting=.75, xtra_tfms=[Saturation(.25, p=.5)])
 
 # %% ../../nbs/data/09_loaders.ipynb #b7e20996
@@ -87,7 +91,8 @@ class SampledDL(WeightedDL):
         "As many indices as there are images, by weight; in order if the loader does not shuffle"
         if not self.n or not self.shuffle: return super().get_idxs()
         draw = torch.Generator().manual_seed(self.rng.randint(0, 2**32 - 1))
-        return list(WeightedRandomSampler(torch.as_tensor(self.wgts, dtype=torch.double), self.n, generator=draw))
+        return list(WeightedRandomSampler(torch.as_tensor(self.wgts, dtype=torch.double), self.n,
+            generator=draw))
 
     def new(self,
         dataset=None, # Another dataset, which has no weights; None: this one
@@ -95,7 +100,8 @@ class SampledDL(WeightedDL):
         **kwargs # Changed settings
     ): # `SampledDL`
         "A loader like this one, with its weights if it is for the same images"
-        return super().new(dataset, cls, **({'wgts': self.wgts} | kwargs if dataset is None else kwargs))
+        return super().new(dataset, cls,
+            **({'wgts': self.wgts} | kwargs if dataset is None else kwargs))
 
 # %% ../../nbs/data/09_loaders.ipynb #2223923a
 _CACHE_BYTES = 4 * 2**30 # images above this are decoded every time; 3 bytes per pixel
@@ -111,10 +117,14 @@ def _check_parts(
     for p in ('train', 'valid'):
         if not n.get(p): raise ValueError(f"The table has no images in its {p} part.")
     vocab = sorted(df.label.unique())
-    check_counts(df.label[df.split == 'train'].value_counts().reindex(vocab, fill_value=0).to_numpy(), vocab)
+    check_counts(df.label[df.split == 'train'].value_counts().reindex(vocab,
+        fill_value=0).to_numpy(), vocab)
     if n['train'] < bs:
-        raise ValueError(f"The training part has {n['train']} images, fewer than one batch of {bs}: give a smaller bs.")
+        raise ValueError(
+            f"The training part has {n['train']} images, fewer than one batch of {bs}: give a "
+            "smaller bs.")
 
+# %% ../../nbs/data/09_loaders.ipynb #2223923a-b
 def _make_copies(
     df:pd.DataFrame, # Label table
     copies:ResizedImages # Where to
@@ -122,8 +132,10 @@ def _make_copies(
     "Resize what is not yet resized; one sentence for images that cannot be"
     failed = copies.build(df.image)['failed']
     if failed:
-        raise ValueError(f"{len(failed)} of {len(df)} images cannot be resized, the first is {str(failed[0][0])!r} "
-                         f"({failed[0][1]}): read the table with bad='drop' (--bad drop).")
+        raise (ValueError(
+            f"{len(failed)} of {len(df)} images cannot be resized, the first is "
+            f"{str(failed[0][0])!r} "
+                         f"({failed[0][1]}): read the table with bad='drop' (--bad drop)."))
 
 # %% ../../nbs/data/09_loaders.ipynb #c28717bd
 class NormalizeInPlace(Normalize):
@@ -148,8 +160,10 @@ def _pins(
     device=None # Of the batches; None: fastai's default
 )->bool: # Whether pinning pays: there is a thread for it, and a GPU to copy to
     "Whether batches are page-locked if nothing is said"
-    return num_workers > 0 and torch.device(default_device() if device is None else device).type == 'cuda'
+    return num_workers > 0 and torch.device(default_device() if device is None
+        else device).type == 'cuda'
 
+# %% ../../nbs/data/09_loaders.ipynb #c32c668c-b
 def image_dls(
     df:pd.DataFrame, # Table of `split_data`
     size:int=128, # Side of the student's images, pixels
@@ -174,11 +188,13 @@ def image_dls(
     tfms = [*(lesion_transforms() if aug is None else aug)]
     if normalize: tfms.append(NormalizeInPlace.from_stats(*normalize))
     blocks = TransformBlock(opener, batch_tfms=IntToFloatTensor), CategoryBlock(vocab=vocab)
-    block = DataBlock(blocks, splitter=_split_idxs, get_x=ColReader('image'), get_y=ColReader('label'), batch_tfms=tfms)
+    block = DataBlock(blocks, splitter=_split_idxs, get_x=ColReader('image'),
+        get_y=ColReader('label'), batch_tfms=tfms)
     rows = df[df.split != 'test'].reset_index(drop=True)
     pin = _pins(num_workers, kwargs.get('device')) if pin_memory is None else pin_memory
     kwargs = _sampler(rows, vocab, sampling) | dict(pin_memory=pin) | kwargs
-    dls = ImageDataLoaders(*block.dataloaders(rows, bs=bs, num_workers=num_workers, **kwargs).loaders)
+    dls = ImageDataLoaders(*block.dataloaders(rows, bs=bs, num_workers=num_workers,
+        **kwargs).loaders)
     if seed is not None: dls.train.rng = random.Random(seed)
     return dls
 
@@ -198,9 +214,13 @@ def test_dl(
     rows = df[df.split == 'test'] if 'split' in df else df
     if not len(rows): raise ValueError("The table has no images in its test part.")
     odd = sorted(set(rows.label) - set(dls.vocab))
-    if odd: raise ValueError(f"The test part has the label {odd[0]!r}, which is none of {', '.join(dls.vocab)}.")
+    if odd:
+        raise ValueError(
+            f"The test part has the label {odd[0]!r}, which is none of {', '.join(dls.vocab)}.")
     items = [getattr(o, 'items', None) for o in (dls.train_ds, dls.valid_ds)]
     had = {os.path.realpath(f) for o in items if isinstance(o, pd.DataFrame) for f in o.image}
     seen = had & set(map(os.path.realpath, rows.image))
-    if seen: raise ValueError(f"{len(seen)} test images were trained or selected on, the first is {min(seen)!r}.")
+    if seen:
+        raise ValueError(
+            f"{len(seen)} test images were trained or selected on, the first is {min(seen)!r}.")
     return dls.test_dl(rows.reset_index(drop=True), with_labels=True)

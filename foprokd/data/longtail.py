@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from fastcore.foundation import L
 from torch import Tensor
-from torch.utils.data import (BatchSampler, ConcatDataset, DataLoader as TorchDataLoader, RandomSampler,
+from torch.utils.data import (BatchSampler, ConcatDataset, DataLoader as TorchDataLoader,
+                              RandomSampler,
                               SequentialSampler, Subset, TensorDataset)
 
 # %% ../../nbs/data/01_longtail.ipynb #97306624
@@ -23,16 +24,23 @@ def _as_labels(y, kinds='iub'):
     "Labels as a 1-D array of one of the dtype `kinds`, or one sentence about what they are instead"
     if isinstance(y, Tensor): y = y.detach().cpu()
     try: y = np.asarray(y if hasattr(y, '__array__') else list(y))
-    except (TypeError, ValueError): raise TypeError(f"Cannot read class labels from {y!r}.") from None
+    except (TypeError, ValueError):
+        raise TypeError(f"Cannot read class labels from {y!r}.") from None
     if not y.size: raise ValueError("There are no labels to count.")
     if y.dtype.kind == 'f':
-        raise ValueError(f"Targets are {y.dtype} (the first is {y.flat[0]:g}): this looks like regression, "
-                         "and class counts need one class index per image.")
-    if y.ndim != 1: raise ValueError(f"Targets have shape {y.shape}; class counts need one class index per image.")
-    if y.dtype.kind not in kinds: raise ValueError(f"Targets are {y.dtype} (the first is {y[0]!r}), not class indices.")
+        raise (ValueError(
+            f"Targets are {y.dtype} (the first is {y.flat[0]:g}): this looks like regression, "
+                         "and class counts need one class index per image."))
+    if y.ndim != 1:
+        raise ValueError(
+            f"Targets have shape {y.shape}; class counts need one class index per image.")
+    if y.dtype.kind not in kinds:
+        raise ValueError(f"Targets are {y.dtype} (the first is {y[0]!r}), not class indices.")
     missing = [i for i, o in enumerate(y) if o is None or o != o] if y.dtype.kind == 'O' else []
-    if missing: raise ValueError(f"The label of image {missing[0]} is missing ({len(missing)} in all).")
-    if y.dtype.kind == 'i' and y.min() < 0: raise ValueError(f"A class index is negative: {y.min()}.")
+    if missing:
+        raise ValueError(f"The label of image {missing[0]} is missing ({len(missing)} in all).")
+    if y.dtype.kind == 'i' and y.min() < 0:
+        raise ValueError(f"A class index is negative: {y.min()}.")
     return y
 
 # %% ../../nbs/data/01_longtail.ipynb #0444acb8
@@ -40,7 +48,8 @@ def _datasets_labels(ds):
     "`(labels, class names or None)` of a fastai `Datasets`, through its target pipeline alone"
     from fastai.data.transforms import Categorize, EncodedMultiCategorize, MultiCategorize
     n = len(ds.tls) - ds.n_inp
-    if n != 1: raise ValueError(f"The dataset has {n} targets per image; class counts need exactly one.")
+    if n != 1:
+        raise ValueError(f"The dataset has {n} targets per image; class counts need exactly one.")
     tl = ds.tls[ds.n_inp]
     cat = next((f for f in tl.tfms.fs if isinstance(f, Categorize)), None)
     if isinstance(cat, (MultiCategorize, EncodedMultiCategorize)):
@@ -79,7 +88,8 @@ def loader_labels(
     if isinstance(data, (DataLoader, TorchDataLoader)): data = data.dataset
     if isinstance(data, Datasets) and data.split_idx is None: data = data.train
     is_list = isinstance(data, (list, tuple, L)) and not isinstance(data, TfmdLists)
-    if hasattr(data, '__array__') or is_list and not (len(data) and isinstance(data[0], (list, tuple))):
+    if hasattr(data, '__array__') or is_list and not (len(data)
+            and isinstance(data[0], (list, tuple))):
         y = _as_labels(data, 'iubOU')
         return (y, None) if y.dtype.kind not in 'OU' else np.unique(y, return_inverse=True)[::-1]
     y, names = _dataset_labels(data)
@@ -93,7 +103,8 @@ def class_counts(
     "Training images per class, opening no image; `ValueError` or `TypeError` without one class per image."
     y, names = loader_labels(data)
     c = n_classes or (len(names) if names is not None else int(y.max())+1)
-    if names is not None and c != len(names): raise ValueError(f"n_classes={c}, but there are {len(names)} classes.")
+    if names is not None and c != len(names):
+        raise ValueError(f"n_classes={c}, but there are {len(names)} classes.")
     if y.max() >= c: raise ValueError(f"Class index {y.max()} is outside the {c} classes.")
     return torch.from_numpy(np.bincount(y.astype(np.int64), minlength=c))
 
@@ -106,24 +117,30 @@ def check_counts(
     try: n = torch.as_tensor(counts if isinstance(counts, Tensor) else list(counts)).detach()
     except (TypeError, ValueError):
         raise TypeError(f"Counts must be C numbers, one per class, not {counts!r}.") from None
-    if n.ndim != 1 or len(n) < 1: raise ValueError(f"Counts must have shape (C,), not {tuple(n.shape)}.")
+    if n.ndim != 1 or len(n) < 1:
+        raise ValueError(f"Counts must have shape (C,), not {tuple(n.shape)}.")
     if vocab is not None and len(vocab) != len(n):
         raise ValueError(f"There are {len(vocab)} class names for {len(n)} counts.")
     there, n = n.device, n.cpu().double() # not every GPU has float64
     if not (torch.isfinite(n) & (n >= 0)).all():
         raise ValueError(f"Counts must be finite and >= 0, not {n.tolist()}.")
-    empty = [str(i) if vocab is None else repr(str(vocab[i])) for i in (n == 0).nonzero().flatten().tolist()]
+    empty = [str(i) if vocab is None else repr(str(vocab[i]))
+        for i in (n == 0).nonzero().flatten().tolist()]
     if empty:
         raise ValueError(f"No training image for class {', '.join(empty)}; "
                          "drop it from the vocab, or split so that every class has one.")
-    return n.long().to(there) if (n == n.round()).all() else n if there.type == 'mps' else n.to(there)
+    return (n.long().to(there) if (n == n.round()).all() else n if there.type == 'mps'
+        else n.to(there))
 
 # %% ../../nbs/data/01_longtail.ipynb #7fbbbd95
 def _profile(t, ratio, profile, alpha):
     "Share of the largest class that each rank `t` in [0,1] gets"
     if profile == 'exponential': return float(ratio)**-t
-    if profile != 'pareto': raise ValueError(f"The profile must be 'exponential' or 'pareto', not {profile!r}.")
-    if alpha <= 0: raise ValueError(f"alpha={alpha} must be positive; for the limit 0 use the exponential profile.")
+    if profile != 'pareto':
+        raise ValueError(f"The profile must be 'exponential' or 'pareto', not {profile!r}.")
+    if alpha <= 0:
+        raise ValueError(
+            f"alpha={alpha} must be positive; for the limit 0 use the exponential profile.")
     return (1 + t*(float(ratio)**alpha - 1))**(-1/alpha)
 
 # %% ../../nbs/data/01_longtail.ipynb #84834cc5
@@ -135,10 +152,14 @@ def longtail_counts(
     alpha:float=1., # shape of the Pareto profile, > 0
 ) -> np.ndarray: # (C,) int64, descending, the smallest at least 1
     "Images per class of a profile, rounded down (exponential: Cao et al. 2019); `ValueError` for an empty class."
-    if ratio < 1 or n_classes < 1: raise ValueError(f"ratio and n_classes must be >= 1, not {ratio} and {n_classes}.")
-    n = np.floor(n_max*_profile(np.linspace(0, 1, n_classes), ratio, profile, alpha) + 1e-9).astype(np.int64)
+    if ratio < 1 or n_classes < 1:
+        raise ValueError(f"ratio and n_classes must be >= 1, not {ratio} and {n_classes}.")
+    n = np.floor(n_max*_profile(np.linspace(0, 1, n_classes), ratio, profile, alpha)
+        + 1e-9).astype(np.int64)
     if n[-1] < 1:
-        raise ValueError(f"Ratio {ratio} on {n_max} images leaves the smallest class empty; it can be {n_max} at most.")
+        raise ValueError(
+            f"Ratio {ratio} on {n_max} images leaves the smallest class empty; it can be {n_max} "
+            "at most.")
     return n
 
 # %% ../../nbs/data/01_longtail.ipynb #2f5472b6
@@ -164,10 +185,12 @@ def subsample_longtail(
     A `ValueError` or `TypeError` for labels that are none."""
     labels = _as_labels(labels, 'iubOU')
     groups = np.arange(len(labels)) if groups is None else np.asarray(groups)
-    if len(groups) != len(labels): raise ValueError(f"There are {len(groups)} groups for {len(labels)} labels.")
+    if len(groups) != len(labels):
+        raise ValueError(f"There are {len(groups)} groups for {len(labels)} labels.")
     classes, sizes = np.unique(labels, return_counts=True)
     ranked, keep = np.argsort(-sizes, kind='stable'), []
-    for c, n in zip(ranked, longtail_counts(n_max or sizes.max(), len(classes), ratio, profile, alpha)):
+    for c, n in zip(ranked, longtail_counts(n_max or sizes.max(), len(classes), ratio, profile,
+            alpha)):
         idx = np.flatnonzero(labels == classes[c])
         _, g = np.unique(groups[idx], return_inverse=True)
         place = np.random.default_rng([seed, c]).permutation(g.max()+1)[g]
@@ -194,7 +217,8 @@ def class_groups(
     on:str='training counts', # what `counts` are, for the text of the rule
 ) -> ClassGroups: # head, medium and tail as lists of class indices, largest class first
     "Head, medium and tail classes, with `.rule` in words; `ValueError` for an unknown rule."
-    n = np.asarray(counts); order = np.argsort(-n, kind='stable')
+    n = np.asarray(counts)
+    order = np.argsort(-n, kind='stable')
     if isinstance(rule, str) and rule == 'tertile':
         parts = np.array_split(order, 3) if len(n) != 2 else (order[:1], order[:0], order[1:])
         text = f'thirds of the {len(n)} classes ranked by size'
@@ -202,9 +226,12 @@ def class_groups(
         (lo, hi), m = rule, n[order]
         parts = order[m > hi], order[(m <= hi) & (m >= lo)], order[m < lo]
         text = f'head > {hi}, tail < {lo} images'
-    else: raise ValueError(f"The rule must be 'tertile' or rising (tail, head) thresholds, not {rule!r}.")
+    else:
+        raise ValueError(
+            f"The rule must be 'tertile' or rising (tail, head) thresholds, not {rule!r}.")
     groups, sizes = [p.tolist() for p in parts], '/'.join(str(len(p)) for p in parts)
-    return ClassGroups(dict(zip(('head', 'medium', 'tail'), groups)), f'{text}, on {on}: {sizes} classes')
+    return ClassGroups(dict(zip(('head', 'medium', 'tail'), groups)),
+        f'{text}, on {on}: {sizes} classes')
 
 # %% ../../nbs/data/01_longtail.ipynb #3f77f65d
 def sampling_weights(
@@ -216,9 +243,11 @@ def sampling_weights(
 
     A `ValueError` or `TypeError` for labels that are none."""
     powers = {'instance': 1., 'sqrt': .5, 'class': 0.}
-    if scheme not in powers: raise ValueError(f"The scheme must be one of {', '.join(powers)}, not {scheme!r}.")
+    if scheme not in powers:
+        raise ValueError(f"The scheme must be one of {', '.join(powers)}, not {scheme!r}.")
     n, labels = check_counts(counts).cpu().numpy().astype(float), _as_labels(labels)
-    if labels.max() >= len(n): raise ValueError(f"Class index {labels.max()} is outside the {len(n)} classes.")
+    if labels.max() >= len(n):
+        raise ValueError(f"Class index {labels.max()} is outside the {len(n)} classes.")
     w = (n**(powers[scheme]-1))[labels]
     return w/w.sum()
 
@@ -236,10 +265,12 @@ def _copied(sampler, ds):
     "A copy of a torch sampler that shares the dataset, and draws without moving the original; None if there is none"
     memo = {id(ds): ds}
     for v in vars(sampler).values():
-        if isinstance(v, torch.Generator): memo[id(v)] = torch.Generator(v.device).set_state(v.get_state())
+        if isinstance(v, torch.Generator):
+            memo[id(v)] = torch.Generator(v.device).set_state(v.get_state())
     try: return copy.deepcopy(sampler, memo)
     except Exception: return None # whatever a stranger's sampler holds
 
+# %% ../../nbs/data/01_longtail.ipynb #lt000002-b
 def _torch_draw(dl, n):
     "Indices that a torch loader draws in an epoch, and their weights; None for all images as they are"
     own = type(dl.batch_sampler) in (BatchSampler, type(None))
@@ -258,13 +289,15 @@ def _fastai_draw(dl, n):
     "Indices that a fastai loader draws in an epoch, and their weights; None for all images as they are"
     from fastai.callback.data import WeightedDL
     from fastai.data.load import DataLoader
-    if isinstance(dl, WeightedDL): return (np.arange(n), np.asarray(dl.wgts, float)) if dl.shuffle else None
+    if isinstance(dl, WeightedDL):
+        return (np.arange(n), np.asarray(dl.wgts, float)) if dl.shuffle else None
     if type(dl).get_idxs is DataLoader.get_idxs and 'get_idxs' not in vars(dl): return None
     state = dl.rng.getstate()
     found = _epochs(dl.get_idxs)
     dl.rng.setstate(state)
     return found
 
+# %% ../../nbs/data/01_longtail.ipynb #lt000003-b
 def drawn_shares(
     dl, # Training loader, fastai's or torch's
     n_classes:int|None=None, # C; default: as in `class_counts`
@@ -275,13 +308,15 @@ def drawn_shares(
     from fastai.data.load import DataLoader
     from fastai.torch_core import no_random
     dl = getattr(dl, '__dict__', {}).get('dl', dl) # without fastai's distributed loader around it
-    if not isinstance(dl, (DataLoader, TorchDataLoader)) or not hasattr(dl.dataset, '__len__'): return None
+    if not isinstance(dl, (DataLoader, TorchDataLoader)) or not hasattr(dl.dataset, '__len__'):
+        return None
     find = _fastai_draw if isinstance(dl, DataLoader) else _torch_draw
     with no_random(reproducible=False): found = find(dl, len(dl.dataset))
     if found is None: return None
     y, counts = loader_labels(dl)[0].astype(np.int64), class_counts(dl, n_classes).double()
     drawn = torch.from_numpy(np.bincount(y[found[0]], found[1], minlength=len(counts)))
-    chance = 0. if len(found[0]) == len(y) and found[1].min() < found[1].max() else .6*(len(counts)/len(found[0]))**.5
+    chance = (0. if len(found[0]) == len(y) and found[1].min() < found[1].max()
+        else .6*(len(counts)/len(found[0]))**.5)
     return counts/counts.sum(), drawn/drawn.sum(), chance
 
 # %% ../../nbs/data/01_longtail.ipynb #lt000007
@@ -295,5 +330,6 @@ def class_names(
         try: names = loader_labels(dls)[1]
         except (TypeError, ValueError): names = None
     if names is None and default: return default[0]
-    if names is None: raise ValueError("These DataLoaders name no classes: name them, dls.vocab = ['...', ...].")
+    if names is None:
+        raise ValueError("These DataLoaders name no classes: name them, dls.vocab = ['...', ...].")
     return [str(o) for o in names]

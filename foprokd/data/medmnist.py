@@ -13,40 +13,52 @@ from difflib import get_close_matches
 from pathlib import Path
 import numpy as np, pandas as pd
 from PIL import Image
-from .released import (attach_about, check_choice, existing_folder, find_file, handle_missing)
+from .released import attach_about, check_choice, existing_folder, find_file
+from .released import handle_missing
 from .texts import SPLIT_PARTS
 from .walk import walk_files
 
 # %% ../../nbs/data/15_medmnist.ipynb #8630e2ec
 # Name -> classes and images per part, as published
 MEDMNIST = {k: dict(zip(('classes', *SPLIT_PARTS), v)) for k, v in dict(
-    pathmnist=(9, 89996, 10004, 7180), dermamnist=(7, 7007, 1003, 2005), octmnist=(4, 97477, 10832, 1000),
-    pneumoniamnist=(2, 4708, 524, 624), breastmnist=(2, 546, 78, 156), bloodmnist=(8, 11959, 1712, 3421),
-    tissuemnist=(8, 165466, 23640, 47280), organamnist=(11, 34561, 6491, 17778), organcmnist=(11, 12975, 2392, 8216),
+    pathmnist=(9, 89996, 10004, 7180), dermamnist=(7, 7007, 1003, 2005),
+    octmnist=(4, 97477, 10832, 1000),
+    pneumoniamnist=(2, 4708, 524, 624), breastmnist=(2, 546, 78, 156),
+    bloodmnist=(8, 11959, 1712, 3421),
+    tissuemnist=(8, 165466, 23640, 47280), organamnist=(11, 34561, 6491, 17778),
+    organcmnist=(11, 12975, 2392, 8216),
     organsmnist=(11, 13932, 2452, 8827), retinamnist=(5, 1080, 120, 400)).items()}
 _MED_REFUSED = dict(chestmnist='is multi-label') | {
-    f'{k}mnist3d': 'is three-dimensional' for k in ('organ', 'nodule', 'adrenal', 'fracture', 'vessel', 'synapse')}
+    f'{k}mnist3d': 'is three-dimensional' for k in ('organ', 'nodule', 'adrenal', 'fracture',
+    'vessel', 'synapse')}
 _MED_SIZES = (28, 64, 128, 224)
 
+# %% ../../nbs/data/15_medmnist.ipynb #8630e2ec-b
 def _med_flag(
     flag:str # MedMNIST's name of a set
 )->str: # The same, lower case
     "A set that has one class per image; `ValueError` with close matches for another name"
     name = str(flag).lower()
     if name in _MED_REFUSED:
-        raise ValueError(f"{flag!r} {_MED_REFUSED[name]}: only the 2D sets with one class per image can be read, "
-                         "such as dermamnist.")
+        raise (ValueError(
+            f"{flag!r} {_MED_REFUSED[name]}: only the 2D sets with one class per image can be "
+            "read, "
+                         "such as dermamnist."))
     near = get_close_matches(name, [*MEDMNIST, *_MED_REFUSED]) or MEDMNIST
-    if name not in MEDMNIST: raise ValueError(f"MedMNIST has no set {flag!r}: did you mean {' or '.join(near)}?")
+    if name not in MEDMNIST:
+        raise ValueError(f"MedMNIST has no set {flag!r}: did you mean {' or '.join(near)}?")
     return name
 
 # %% ../../nbs/data/15_medmnist.ipynb #fa71f567
 _MED_KEYS = dict(train='train', valid='val', test='test')
-_TORN = (ValueError, OSError, EOFError, KeyError, TypeError, RuntimeError, SyntaxError, MemoryError, OverflowError,
-         tokenize.TokenError, struct.error, zlib.error, zipfile.BadZipFile) # of NumPy and the archive
+# of NumPy and the archive
+_TORN = (ValueError, OSError, EOFError, KeyError, TypeError, RuntimeError, SyntaxError, MemoryError,
+         OverflowError,
+         tokenize.TokenError, struct.error, zlib.error, zipfile.BadZipFile)
 
 def _why(e): return ' '.join(str(e).split())[:200]
 
+# %% ../../nbs/data/15_medmnist.ipynb #fa71f567-b
 def _med_stream(
     npz:Path, # The file
     member:str, # Array in it
@@ -57,36 +69,50 @@ def _med_stream(
     try:
         with zipfile.ZipFile(npz) as z, z.open(f'{member}.npy') as f:
             fmt = np.lib.format
-            read = fmt.read_array_header_1_0 if fmt.read_magic(f) == (1, 0) else fmt.read_array_header_2_0
+            read = (fmt.read_array_header_1_0 if fmt.read_magic(f) == (1, 0)
+                else fmt.read_array_header_2_0)
             shape, fortran, dtype = read(f)
             if fortran: raise ValueError('it is in Fortran order, save it as a C-ordered array')
             if not shape: raise ValueError('it is one number')
-            if n not in (None, shape[0]): raise ValueError(f'there are {shape[0]} images and {n} labels')
+            if n not in (None, shape[0]):
+                raise ValueError(f'there are {shape[0]} images and {n} labels')
             size = int(np.prod(shape[1:])) * dtype.itemsize
             for _ in range(shape[0]):
                 yield np.frombuffer(f.read(size), dtype).reshape(shape[1:])
                 done += 1
     except _TORN as e:
-        raise ValueError(f"{npz.name} is not a MedMNIST file, or damaged in {member} at image {done} ({_why(e)}): "
-                         "download it again.") from None
+        raise (ValueError(
+            f"{npz.name} is not a MedMNIST file, or damaged in {member} at image {done} "
+            f"({_why(e)}): "
+                         "download it again.")) from None
 
+# %% ../../nbs/data/15_medmnist.ipynb #fa71f567-c
 def _med_labels(
     npz:Path, # The file
     flag:str # Its set
 )->dict[str, np.ndarray]: # Part -> (N,) class numbers
     "Class numbers of each part; `ValueError` for a file that is not a single-label set of 2D images"
     try:
-        with np.load(npz, allow_pickle=False) as z: res = {p: z[f'{k}_labels'] for p, k in _MED_KEYS.items()}
-    except _TORN as e: raise ValueError(f"{npz.name} is not a MedMNIST file ({_why(e)}): download it again.") from None
+        with np.load(npz, allow_pickle=False) as z:
+            res = {p: z[f'{k}_labels'] for p, k in _MED_KEYS.items()}
+    except _TORN as e:
+        raise ValueError(
+            f"{npz.name} is not a MedMNIST file ({_why(e)}): download it again.") from None
     empty = [p for p, y in res.items() if not np.shape(y) or not len(y)]
-    if empty: raise ValueError(f"{npz.name} has no label in its {empty[0]} part: download it again.")
+    if empty:
+        raise ValueError(f"{npz.name} has no label in its {empty[0]} part: download it again.")
     shapes = [next(_med_stream(npz, f'{k}_images', len(res[p]))) for p, k in _MED_KEYS.items()]
-    def is_image(x): return x.dtype == np.uint8 and x.size and x.ndim in (2, 3) and x.shape[2:] in ((), (3,))
+    def is_image(x):
+        return x.dtype == np.uint8 and x.size and x.ndim in (2, 3) and x.shape[2:] in ((), (3,))
     odd = [x for x in shapes if not is_image(x)]
-    if odd: raise ValueError(f"{npz.name} holds images of shape {odd[0].shape} and type {odd[0].dtype}: "
-                             "gray or RGB bytes are needed.")
+    if odd:
+        raise (ValueError(
+            f"{npz.name} holds images of shape {odd[0].shape} and type {odd[0].dtype}: "
+                             "gray or RGB bytes are needed."))
     wide = [y for y in res.values() if y.ndim > 2 or y.ndim == 2 and y.shape[1] != 1]
-    if wide: raise ValueError(f"{npz.name} has labels of shape {wide[0].shape}: one class per image is needed.")
+    if wide:
+        raise ValueError(
+            f"{npz.name} has labels of shape {wide[0].shape}: one class per image is needed.")
     return _med_numbers(npz, flag, {p: y.reshape(-1) for p, y in res.items()})
 
 # %% ../../nbs/data/15_medmnist.ipynb #094ed494
@@ -100,8 +126,10 @@ def _med_numbers(
     for p, y in labels.items():
         odd = [v for v in y.tolist() if not (isinstance(v, (int, float)) and v in range(n))]
         if odd:
-            raise ValueError(f"{npz.name} has the class {odd[0]} in its {p} part ({len(odd)} labels), but {flag} has "
-                             f"{n} classes, from 0 to {n - 1}.")
+            raise (ValueError(
+                f"{npz.name} has the class {odd[0]} in its {p} part ({len(odd)} labels), but "
+                f"{flag} has "
+                             f"{n} classes, from 0 to {n - 1}."))
     return {p: y.astype(int) for p, y in labels.items()}
 
 # %% ../../nbs/data/15_medmnist.ipynb #2c227cf1
@@ -119,8 +147,10 @@ def _med_done(
     "Whether the folder was made from this very file and is whole"
     try: made = json.loads((folder/'made.json').read_text())
     except (OSError, ValueError): return False
-    return made == stamp and all((folder/p).is_dir() and len(os.listdir(folder/p)) == n for p, n in sizes.items())
+    return made == stamp and all((folder/p).is_dir() and len(os.listdir(folder/p)) == n
+        for p, n in sizes.items())
 
+# %% ../../nbs/data/15_medmnist.ipynb #2c227cf1-b
 def _med_write(
     npz:Path, # The file
     folder:Path, # Where the PNG files go, one folder per part
@@ -133,7 +163,8 @@ def _med_write(
         new = Path(tmp)/'new'
         for part, key in _MED_KEYS.items():
             (new/part).mkdir(parents=True)
-            for i, im in enumerate(_med_stream(npz, f'{key}_images')): Image.fromarray(im).save(new/part/f'{i:06d}.png')
+            for i, im in enumerate(_med_stream(npz, f'{key}_images')):
+                Image.fromarray(im).save(new/part/f'{i:06d}.png')
         (new/'made.json').write_text(json.dumps(stamp))
         if _med_done(folder, stamp, sizes): return
         if folder.exists(): os.replace(folder, Path(tmp)/'old')
@@ -157,19 +188,22 @@ def _med_download(
     "Fetch the file with the package's own downloader; `ValueError` without the package, or if it fails"
     try: import medmnist
     except ImportError:
-        raise ValueError("download=True needs the package medmnist: pip install 'foprokd[data]'.") from None
+        raise ValueError(
+            "download=True needs the package medmnist: pip install 'foprokd[data]'.") from None
     reader = getattr(medmnist, medmnist.INFO[flag]['python_class'])
     try: reader(split='train', root=str(root), size=size, download=True)
     except (RuntimeError, OSError):
         raise ValueError(f"The download of {flag} failed: {_med_advice(flag, size)}.") from None
     return walk_files(root)
 
+# %% ../../nbs/data/15_medmnist.ipynb #66a00d2c-b
 def _med_advice(
     flag:str, # Name of a set
     size:int # Side of the images
 )->str: # A clause
     "Where the file is to be had by hand"
-    return f"get it from https://zenodo.org/records/10519652/files/{_med_file(flag, size)}?download=1"
+    return (
+        f"get it from https://zenodo.org/records/10519652/files/{_med_file(flag, size)}?download=1")
 
 def _med_file(
     flag:str, # Name of a set
@@ -188,20 +222,26 @@ def medmnist_set(
 )->pd.DataFrame: # Label table of PNG files beside the npz file; facts in `attrs['about']`
     "A MedMNIST set (Yang et al. 2023) with its official split; `ValueError` for one without a single class per image"
     flag, root = _med_flag(flag), existing_folder(root, 'MedMNIST files')
-    check_choice('size', size, _MED_SIZES); check_choice('protocol', protocol, ('official',))
+    check_choice('size', size, _MED_SIZES)
+    check_choice('protocol', protocol, ('official',))
     files, name = walk_files(root), _med_file(flag, size)
     if download and name not in {os.path.basename(f).lower() for f in files}:
         files = _med_download(flag, root, size)
-    npz = Path(find_file(files, name, f'{_med_advice(flag, size)}, or, in Python, give medmnist_set download=True'))
+    npz = Path(find_file(files, name,
+        f'{_med_advice(flag, size)}, or, in Python, give medmnist_set download=True'))
     y, (labels, source) = _med_labels(npz, flag), _med_names(flag)
     folder, sizes = npz.parent/f'{flag}_{size}_png', {p: len(v) for p, v in y.items()}
     _med_write(npz, folder, sizes)
-    rows = [(str(folder/p/f'{i:06d}.png'), labels[c], p) for p, v in y.items() for i, c in enumerate(v)]
+    rows = [(str(folder/p/f'{i:06d}.png'), labels[c], p) for p, v in y.items()
+        for i, c in enumerate(v)]
     df = pd.DataFrame(rows, columns=['image', 'label', 'split'])
     df, not_found = handle_missing(df, df.image, 'refuse')
     as_published = MEDMNIST[flag] == dict(sizes, classes=MEDMNIST[flag]['classes'])
     grades = ['ordered grades, taken as classes'] if flag == 'retinamnist' else []
-    notes = ('no patient ids', *grades, *([] if as_published else ['counts differ from the published ones']))
-    return attach_about(df, f'MedMNIST {flag}, {size} px, official split', not_found, None, notes, fold=None, size=size,
-                       name=f'medmnist:{flag}', protocol=protocol, labels=source, as_published=as_published,
+    notes = ('no patient ids', *grades,
+        *([] if as_published else ['counts differ from the published ones']))
+    return attach_about(df, f'MedMNIST {flag}, {size} px, official split', not_found, None, notes,
+                       fold=None, size=size,
+                       name=f'medmnist:{flag}', protocol=protocol, labels=source,
+                       as_published=as_published,
                        licence='CC BY-NC 4.0' if flag == 'dermamnist' else 'CC BY 4.0')

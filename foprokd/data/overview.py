@@ -41,15 +41,18 @@ def count_table(
     "Images and groups by class and part, largest class first (ours); `ValueError` without labels or training images"
     check_labels(df, 'label')
     keys = columns_to_show(df)
-    parts = sorted(set(keys.part), key=lambda p: (SPLIT_PARTS.index(p) if p in SPLIT_PARTS else 3, p))
+    parts = sorted(set(keys.part), key=lambda p: (SPLIT_PARTS.index(p) if p in SPLIT_PARTS else 3,
+        p))
     if 'split' in df and 'train' not in parts:
-        raise ValueError(f"The column 'split' names no training image, only {', '.join(map(repr, parts))}.")
+        raise ValueError(
+            f"The column 'split' names no training image, only {', '.join(map(repr, parts))}.")
     out = pd.crosstab(keys.label, keys.part)[parts]
     out['share'] = out[parts[0]] / out[parts[0]].sum()
     if 'group' in df:
         n = keys.groupby(['label', 'part']).group.nunique().unstack(fill_value=0)
         for p in parts: out[f'{p} groups' if 'split' in df else 'groups'] = n[p]
-    out = out.sort_values(parts[0], ascending=False, kind='stable').rename_axis(index='class', columns=None)
+    out = out.sort_values(parts[0], ascending=False,
+        kind='stable').rename_axis(index='class', columns=None)
     high, low = int(out[parts[0]].iloc[0]), int(out[parts[0]].iloc[-1])
     out.attrs = dict(classes=len(out), images=len(df), parts=parts, largest=high, smallest=low,
                      true_ratio=high / low if low else None)
@@ -75,7 +78,8 @@ def _grouping(
     on = 'training counts' if part == 'train' else 'counts of all images'
     if not isinstance(groups, dict): return class_groups(table[part], groups or 'tertile', on)
     if sorted(i for v in groups.values() for i in v) != list(range(len(table))):
-        raise ValueError(f"The groups {dict(groups)} do not name each class of 0..{len(table)-1} once.")
+        raise ValueError(
+            f"The groups {dict(groups)} do not name each class of 0..{len(table)-1} once.")
     row = table.index.get_indexer(sorted(table.index))
     return ClassGroups({g: [int(row[i]) for i in v] for g, v in groups.items()},
                        getattr(groups, 'rule', 'groups given by the caller'))
@@ -102,9 +106,11 @@ def _bars(
         ax.barh(rows, n[rows], color=c, label=f'{g} ({len(rows)})')
         dark = np.dot(c, [.3, .6, .1]) < .5
         for i in rows:
-            ax.text(.01, i, f'{n[i]:,}', transform=ax.get_yaxis_transform(), va='center', size='small',
+            ax.text(.01, i, f'{n[i]:,}', transform=ax.get_yaxis_transform(), va='center',
+                    size='small',
                     color='white' if dark and n[i] else 'black')
 
+# %% ../../nbs/data/11_overview.ipynb #e89341b3-b
 def plot_class_counts(
     df:pd.DataFrame, # Label table: label, and where known split
     groups=None, # Thirds; or (tail, head) thresholds, or a dict of indices into the sorted class names
@@ -120,11 +126,13 @@ def plot_class_counts(
         ax.plot(table[p], y + dy, m, c='w', mec='k', ms=4, label=p)
     what, r = 'training images' if part == 'train' else 'images', table.attrs['true_ratio']
     ratio = f'{n[0]:,} : {n[-1]:,}' + (f' = {r:.3g}' if r else f' ({(n == 0).sum()} empty)')
-    ax.set(xscale='log', xlim=(.5, 1.5 * table[table.attrs['parts']].max().max()), ylim=(len(n) - .4, -.6),
+    ax.set(xscale='log', xlim=(.5, 1.5 * table[table.attrs['parts']].max().max()),
+           ylim=(len(n) - .4, -.6),
            yticks=y, yticklabels=map(display_name, table.index), xlabel=what, ylabel='class')
     fig.suptitle(f'{n.sum():,} {what} of {len(n)} classes, true ratio {ratio}', fontsize='medium')
     count_axis(ax.xaxis)
-    fig.legend(handles=[*ax.containers, *ax.lines], loc='outside lower center', ncols=6, frameon=False,
+    fig.legend(handles=[*ax.containers, *ax.lines], loc='outside lower center', ncols=6,
+               frameon=False,
                title=fill(groups.rule, 60))
     return fig
 
@@ -142,17 +150,21 @@ def choose_images(
     part = part or ('train' if 'split' in df else 'images')
     keys = keys[keys.part == part].sort_values('image')
     if not len(keys):
-        have = ', '.join(map(repr, sorted(df.split.astype(str).unique()))) if 'split' in df else 'no column split'
+        have = (', '.join(map(repr, sorted(df.split.astype(str).unique()))) if 'split' in df
+            else 'no column split')
         raise ValueError(f"There are no images in the part {part!r}; the table has {have}.")
     group = keys.group if 'group' in keys else keys.image
     keys['group'] = group.astype(object).where(group.notna(), keys.image).astype(str)
-    by_class = {c: keys[keys.label == c] for c in keys.label.value_counts(sort=False).sort_index().sort_values(
+    by_class = {c: keys[keys.label == c]
+        for c in keys.label.value_counts(sort=False).sort_index().sort_values(
         ascending=False, kind='stable').index}
     for c, rows in by_class.items():
-        rows = rows.iloc[np.random.default_rng([seed, zlib.crc32(c.encode())]).permutation(len(rows))]
+        rows = rows.iloc[np.random.default_rng(
+            [seed, zlib.crc32(c.encode())]).permutation(len(rows))]
         by_class[c] = rows.iloc[np.argsort(rows.groupby('group').cumcount(), kind='stable')[:n]]
     return by_class
 
+# %% ../../nbs/data/11_overview.ipynb #3aa9459e-b
 def image_array(
     file:str, # Image file
     size:int, # Side, pixels
@@ -191,7 +203,8 @@ def show_samples(
     ax.tick_params(length=0)
     left = max(o.get_window_extent().width for o in ax.get_yticklabels()) / fig.dpi + .15
     fig.set_size_inches(max(left + w, 4.5) + .05, h + .35)
-    ax.set_position((left / fig.get_figwidth(), .3 / (h + .35), w / fig.get_figwidth(), h / (h + .35)))
+    ax.set_position((left / fig.get_figwidth(), .3 / (h + .35), w / fig.get_figwidth(),
+        h / (h + .35)))
     return fig
 
 # %% ../../nbs/data/11_overview.ipynb #1db59b5a
@@ -207,9 +220,11 @@ def _sizes(
         try:
             with Image.open(frame_of(file)[0]) as im: return im.size
         except OSError as e:
-            raise ValueError(f"Cannot read the header of {file!r} ({e}): leave its row out, or pass a scan.") from None
+            raise (ValueError(
+                f"Cannot read the header of {file!r} ({e}): leave its row out, or pass a scan.")) from None
     return np.array([size(f) for f in df.image], dtype=float)
 
+# %% ../../nbs/data/11_overview.ipynb #1db59b5a-b
 def plot_sizes(
     df:pd.DataFrame, # Label table: image
     scan:pd.DataFrame|None=None, # From `scan_images`, columns width and height; None: file headers are read
@@ -217,12 +232,15 @@ def plot_sizes(
     "Histograms of image sizes (ours); `ValueError` if there is no readable image"
     check_labels(df, 'image')
     wh = _sizes(df, scan)
-    if not len(wh): raise ValueError(f"None of the {len(df)} images could be read, so there are no sizes to show.")
+    if not len(wh):
+        raise ValueError(
+            f"None of the {len(df)} images could be read, so there are no sizes to show.")
     kinds = np.unique(wh, axis=0)
     fig = Figure(figsize=(7, 2.7), layout='constrained')
     axs = fig.subplots(1, 2, sharey=True)
     bins = np.histogram_bin_edges(wh, 30) if np.ptp(wh) else wh[0, 0] + np.linspace(-5.5, 5.5, 12)
-    for y, name, hatch, c in zip(wh.T, ('width', 'height'), ('', '////'), sns.color_palette('cividis', 2)):
+    for y, name, hatch, c in zip(wh.T, ('width', 'height'), ('', '////'),
+            sns.color_palette('cividis', 2)):
         axs[0].hist(y, bins, label=name, histtype='step', color=c, hatch=hatch, lw=1.5)
     ratio = wh[:, 0] / wh[:, 1]
     axs[1].hist(ratio, 30 if np.ptp(ratio) else ratio[0] + np.linspace(-.11, .11, 12), color='.5')
@@ -230,9 +248,11 @@ def plot_sizes(
     count_axis(axs[0].yaxis)
     axs[0].legend(frameon=False)
     axs[1].set(xlabel='aspect ratio, width / height')
-    wide, high = (f'{a:.0f}' if a == b else f'{a:.0f} to {b:.0f}' for a, b in zip(wh.min(0), wh.max(0)))
+    wide, high = (f'{a:.0f}' if a == b else f'{a:.0f} to {b:.0f}'
+        for a, b in zip(wh.min(0), wh.max(0)))
     fig.suptitle(f'all {len(wh):,} images are {wide} × {high} pixels' if len(kinds) == 1 else
-                 f'{len(wh):,} images of {len(kinds):,} sizes, {wide} wide and {high} high', fontsize='medium')
+                 f'{len(wh):,} images of {len(kinds):,} sizes, {wide} wide and {high} high',
+                 fontsize='medium')
     return fig
 
 # %% ../../nbs/data/11_overview.ipynb #a8f01d21
@@ -245,9 +265,11 @@ def _reading(
     mended = [f'{a!r} as {b!r}' for a, b in u['cleaned'].items()]
     if u['completed']: mended.append(f"{u['completed']} file names completed")
     res = {'read as': u['structure'], 'left out': ', '.join(f'{k} {n:,}' for k, n in left.items()),
-           'mended': ', '.join(mended[:10]), 'stated': about.get('text', ''), 'note': ' '.join(u['notes'])}
+           'mended': ', '.join(mended[:10]), 'stated': about.get('text', ''),
+           'note': ' '.join(u['notes'])}
     return {k: v for k, v in res.items() if v}
 
+# %% ../../nbs/data/11_overview.ipynb #a8f01d21-b
 def _repeats(
     df:pd.DataFrame, # Label table
     scan:pd.DataFrame # From `scan_images`, row by row
@@ -272,10 +294,12 @@ def _parts_line(
     cut, n = df.attrs.get('split') or {}, table[table.attrs['parts']].sum()
     asked, of = cut.get('asked') or {}, cut.get('of') or len(df)
     before = {p: (cut.get('got') or {}).get(p, n[p]) / of for p in asked}
-    share = {p: f'{before[p]:.0%}, {asked[p]:.0%} asked' if p in asked else f'{n[p] / len(df):.0%}' for p in n.index}
+    share = {p: f'{before[p]:.0%}, {asked[p]:.0%} asked' if p in asked else f'{n[p] / len(df):.0%}'
+        for p in n.index}
     how = f"cut by {cut['by']} with seed {cut['seed']}" if asked else 'as the data bring them'
     return f"{', '.join(f'{p} {n[p]:,} ({share[p]})' for p in n.index)}; {how}"
 
+# %% ../../nbs/data/11_overview.ipynb #a8f01d22-b
 def _class_lines(
     table:pd.DataFrame, # From `count_table`
     groups:ClassGroups, # Rows of the table
@@ -304,18 +328,23 @@ def overview_text(
     table, cut, source = count_table(df), df.attrs.get('split') or {}, understood(df)['source']
     scan = scan_images(df.image) if scan is None else findings_of(scan, df.image)
     a, group, parts = table.attrs, _grouping(table, groups), table.attrs['parts']
-    lines = _reading(df) | {'images': f"{a['images']:,} in {a['classes']} classes; {_repeats(df, scan)}"}
+    lines = (_reading(df)
+        | {'images': f"{a['images']:,} in {a['classes']} classes; {_repeats(df, scan)}"})
     if 'group' in df and df.group.notna().any():
         n, bare = df.group.value_counts(), int(df.group.isna().sum())
         crossing = f'; {len(crossing_groups(df)):,} are in two parts' if 'split' in df else ''
-        lines['groups'] = (f"{len(n):,}, the largest is {n.index[0]!r} with {n.iloc[0]:,} images{crossing}"
+        lines['groups'] = (
+                           f"{len(n):,}, the largest is {n.index[0]!r} with {n.iloc[0]:,} "
+                           f"images{crossing}"
                            + (f'; {bare:,} images have none' if bare else ''))
     if 'split' in df: lines['parts'] = _parts_line(df, table)
-    asked = f", {cut['imbalance']:g} asked, {cut['cut_off']:,} images left out" if cut.get('imbalance') else ''
+    asked = (f", {cut['imbalance']:g} asked, {cut['cut_off']:,} images left out"
+        if cut.get('imbalance') else '')
     ratio = f"{a['true_ratio']:.1f}" if a['true_ratio'] else 'none, a class is empty'
     lines['true ratio'] = f"{ratio} ({a['largest']:,} to {a['smallest']:,} images){asked}"
     lines |= {'classes': f"{' + '.join(parts)}; {group.rule}"} | _class_lines(table, group)
-    bare = [f"{p} of {', '.join(table.index[table[p] == 0][:5])}" for p in parts if (table[p] == 0).any()]
+    bare = [f"{p} of {', '.join(table.index[table[p] == 0][:5])}" for p in parts
+        if (table[p] == 0).any()]
     if bare: lines['no image'] = f"in {'; in '.join(bare)}"
     text = '\n'.join(fill(f'{k:10} {v}', 98, subsequent_indent=' ' * 11) for k, v in lines.items())
     return f"Understood of {title or source or 'the data'}:\n{indent(text, '  ')}"

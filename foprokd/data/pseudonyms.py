@@ -20,11 +20,14 @@ from .files import frame_of
 DICOM_GROUPS = {'dicom:patient': ('PatientID',), 'dicom:study': ('StudyInstanceUID',),
                 'dicom:lesion': ('TrackingUID', 'TrackingID')}
 
+# %% ../../nbs/data/02b_pseudonyms.ipynb #d1c20006-b
 def group_key()->bytes: # At least 16
     "The key of all groups, from `FOPROKD_DICOM_KEY` or a file made on first use; `ValueError` if it is short (ours)"
     said = os.environ.get('FOPROKD_DICOM_KEY')
     if said is not None:
-        if len(said) < 16: raise ValueError("FOPROKD_DICOM_KEY is shorter than 16 characters: give a longer secret.")
+        if len(said) < 16:
+            raise ValueError(
+                "FOPROKD_DICOM_KEY is shorter than 16 characters: give a longer secret.")
         return said.encode()
     file = xdg_config_home()/'foprokd'/'dicom.key'
     if not file.exists():
@@ -32,19 +35,24 @@ def group_key()->bytes: # At least 16
         fd, part = tempfile.mkstemp(dir=file.parent)
         with os.fdopen(fd, 'w') as f: f.write(secrets.token_hex(32))
         try:
-            with suppress(FileExistsError): os.link(part, file) # one of two processes is first, and both read its key
+            # one of two processes is first, and both read its key
+            with suppress(FileExistsError): os.link(part, file)
         finally: os.unlink(part)
     key = file.read_text().strip().encode()
-    if len(key) < 16: raise ValueError(f"The key in {str(file)!r} is shorter than 16 characters: restore or remove it.")
+    if len(key) < 16:
+        raise ValueError(
+            f"The key in {str(file)!r} is shorter than 16 characters: restore or remove it.")
     return key
 
+# %% ../../nbs/data/02b_pseudonyms.ipynb #d1c20006-c
 def pseudonym(
     text:str, # What identifies somebody
     kind:str, # What it is, so that equal texts of two kinds differ
     key:bytes|None=None # Secret; None: `group_key`
 )->str: # 16 hexadecimal digits
     "A keyed hash that stands for a text (HMAC-SHA256, RFC 2104)"
-    return hmac.new(group_key() if key is None else key, f'{kind}\0{text}'.encode(), 'sha256').hexdigest()[:16]
+    return hmac.new(group_key() if key is None else key, f'{kind}\0{text}'.encode(),
+        'sha256').hexdigest()[:16]
 
 # %% ../../nbs/data/02b_pseudonyms.ipynb #d1c20010
 def _said(
@@ -56,7 +64,8 @@ def _said(
     except OSError: return ''
     found = {}
     for e in ds.iterall():
-        if e.keyword in names and str(e.value or '').strip(): found.setdefault(e.keyword, str(e.value).strip())
+        if e.keyword in names and str(e.value or '').strip():
+            found.setdefault(e.keyword, str(e.value).strip())
     return next((found[k] for k in names if k in found), '')
 
 def header_groups(
@@ -64,7 +73,8 @@ def header_groups(
     by:str='dicom:patient' # One of `DICOM_GROUPS`
 )->list: # Pseudonym of each file; None where its header says none, and for other files
     "Which patient, study or lesion each file belongs to (ours); `ValueError` for another word"
-    if by not in DICOM_GROUPS: raise ValueError(f"group_col={by!r} is none of {', '.join(DICOM_GROUPS)}.")
+    if by not in DICOM_GROUPS:
+        raise ValueError(f"group_col={by!r} is none of {', '.join(DICOM_GROUPS)}.")
     paths = [frame_of(f)[0] for f in files]
     known = {f: _said(f, DICOM_GROUPS[by]) for f in dict.fromkeys(paths) if is_dicom(f)}
     key = group_key() if any(known.values()) else b''
@@ -80,6 +90,7 @@ def _whole_files(
     key = group_key() if several.any() else b''
     return [pseudonym(f, 'file', key) if s else g for f, s, g in zip(files, several, df.group)]
 
+# %% ../../nbs/data/02b_pseudonyms.ipynb #d1c20014-b
 def dicom_rows(
     df:pd.DataFrame, # Label table
     by:str|None=None, # One of `DICOM_GROUPS`; None: patients, if the table has no groups
@@ -87,15 +98,20 @@ def dicom_rows(
 )->tuple[pd.DataFrame, list]: # The table; sentences on what was done
     "A label table with one row per chosen frame, grouped as the headers say (ours); `ValueError` if they do not"
     if not any(is_dicom(frame_of(f)[0]) for f in df.image):
-        if by: raise ValueError(f"group_col={by!r} (--group-col {by}) asks DICOM headers, and no image is DICOM.")
+        if by:
+            raise ValueError(
+                f"group_col={by!r} (--group-col {by}) asks DICOM headers, and no image is DICOM.")
         return df, []
     import_pydicom()
-    df = df.assign(image=df.image.map(lambda f: frames_of(f, frames))).explode('image', ignore_index=True)
+    df = df.assign(image=df.image.map(lambda f: frames_of(f, frames))).explode('image',
+        ignore_index=True)
     if by or 'group' not in df:
         found = header_groups(df.image, by or 'dicom:patient')
         bare = sum(g is None for g in found)
-        if by and bare: raise ValueError(f"{bare} of {len(df)} images say nothing of {by!r}, the first is "
-                                         f"{df.image[found.index(None)]!r}: group by something else, or write a table.")
+        if by and bare:
+            raise ValueError(f"{bare} of {len(df)} images say nothing of {by!r}, the first is "
+                                         f"{df.image[found.index(None)]!r}: group by something "
+                                         "else, or write a table.")
         alike = len(set(found) - {None}) < 2
         df = df.assign(group=[None] * len(df) if alike and not by else found)
     else: alike = True

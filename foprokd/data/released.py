@@ -17,6 +17,7 @@ from .texts import SPLIT_PARTS
 # Files that are images in the released sets
 IMAGE_FILE = re.compile(r'\.(jpe?g|png)$', re.I)
 
+# %% ../../nbs/data/12_released.ipynb #c2d45472-b
 def existing_folder(
     path:str|Path|None, # Folder given by the user
     what:str # What it should hold, for the sentence
@@ -24,9 +25,11 @@ def existing_folder(
     "The folder, or `ValueError` with one sentence"
     if path is None: raise ValueError(f"No folder given: name the one that holds {what}.")
     folder = Path(path).expanduser().resolve()
-    if not folder.is_dir(): raise ValueError(f"No folder at {str(folder)!r}: name the one that holds {what}.")
+    if not folder.is_dir():
+        raise ValueError(f"No folder at {str(folder)!r}: name the one that holds {what}.")
     return folder
 
+# %% ../../nbs/data/12_released.ipynb #c2d45472-c
 def find_file(
     files:list[str], # From `walk_files`
     name:str, # File name wanted
@@ -36,8 +39,10 @@ def find_file(
     hits = [f for f in files if os.path.basename(f).lower() == name.lower()]
     if not hits: raise ValueError(f"{name} was not found: {advice}.")
     if any(not filecmp.cmp(hits[0], f, shallow=False) for f in hits[1:]):
-        raise ValueError(f"{name} is there {len(hits)} times with different contents, {hits[0]!r} and {hits[1]!r} "
-                         "among them: name the folder that is meant.")
+        raise (ValueError(
+            f"{name} is there {len(hits)} times with different contents, {hits[0]!r} and "
+            f"{hits[1]!r} "
+                         "among them: name the folder that is meant."))
     return hits[0]
 
 # %% ../../nbs/data/12_released.ipynb #22d010e6
@@ -54,18 +59,23 @@ def handle_missing(
         first = ', '.join(np.asarray(names, dtype=object)[lost][:3])
         text = f"{lost.sum()} of {len(df)} images were not found ({per}), the first are {first}"
         if missing == 'refuse':
-            raise ValueError(f"{text}: name the folder that holds them, or go on without them with missing='drop' "
-                             "(--missing drop).")
+            raise (ValueError(
+                f"{text}: name the folder that holds them, or go on without them with "
+                "missing='drop' "
+                             "(--missing drop)."))
         warnings.warn(f'{text}: they are dropped.')
     res = df[~lost].reset_index(drop=True)
     for p in SPLIT_PARTS:
         if (res.split == p).any(): continue
         raise ValueError(f"No image of the {p} part was found: is this the right folder?")
     bare = sorted(set(df.label) - set(res.label[res.split == 'train']))
-    if bare: raise ValueError(f"No training image of the class {bare[0]!r} is left ({len(bare)} such classes): "
-                              "nothing can be learnt about it, get the missing images.")
+    if bare:
+        raise (ValueError(
+            f"No training image of the class {bare[0]!r} is left ({len(bare)} such classes): "
+                              "nothing can be learnt about it, get the missing images."))
     return res, not_found
 
+# %% ../../nbs/data/12_released.ipynb #22d010e6-b
 def check_choice(
     name:str, # Argument
     value, # What was given
@@ -73,7 +83,8 @@ def check_choice(
 )->None:
     "`ValueError` with one sentence for a value that a data set does not have"
     if isinstance(value, bool) or value not in allowed:
-        raise ValueError(f"{name}={value!r} is not offered: give one of {', '.join(map(str, allowed))}.")
+        raise ValueError(
+            f"{name}={value!r} is not offered: give one of {', '.join(map(str, allowed))}.")
 
 # %% ../../nbs/data/12_released.ipynb #56bd94fd
 def _ratios(
@@ -86,6 +97,7 @@ def _ratios(
     said = f'true 1:{true:.0f}' if low else 'no true ratio, a class has no training image'
     return true, f"{f'nominal 1:{nominal}' if nominal else 'no nominal ratio'}, {said}"
 
+# %% ../../nbs/data/12_released.ipynb #56bd94fd-b
 def attach_about(
     df:pd.DataFrame, # Label table
     title:str, # Name, fold and protocol in words
@@ -96,20 +108,25 @@ def attach_about(
 )->pd.DataFrame: # `df` with `attrs['about']`
     "Write what one should know of a table into `attrs['about']`"
     classes = sorted(set(df.label))
-    counts = {p: {c: int(((df.split == p) & (df.label == c)).sum()) for c in classes} for p in SPLIT_PARTS}
+    counts = {p: {c: int(((df.split == p) & (df.label == c)).sum()) for c in classes}
+        for p in SPLIT_PARTS}
     true, ratios = _ratios(counts['train'], nominal)
     sizes = ', '.join(f'{p} {sum(n.values())}' for p, n in counts.items())
-    lost, absent = sum(not_found.values()), {p: [c for c in classes if not counts[p][c]] for p in SPLIT_PARTS[1:]}
+    lost, absent = sum(not_found.values()), {p: [c for c in classes if not counts[p][c]]
+        for p in SPLIT_PARTS[1:]}
     per = ', '.join(f'{p} {n}' for p, n in not_found.items())
     clauses = [f'{title}: {ratios}', f'{sizes} images',
                f'{lost} not found and dropped ({per})' if lost else 'all found',
                *(f"no {', '.join(cs)} in {p}" for p, cs in absent.items() if cs), *notes]
-    df.attrs['about'] = dict(facts, title=title, notes=list(notes), nominal_ratio=nominal, true_ratio=true,
-                             counts=counts, not_found=not_found, absent=absent, text='; '.join(clauses) + '.')
+    df.attrs['about'] = dict(facts, title=title, notes=list(notes), nominal_ratio=nominal,
+                             true_ratio=true,
+                             counts=counts, not_found=not_found, absent=absent,
+                             text='; '.join(clauses) + '.')
     return df
 
 # %% ../../nbs/data/12_released.ipynb #2827cfe0
-_TOLD = ('title', 'notes', 'nominal_ratio', 'true_ratio', 'counts', 'not_found', 'absent', 'text', 'class_groups')
+_TOLD = ('title', 'notes', 'nominal_ratio', 'true_ratio', 'counts', 'not_found', 'absent', 'text',
+    'class_groups')
 
 def refresh_about(
     df:pd.DataFrame, # Label table of which rows have been taken away since `attach_about`
@@ -118,4 +135,5 @@ def refresh_about(
     "Bring `attrs['about']` up to date; groups of classes, which were made on the old counts, are left out (ours)"
     a = df.attrs['about']
     facts = {k: v for k, v in a.items() if k not in _TOLD}
-    return attach_about(df, a['title'], a['not_found'], a['nominal_ratio'], (*a['notes'], *notes), **facts)
+    return attach_about(df, a['title'], a['not_found'], a['nominal_ratio'], (*a['notes'], *notes),
+        **facts)

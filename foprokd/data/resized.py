@@ -40,13 +40,15 @@ class ResizedImages:
         method:str='squish', # 'squish', 'crop' (centre) or 'pad' (black), as in `open_rgb`
         white:int=65535 # Value that means white in images of 16 bits, as in `open_rgb`
     ):
-        if not isinstance(size, Integral) or size < 1: raise ValueError(f"size={size!r} is no number of pixels.")
+        if not isinstance(size, Integral) or size < 1:
+            raise ValueError(f"size={size!r} is no number of pixels.")
         open_rgb(Image.new('RGB', (2, 2)), 1, method, white) # names a bad method or white
         folder = os.path.abspath(os.path.expanduser(folder))
         if os.path.exists(folder) and not os.path.isdir(folder):
             raise ValueError(f"{folder!r} is a file: name a folder for the copies.")
         self.size, self.method, self.white = int(size), method, white
-        self.folder = os.path.join(folder, f'{size}_{method}_{_RECIPE}' + (f'_white{white}' if white != 65535 else ''))
+        self.folder = os.path.join(folder,
+            f'{size}_{method}_{_RECIPE}' + (f'_white{white}' if white != 65535 else ''))
 
     @property
     def nbytes(self):
@@ -66,7 +68,8 @@ class ResizedImages:
         "Pixels of the copy of `file`, None if it is absent or torn"
         path, head = self.path(file), _header(self.size)
         try:
-            if os.stat(path).st_size != self.nbytes: return # nor are a pipe, or gigabytes in its place, read
+            # nor are a pipe, or gigabytes in its place, read
+            if os.stat(path).st_size != self.nbytes: return
             raw = np.fromfile(path, np.uint8)
         except OSError: return
         if raw.size != self.nbytes or raw[:len(head)].tobytes() != head: return
@@ -92,7 +95,8 @@ class ResizedImages:
 @patch
 def _places(self:ResizedImages, files):
     "File -> place of its copy, None for a file that is not there; every file once, in the order given"
-    if isinstance(files, (str, Path)): raise ValueError(f"{str(files)!r} is one path: give a list of files.")
+    if isinstance(files, (str, Path)):
+        raise ValueError(f"{str(files)!r} is one path: give a list of files.")
     res = dict.fromkeys(map(os.fspath, files))
     for f in res:
         with suppress(OSError): res[f] = self.path(f)
@@ -120,7 +124,8 @@ def _each(
 )->list: # Results, in order
     "`func` of every item, in threads; the first exception ends it and drops what has not begun"
     if workers is None: workers = min(os.cpu_count() or 1, 8)
-    if workers < 0: raise ValueError(f"workers={workers} is no number of threads: give 0 or more, or None.")
+    if workers < 0:
+        raise ValueError(f"workers={workers} is no number of threads: give 0 or more, or None.")
     show = (lambda it: progress_bar(it, total=len(items))) if bar else iter
     if not workers: return list(show(map(func, items)))
     pool = ThreadPoolExecutor(workers)
@@ -135,7 +140,8 @@ def _make(self:ResizedImages, file):
         path = self.path(file)
         if self._complete(path): return 'found', None
         data = _header(self.size) + self._original(file).tobytes()
-    except Exception as e: return 'failed', f'{type(e).__name__}: {e}' # Pillow's readers raise almost anything
+    # Pillow's readers raise almost anything
+    except Exception as e: return 'failed', f'{type(e).__name__}: {e}'
     os.makedirs(path.parent, exist_ok=True)
     with write_aside(path, flush=False) as part: part.write_bytes(data)
     return 'made', None
@@ -145,7 +151,8 @@ def _prepare(self:ResizedImages, n):
     "Make the folder and see whether `n` copies fit"
     os.makedirs(self.folder, exist_ok=True)
     need, free = n * (self.nbytes // 4096 + 1) * 4096, shutil.disk_usage(self.folder).free
-    if need > free: raise OSError(28, f'{n} copies take {need/2**20:.0f} MB and {free/2**20:.0f} MB are free')
+    if need > free:
+        raise OSError(28, f'{n} copies take {need/2**20:.0f} MB and {free/2**20:.0f} MB are free')
 
 @patch
 def _sweep(self:ResizedImages, stale):
@@ -167,7 +174,8 @@ def build(self:ResizedImages,
     todo = [f for f, path in places.items() if not self._complete(path)]
     self._sweep(stale)
     if not todo: return dict(made=0, found=len(places), failed=[])
-    self._original(Image.new('RGB', (2, 2))) # sets up fastai's type dispatch before there are threads
+    # sets up fastai's type dispatch before there are threads
+    self._original(Image.new('RGB', (2, 2)))
     start = int.from_bytes(os.urandom(4), 'big') % len(todo)
     order = todo[start:] + todo[:start]
     try:

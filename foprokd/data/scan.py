@@ -26,11 +26,14 @@ from .rgb import READ_FORMATS, to_rgb
 
 # %% ../../nbs/data/04_scan.ipynb #7cdb6fd6
 # What keeps a file from training, in the order in which it is asked
-FILE_PROBLEMS = ('no UTF-8 name', 'missing', 'empty', 'not an image', 'too large', 'truncated', 'unreadable',
+FILE_PROBLEMS = ('no UTF-8 name', 'missing', 'empty', 'not an image', 'too large', 'truncated',
+                 'unreadable',
                  'unsupported format', 'unsupported mode', 'wrong extension')
-_EMPTY = dict(bytes=None, format=None, mode=None, width=None, height=None, problem='', detail='', sha256=None,
+_EMPTY = dict(bytes=None, format=None, mode=None, width=None, height=None, problem='', detail='',
+              sha256=None,
               pixels=None, phash=None)
 
+# %% ../../nbs/data/04_scan.ipynb #7cdb6fd6-b
 def _is_text(
     file:str # Path
 )->bool: # False for bytes that Python had to escape
@@ -45,8 +48,10 @@ def _sound_name(
 )->bool: # True too for an extension that Pillow does not know
     "Whether the extension of a file fits its content, as far as it says anything"
     claims = Image.registered_extensions().get(os.path.splitext(file)[1].lower())
-    return claims in (None, fmt) or {claims, fmt} <= {'JPEG', 'MPO'} # cameras write .jpg files that Pillow calls MPO
+    # cameras write .jpg files that Pillow calls MPO
+    return claims in (None, fmt) or {claims, fmt} <= {'JPEG', 'MPO'}
 
+# %% ../../nbs/data/04_scan.ipynb #7cdb6fd6-c
 def _decode(
     data:bytes, # Content of a file
     max_pixels:int, # Largest width times height
@@ -58,13 +63,16 @@ def _decode(
         with Image.open(BytesIO(data)) as im:
             facts = dict(format=im.format, mode=im.mode, width=im.width, height=im.height)
             if im.format not in READ_FORMATS:
-                return facts, 'unsupported format', f'{im.format} is not read in a clinic: save it as PNG'
-            if im.width * im.height > max_pixels: return facts, 'too large', f'{im.width} x {im.height} pixels'
+                return (facts, 'unsupported format',
+                    f'{im.format} is not read in a clinic: save it as PNG')
+            if im.width * im.height > max_pixels:
+                return facts, 'too large', f'{im.width} x {im.height} pixels'
             seek_frame(im, frame).load()
             rgb = to_rgb(im)
     except UnidentifiedImageError: return facts, 'not an image', 'Pillow knows no format like this'
     except Image.DecompressionBombError as e: return facts, 'too large', str(e)
-    except (ValueError, ImportError) as e: return facts, 'unsupported mode' if facts else 'unreadable', str(e)
+    except (ValueError, ImportError) as e:
+        return facts, 'unsupported mode' if facts else 'unreadable', str(e)
     except Exception as e: # Pillow's readers raise almost anything
         signs = 'truncated', 'premature', 'unexpected end', 'incomplete'
         cut = any(w in str(e).lower() for w in signs)
@@ -78,6 +86,7 @@ def _decode(
 # %% ../../nbs/data/04_scan.ipynb #a4d9af2c
 _MAX_BYTES = 2**30 # larger files are not read
 
+# %% ../../nbs/data/04_scan.ipynb #a4d9af2c-b
 def inspect_file(
     file:str, # Path, or `PATH#FRAME`
     max_pixels:int|None=None # Largest width times height; None: Pillow's `Image.MAX_IMAGE_PIXELS`
@@ -92,11 +101,14 @@ def inspect_file(
         if not stat.S_ISREG(at.st_mode): # a pipe would wait for ever
             return {**_EMPTY, 'problem': 'unreadable', 'detail': 'no regular file'}
         if at.st_size > _MAX_BYTES:
-            return {**_EMPTY, 'bytes': at.st_size, 'problem': 'too large', 'detail': f'{at.st_size/2**30:.1f} GiB'}
+            return {**_EMPTY, 'bytes': at.st_size, 'problem': 'too large',
+                'detail': f'{at.st_size/2**30:.1f} GiB'}
         data = Path(file).read_bytes()
-    except (FileNotFoundError, NotADirectoryError, ValueError): # the last for a null byte in the name
+    # the last for a null byte in the name
+    except (FileNotFoundError, NotADirectoryError, ValueError):
         return {**_EMPTY, 'problem': 'missing', 'detail': 'no such file'}
-    except OSError as e: return {**_EMPTY, 'problem': 'unreadable', 'detail': e.strerror or type(e).__name__}
+    except OSError as e:
+        return {**_EMPTY, 'problem': 'unreadable', 'detail': e.strerror or type(e).__name__}
     facts = {**_EMPTY, 'bytes': len(data)}
     if not data: return {**facts, 'problem': 'empty', 'detail': '0 bytes'}
     lenient, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
@@ -106,8 +118,10 @@ def inspect_file(
             found, problem, detail = _decode(data, max_pixels, frame)
     finally: ImageFile.LOAD_TRUNCATED_IMAGES = lenient
     if not problem and not _sound_name(str(file), found['format']):
-        problem, detail = 'wrong extension', f"{found['format']} content named {os.path.splitext(file)[1]}"
-    return {**facts, **found, 'problem': problem, 'detail': detail, 'sha256': hashlib.sha256(data).hexdigest()}
+        problem, detail = ('wrong extension',
+            f"{found['format']} content named {os.path.splitext(file)[1]}")
+    return {**facts, **found, 'problem': problem, 'detail': detail,
+        'sha256': hashlib.sha256(data).hexdigest()}
 
 # %% ../../nbs/data/04_scan.ipynb #6dcc1200
 def facts_file(
@@ -116,8 +130,10 @@ def facts_file(
     "The SQLite file of findings, in `FOPROKD_CACHE` or the user's cache folder (ours)"
     if cache is False: return None
     if cache not in (None, True): return Path(cache).expanduser()
-    return Path(os.environ.get('FOPROKD_CACHE') or xdg_cache_home()/'foprokd').expanduser()/'scan.sqlite'
+    return Path(os.environ.get('FOPROKD_CACHE')
+        or xdg_cache_home()/'foprokd').expanduser()/'scan.sqlite'
 
+# %% ../../nbs/data/04_scan.ipynb #6dcc1200-b
 def _finding(
     text # What the data base holds
 )->dict|None: # A finding; None for anything else
@@ -128,6 +144,7 @@ def _finding(
 
 _INSTEAD = {} # file that cannot be used -> data base in memory
 
+# %% ../../nbs/data/04_scan.ipynb #6dcc1200-c
 class _Memory:
     "Findings under path, size, time of change and the way of looking; without a usable file for this process only"
     def __init__(self,
@@ -166,7 +183,9 @@ class _Memory:
             rows = {}
             for i in range(0, len(ask), 500):
                 part = ask[i:i+500]
-                query = f"select path, state, found from facts where path in ({','.join('?' * len(part))})"
+                query = (
+                    "select path, state, found from facts where path in "
+                    f"({','.join('?' * len(part))})")
                 rows |= {p: r for p, *r in db.execute(query, part)}
             return rows
         rows = self._run(act) or {}
@@ -177,25 +196,31 @@ class _Memory:
     def keep(self, found):
         "Remember findings, given as (file, state before looking, finding)"
         rows = [(os.path.abspath(f), s, json.dumps(o)) for f, s, o in found if s is not None]
-        if rows: self._run(lambda db: db.executemany('insert or replace into facts values (?, ?, ?)', rows))
+        if rows:
+            self._run(lambda db: db.executemany('insert or replace into facts values (?, ?, ?)',
+                rows))
 
 # %% ../../nbs/data/04_scan.ipynb #582d441c
 _BATCH = 32 # files that a process looks at before it reports
 
 class _Looks:
     "What `DataLoader` takes from: the finding of each file, and its state before"
-    def __init__(self, files, memory, max_pixels): self.files, self.memory, self.max_pixels = files, memory, max_pixels
+    def __init__(self, files, memory, max_pixels):
+        self.files, self.memory, self.max_pixels = files, memory, max_pixels
     def __len__(self): return len(self.files)
     def __getitem__(self, i):
         f = self.files[i]
         return f, self.memory.state(f), inspect_file(f, self.max_pixels)
 
+# %% ../../nbs/data/04_scan.ipynb #582d441c-b
 def _one_by_one(
     looks:_Looks, # Files
     indices:range # Which
 ): # Yields one as of `_Looks` for each
     "Look at files in a process that may die of one; a crash is blamed on a file only if a new process dies of it, too"
-    def begin(): return ProcessPoolExecutor(1, mp_context=get_context('fork' if os.name == 'posix' else 'spawn'))
+    def begin():
+        return ProcessPoolExecutor(1,
+            mp_context=get_context('fork' if os.name == 'posix' else 'spawn'))
     pool, new = begin(), True
     for i in indices:
         for _ in range(2):
@@ -204,7 +229,8 @@ def _one_by_one(
                 break
             except BrokenProcessPool:
                 f, died = looks.files[i], new
-                found = f, looks.memory.state(f), {**_EMPTY, 'problem': 'unreadable', 'detail': 'its decoder crashed'}
+                found = f, looks.memory.state(f), {**_EMPTY, 'problem': 'unreadable',
+                    'detail': 'its decoder crashed'}
                 pool.shutdown()
                 pool, new = begin(), True
                 if died: break
@@ -221,9 +247,12 @@ def _findings(
     while done < n:
         rest = _Looks(looks.files[done:], looks.memory, looks.max_pixels)
         own = torch.Generator() # or the loader would draw from the global random state
-        loader = DataLoader(rest, batch_size=_BATCH, num_workers=workers, collate_fn=list, generator=own)
+        loader = DataLoader(rest, batch_size=_BATCH, num_workers=workers, collate_fn=list,
+            generator=own)
         try:
-            for found in loader: done += len(found); yield found
+            for found in loader:
+                done += len(found)
+                yield found
         except RuntimeError as e:
             if not workers or 'DataLoader worker' not in str(e): raise
             flying = min(done + _BATCH * workers * 3, n)
@@ -233,6 +262,7 @@ def _findings(
 # %% ../../nbs/data/04_scan.ipynb #efbe360e
 _VERSION = '2' # of what `inspect_file` finds
 
+# %% ../../nbs/data/04_scan.ipynb #efbe360e-b
 def scan_images(
     files, # Paths of image files
     cache:str|Path|bool|None=None, # Where findings are remembered, as in `facts_file`
@@ -241,9 +271,11 @@ def scan_images(
     bar:bool=False # Show a progress bar
 )->pd.DataFrame: # One row per file, in order: image, and the columns of `inspect_file`
     "What `inspect_file` says of each file, from memory where the file has not changed; `ValueError` for a single path"
-    if isinstance(files, (str, Path)): raise ValueError(f"{str(files)!r} is one path: give a list of files.")
+    if isinstance(files, (str, Path)):
+        raise ValueError(f"{str(files)!r} is one path: give a list of files.")
     files = list(map(os.fspath, files))
-    how = f'{_VERSION} {PIL.__version__} {max_pixels or Image.MAX_IMAGE_PIXELS} {dicom_state()}'.strip()
+    how = (
+        f'{_VERSION} {PIL.__version__} {max_pixels or Image.MAX_IMAGE_PIXELS} {dicom_state()}'.strip())
     memory = _Memory(facts_file(cache), how)
     known = memory.recall([f for f in dict.fromkeys(files) if _is_text(os.path.abspath(f))])
     todo = [f for f in dict.fromkeys(files) if f not in known]
@@ -251,11 +283,14 @@ def scan_images(
     if current_process().daemon: workers = 0 # the worker of a loader may have none of its own
     batches, found = _findings(_Looks(todo, memory, max_pixels), workers), []
     try:
-        shown = progress_bar(batches, total=-(-len(todo) // _BATCH), leave=False) if bar and todo else batches
+        shown = progress_bar(batches, total=-(-len(todo) // _BATCH),
+            leave=False) if bar and todo else batches
         for batch in shown:
             known |= {f: o for f, _, o in batch}
             found += batch
-            if len(found) >= 500: memory.keep(found); found = []
+            if len(found) >= 500:
+                memory.keep(found)
+                found = []
     finally: memory.keep(found) # also after Ctrl-C
     return pd.DataFrame([{'image': f, **known[f]} for f in files], columns=['image', *_EMPTY])
 
@@ -265,9 +300,12 @@ def findings_of(
     files # Paths that are among its images
 )->pd.DataFrame: # One row per path, in order, index from 0
     "The findings of these files; `ValueError` for a file that was not looked at"
-    files, known = list(map(os.fspath, files)), scan.drop_duplicates('image').set_index('image', drop=False)
+    files, known = (list(map(os.fspath, files)),
+        scan.drop_duplicates('image').set_index('image', drop=False))
     absent = [f for f in files if f not in known.index]
-    if absent: raise ValueError(f"{len(absent)} of {len(files)} files are not in the scan, the first is {absent[0]!r}.")
+    if absent:
+        raise ValueError(
+            f"{len(absent)} of {len(files)} files are not in the scan, the first is {absent[0]!r}.")
     return known.loc[files].reset_index(drop=True)
 
 # %% ../../nbs/data/04_scan.ipynb #f003cb70
@@ -280,6 +318,7 @@ def verify_images(
     kept = ['image', 'problem', 'detail', 'bytes', 'format', 'width', 'height']
     return scan.loc[scan.problem != '', kept].reset_index(drop=True)
 
+# %% ../../nbs/data/04_scan.ipynb #f003cb70-b
 def _told_formats(
     df:pd.DataFrame, # Label table
     scan:pd.DataFrame # Of its files
@@ -292,6 +331,7 @@ def _told_formats(
                       f"the first is {first!r} ({odd.detail.iloc[0]}).")
     return df
 
+# %% ../../nbs/data/04_scan.ipynb #f003cb70-c
 def usable_rows(
     df:pd.DataFrame, # Label table
     bad:str='refuse', # Files with a problem: 'refuse' or 'drop'
@@ -302,20 +342,30 @@ def usable_rows(
     "A label table in which every image opens; `ValueError` unless `bad='drop'`, or if a class would be lost"
     if bad not in ('refuse', 'drop'): raise ValueError(f"bad={bad!r} is neither refuse nor drop.")
     odd = set([ignore] if isinstance(ignore, str) else ignore) - set(FILE_PROBLEMS)
-    if odd: raise ValueError(f"ignore names {min(odd)!r}, which is none of {', '.join(FILE_PROBLEMS)}.")
+    if odd:
+        raise ValueError(f"ignore names {min(odd)!r}, which is none of {', '.join(FILE_PROBLEMS)}.")
     scan = scan_images(df.image, **kwargs) if scan is None else findings_of(scan, df.image)
-    wrong = ((scan.problem != '') & ~scan.problem.isin([ignore] if isinstance(ignore, str) else ignore)).to_numpy()
+    wrong = ((scan.problem != '') & ~scan.problem.isin([ignore] if isinstance(ignore, str)
+        else ignore)).to_numpy()
     if not wrong.any(): return _told_formats(df, scan)
     n = scan.problem[wrong].value_counts()
-    text = (f"{wrong.sum()} of {len(df)} files cannot be used ({', '.join(f'{k} {v}' for k, v in n.items())}), "
-            f"the first are {', '.join(repr('/'.join(Path(f).parts[-2:])[-200:]) for f in scan.image[wrong][:3])}")
+    text = (
+            f"{wrong.sum()} of {len(df)} files cannot be used "
+            f"({', '.join(f'{k} {v}' for k, v in n.items())}), "
+            "the first are "
+            f"{', '.join(repr('/'.join(Path(f).parts[-2:])[-200:]) for f in scan.image[wrong][:3])}")
     if n.get('missing') == len(df):
-        raise ValueError(f"None of the {len(df)} files is there, the first is looked for at {scan.image.iloc[0]!r}: "
-                         "root= (--data-root) names the folder that the names start from.")
-    if bad == 'refuse': raise ValueError(f"{text}: mend them, or go on without them with bad='drop' (--bad drop).")
+        raise (ValueError(
+            f"None of the {len(df)} files is there, the first is looked for at "
+            f"{scan.image.iloc[0]!r}: "
+                         "root= (--data-root) names the folder that the names start from."))
+    if bad == 'refuse':
+        raise ValueError(f"{text}: mend them, or go on without them with bad='drop' (--bad drop).")
     gone = sorted(set(df.label) - set(df.label[~wrong]), key=str) if 'label' in df else []
     if gone:
-        raise ValueError(f"{text}: without them no image of the class {gone[0]!r} is left, so they are not dropped.")
+        raise ValueError(
+            f"{text}: without them no image of the class {gone[0]!r} is left, so they are not "
+            "dropped.")
     warnings.warn(f'{text}: they are dropped.')
     res = df[~wrong].reset_index(drop=True)
     res.attrs = {**df.attrs, 'dropped': {k: int(v) for k, v in n.items()}}

@@ -67,13 +67,17 @@ def _k_fold(
     seed:int # Of the shuffle
 )->np.ndarray: # (N,) fold of each row
     "Folds stratified by label, no group divided; one sentence where there are too few groups"
-    alone = pd.Series([f'image {i}' for i in range(len(df))], index=df.index) # an unknown group is one of its own
+    # an unknown group is one of its own
+    alone = pd.Series([f'image {i}' for i in range(len(df))], index=df.index)
     grouped = 'group' in df
     groups = df.group.where(df.group.notna(), alone).astype(str) if grouped else alone
     n = groups.groupby(df.label.to_numpy()).nunique()
     if n.max() < k or groups.nunique() < k:
-        raise ValueError(f"{len(df)} images in {groups.nunique()} groups cannot be cut into {k} parts: the largest "
-                         f"class, {n.idxmax()!r}, has {n.max()}. Get more images, or bring a split of your own.")
+        raise (ValueError(
+            f"{len(df)} images in {groups.nunique()} groups cannot be cut into {k} parts: the "
+            "largest "
+                         f"class, {n.idxmax()!r}, has {n.max()}. Get more images, or bring a split "
+                         "of your own."))
     return stratified_folds(df.label, k, groups if grouped else None, seed)
 
 # %% ../../nbs/data/06_splits.ipynb #a8f01d06
@@ -92,17 +96,22 @@ def _far_off(
     got, of = (int(part.sum()), len(df)) if all_off else (own[name], n[name])
     rows = df[part] if all_off else df[part & (df.label == name)]
     group = rows.group.value_counts() if 'group' in df else pd.Series(dtype=int)
-    alone = f': the group {group.index[0]!r} alone has {group.iloc[0]}' if (group >= got - share * of).any() else ''
+    alone = (f': the group {group.index[0]!r} alone has {group.iloc[0]}'
+        if (group >= got - share * of).any() else '')
     what = 'images' if all_off else f'images of the class {name!r}'
-    return f"{got} of {of} {what}, {got / of:.0%} where {share:.0%} were asked{alone if got > share * of else ''}"
+    return (
+        f"{got} of {of} {what}, {got / of:.0%} where {share:.0%} were "
+        f"asked{alone if got > share * of else ''}")
 
+# %% ../../nbs/data/06_splits.ipynb #a8f01d06-b
 def _cut(
     df:pd.DataFrame, # Rows to cut from, columns label and perhaps group
     fraction:float, # Share of the rows to cut off, 0-0.5
     seed:int # Of the shuffle
 )->np.ndarray: # Positions of the rows cut off
     "About `fraction` of the rows: the first folds, or, where these are far off, folds that the seed draws"
-    take = Fraction(fraction).limit_denominator(10) if fraction >= .1 else Fraction(1, round(1 / fraction))
+    take = (Fraction(fraction).limit_denominator(10) if fraction >= .1
+        else Fraction(1, round(1 / fraction)))
     n, k = take.numerator, take.denominator
     fold = _k_fold(df, k, seed)
     usual, rng = fold < n, np.random.default_rng([seed, k])
@@ -119,7 +128,8 @@ def _note_shares(
 )->None:
     "One warning per part that is far off; what was asked and what it became go to `attrs['split']`"
     by = 'group' if 'group' in df else 'image'
-    way_out = {'group': 'A different seed (--split-seed) draws different groups.', 'image': 'Ask for smaller shares.'}
+    way_out = {'group': 'A different seed (--split-seed) draws different groups.',
+        'image': 'Ask for smaller shares.'}
     for part, share in asked.items():
         off = _far_off(df, (df.split == part).to_numpy(), share)
         if off: warnings.warn(f'The {part} part has {off}. {way_out[by]}')
@@ -142,7 +152,9 @@ def split_data(
 
     A `ValueError` for shares that cannot be, or too few groups."""
     for n, f in (('valid', valid), ('test', test)):
-        if not 0 < f <= .5: raise ValueError(f"{n}={f} is no share of the images: give a number above 0 and up to 0.5.")
+        if not 0 < f <= .5:
+            raise ValueError(
+                f"{n}={f} is no share of the images: give a number above 0 and up to 0.5.")
     check_labels(df, 'image', 'label')
     if group_col: check_columns(df, group_col)
     if n_max is not None and imbalance is None:
@@ -154,7 +166,8 @@ def split_data(
     asked = {p: f for p, f in (('test', test), ('valid', valid)) if not (df.split == p).any()}
     for part, fraction in asked.items():
         rows = np.flatnonzero(df.split == 'train')
-        df.loc[rows[_cut(df.iloc[rows], min(.5, fraction * len(df) / len(rows)), seed)], 'split'] = part
+        df.loc[rows[_cut(df.iloc[rows], min(.5, fraction * len(df) / len(rows)),
+            seed)], 'split'] = part
     check_split(df, leaks='warn' if given else 'refuse')
     _note_shares(df, asked, seed)
     return df if imbalance is None else _thin(df, imbalance, seed, profile, n_max)
@@ -169,7 +182,8 @@ def _thin(
 )->pd.DataFrame: # `df` without the training images that the profile has no room for
     "A long tail in the training part: as many images of each class as the profile has, or as there are"
     train = np.flatnonzero(df.split == 'train')
-    keep = train[np.asarray(subsample_longtail(df.label.to_numpy()[train], ratio, seed, n_max, profile=profile))]
+    keep = train[np.asarray(subsample_longtail(df.label.to_numpy()[train], ratio, seed, n_max,
+        profile=profile))]
     res = df[(df.split != 'train') | df.index.isin(keep)].reset_index(drop=True)
     res.attrs['split'] = {**df.attrs.get('split', {}), 'imbalance': ratio, 'profile': profile,
                           'cut_off': len(df) - len(res)}
@@ -185,16 +199,20 @@ def split_folds(
     "Folds stratified by label, no group divided; `ValueError` for fewer than two folds or too few groups of a class"
     check_labels(df, 'image', 'label')
     if group_col: check_columns(df, group_col)
-    if n_folds < 2: raise ValueError(f"n_folds={n_folds} leaves nothing to train on: give at least 2.")
+    if n_folds < 2:
+        raise ValueError(f"n_folds={n_folds} leaves nothing to train on: give at least 2.")
     df = df.reset_index(drop=True)
     if group_col: df['group'] = clean_texts(df[group_col])
     if 'group' in df: check_names(df.group.unique(), 'groups')
     n = df.groupby('label')['group' if 'group' in df else 'image'].nunique()
     if n.min() < n_folds:
-        warnings.warn(f"Class {n.idxmin()!r} has {n.min()} groups for {n_folds} folds: some folds will not test it.")
+        warnings.warn(
+            f"Class {n.idxmin()!r} has {n.min()} groups for {n_folds} folds: some folds will not "
+            "test it.")
     df['fold'] = _k_fold(df, n_folds, seed)
     for k in range(n_folds):
-        if off := _far_off(df, (df.fold == k).to_numpy(), 1 / n_folds): warnings.warn(f"Fold {k} has {off}.")
+        if off := _far_off(df, (df.fold == k).to_numpy(), 1 / n_folds):
+            warnings.warn(f"Fold {k} has {off}.")
     return df
 
 # %% ../../nbs/data/06_splits.ipynb #fde48fc8
@@ -210,6 +228,7 @@ def split_by_fold(
     "One fold to report, validation cut from the others (ours); `ValueError` for a fold that the table lacks"
     check_labels(df, 'fold')
     known = sorted(set(df.fold))
-    if fold not in known: raise ValueError(f"There is no fold {fold!r}; the table has {', '.join(map(str, known))}.")
+    if fold not in known:
+        raise ValueError(f"There is no fold {fold!r}; the table has {', '.join(map(str, known))}.")
     df = df.assign(split=np.where(df.fold == fold, 'test', 'train'))
     return split_data(df, valid=valid, seed=seed, imbalance=imbalance, profile=profile, n_max=n_max)

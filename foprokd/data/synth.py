@@ -42,8 +42,11 @@ def plane_waves(
 
 # %% ../../nbs/data/10_synth.ipynb #9e73cf1f
 _light, _dark = np.array([.93, .76, .66]), np.array([.66, .47, .37])
+
+# %% ../../nbs/data/10_synth.ipynb #9e73cf1f-b
 _skin_width, _skin_waves = 1 + 3*6*3, 6
 
+# %% ../../nbs/data/10_synth.ipynb #9e73cf1f-c
 def skin_field(
     u:np.ndarray, # (N,55) uniform numbers in [0,1)
     size:int, # Pixels a side
@@ -63,7 +66,8 @@ def lesion_mask(
     size:int, # Pixels a side
 )->np.ndarray: # (N,size,size) opacity in [0,1]
     "Soft irregular lesion with a low-order Fourier contour (ours)"
-    g, (cx, cy, angle, radius, stretch, *_), w = _grid(size), u.T[:6, :, None, None], u[:, 13, None, None]
+    g, (cx, cy, angle, radius, stretch, *_), w = (_grid(size), u.T[:6, :, None, None],
+        u[:, 13, None, None])
     z = (g - .16 * (cx - .5)) + 1j * (g[:, None] - .16 * (cy - .5))
     z, s = z * np.exp(-1j * np.pi * angle), np.sqrt(1.2 + .5 * stretch)
     z = (z.real / s + 1j * z.imag * s) / (.24 + .10 * radius)
@@ -72,13 +76,17 @@ def lesion_mask(
     edge, turn = 1., e
     for k in range(2, 6):
         turn = turn * e
-        edge = edge + .16 / (k-1) * (u[:, 3+k, None, None] * np.exp(2j*np.pi * u[:, 7+k, None, None]) * turn).real
+        edge = edge + .16 / (k-1) * (u[:, 3+k, None, None]
+            * np.exp(2j*np.pi * u[:, 7+k, None, None]) * turn).real
     return 1 / (1 + np.exp((rho - edge) / (.05 + .10 * w)))
 
 # %% ../../nbs/data/10_synth.ipynb #5a97e5a1
 _texture_waves, _texture_width = 8, 1 + 3*8
+
+# %% ../../nbs/data/10_synth.ipynb #5a97e5a1-b
 _bands, _spread = np.array([4.5, 11.]), .3
 
+# %% ../../nbs/data/10_synth.ipynb #5a97e5a1-c
 def band_texture(
     u:np.ndarray, # (N,25) uniform numbers in [0,1)
     fine:np.ndarray, # (N,) 0 coarse, 1 fine
@@ -91,11 +99,13 @@ def band_texture(
     striped, spread = _spread * (2*w[..., 1] - 1), np.pi * (j + w[..., 1]) / _texture_waves
     turn = np.where(np.asarray(mottled)[:, None] == 1, spread, striped)
     angle = 2*np.pi * u[:, :1] + turn
-    return plane_waves(f * np.cos(angle), f * np.sin(angle), np.sqrt(2 / _texture_waves), 2*np.pi * w[..., 2], size)
+    return plane_waves(f * np.cos(angle), f * np.sin(angle), np.sqrt(2 / _texture_waves),
+        2*np.pi * w[..., 2], size)
 
 # %% ../../nbs/data/10_synth.ipynb #30ac2f5e
 _hair_count, _hair_width = 4, 4*6
 
+# %% ../../nbs/data/10_synth.ipynb #30ac2f5e-b
 def hair_mask(
     u:np.ndarray, # (N,24) uniform numbers in [0,1)
     size:int, # Pixels a side
@@ -112,11 +122,14 @@ def hair_mask(
 # (8,3) level 0 or 1 of the cues of each class: colour, band, orientation
 demo_cues = np.array([[0,0,0], [1,1,1], [0,0,1], [1,1,0], [0,1,0], [1,0,1], [0,1,1], [1,0,0]])
 _levels = ('amber', 'slate'), ('coarse', 'fine'), ('striped', 'mottled')
+
+# %% ../../nbs/data/10_synth.ipynb #d23369db-b
 # Names of the classes, made of their cues
 demo_classes = tuple('_'.join(names[i] for names, i in zip(_levels, cue)) for cue in demo_cues)
 
 # %% ../../nbs/data/10_synth.ipynb #3a71713f
-_amber, _slate, _hair = np.array([.62, .42, .30]), np.array([.50, .45, .46]), np.array([.16, .11, .09])
+_amber, _slate, _hair = (np.array([.62, .42, .30]), np.array([.50, .45, .46]),
+    np.array([.16, .11, .09]))
 _widths = [_skin_width, _mask_width, _texture_width, _hair_width, 8]
 
 def _render(u, noise, labels, size):
@@ -126,10 +139,12 @@ def _render(u, noise, labels, size):
     skin, m, h = skin_field(s, size), lesion_mask(m, size)[..., None], hair_mask(h, size)[..., None]
     t, v = band_texture(t, fine, mottled, size)[..., None], v[:, None, None]
     hue = colour[:, None, None, None] + (v[..., :1] + v[..., 1:2] - 1)
-    lesion = (_amber + hue * (_slate - _amber)) * (.8 + .5 * v[..., 2:3]) * (1 + (.10 + .18 * v[..., 3:4]) * t)
+    lesion = (_amber + hue * (_slate - _amber)) * (.8 + .5 * v[..., 2:3]) * (1
+        + (.10 + .18 * v[..., 3:4]) * t)
     x = (1 - m) * skin + m * lesion
     x = (1 - h) * x + h * _hair
-    x = x * (.75 + .45 * v[..., 4:5]) * (1 + .06 * (2 * v[..., 5:8] - 1)) + .05 * (noise[:, 0] + noise[:, 1] - 1)
+    x = (x * (.75 + .45 * v[..., 4:5]) * (1 + .06 * (2 * v[..., 5:8] - 1))
+        + .05 * (noise[:, 0] + noise[:, 1] - 1))
     return 255 * np.clip(x, 0, 1)
 
 # %% ../../nbs/data/10_synth.ipynb #7bfcfe89
@@ -143,7 +158,8 @@ def synth_images(
     if size < 32: raise ValueError(f"The demo images need at least 32 pixels a side, got {size}.")
     if y.ndim != 1 or y.dtype.kind not in 'iu' or (len(y) and (y.min() < 0 or y.max() > 7)):
         raise ValueError(f"The labels must be a list of class indices 0..7, got {labels!r}.")
-    layers, noise = (np.random.Generator(np.random.PCG64(s)) for s in np.random.SeedSequence(seed).spawn(2))
+    layers, noise = (np.random.Generator(np.random.PCG64(s))
+        for s in np.random.SeedSequence(seed).spawn(2))
     out = np.empty((len(y), size, size, 3), np.uint8)
     for i in range(0, len(y), 64):
         n = len(y[i:i+64])
@@ -159,10 +175,14 @@ def demo_frame(
     n_test:int=50, # Test images of each class
 )->pd.DataFrame: # columns `image` (relative path), `label` (name), `split` (train, valid or test)
     "Files, labels and splits of the demo set, without making an image; `ValueError` for a set with an empty class"
-    if min(n_valid, n_test) < 1: raise ValueError(f"Each class needs images, got n_valid={n_valid}, n_test={n_test}.")
-    counts = {'train': longtail_counts(n_max, 8, ratio), 'valid': np.full(8, n_valid), 'test': np.full(8, n_test)}
-    parts = [pd.DataFrame({'label': np.repeat(demo_classes, n), 'split': s}) for s, n in counts.items()]
-    parts = [p.assign(image=[f'images/{s}_{i:05d}.png' for i in range(len(p))]) for p, s in zip(parts, counts)]
+    if min(n_valid, n_test) < 1:
+        raise ValueError(f"Each class needs images, got n_valid={n_valid}, n_test={n_test}.")
+    counts = {'train': longtail_counts(n_max, 8, ratio), 'valid': np.full(8, n_valid),
+        'test': np.full(8, n_test)}
+    parts = [pd.DataFrame({'label': np.repeat(demo_classes, n), 'split': s})
+        for s, n in counts.items()]
+    parts = [p.assign(image=[f'images/{s}_{i:05d}.png' for i in range(len(p))])
+        for p, s in zip(parts, counts)]
     return pd.concat(parts, ignore_index=True)[['image', 'label', 'split']]
 
 # %% ../../nbs/data/10_synth.ipynb #c935876f
@@ -170,7 +190,8 @@ def _write_set(folder, settings, seed, size, **counts):
     "Images, `labels.csv` and `demo.json` into `folder`"
     (folder/'images').mkdir()
     df = demo_frame(**counts)
-    images = synth_images(df.label.map(demo_classes.index).to_numpy(dtype=int), size=size, seed=seed)
+    images = synth_images(df.label.map(demo_classes.index).to_numpy(dtype=int), size=size,
+        seed=seed)
     for name, im in zip(df.image, images): Image.fromarray(im).save(folder/name, compress_level=1)
     df.to_csv(folder/'labels.csv', index=False)
     (folder/'demo.json').write_text(json.dumps(settings))
@@ -178,8 +199,10 @@ def _write_set(folder, settings, seed, size, **counts):
 def _is_written(path, settings):
     "Whether `path` holds this set (True) or nothing (False); `ValueError` for anything else"
     if not path.exists() or (path.is_dir() and not any(path.iterdir())): return False
-    old = json.loads((path/'demo.json').read_text()) if (path/'demo.json').is_file() else 'no demo set'
-    if old != settings: raise ValueError(f"{str(path)!r} holds {old}, not {settings}: give another folder.")
+    old = (json.loads((path/'demo.json').read_text()) if (path/'demo.json').is_file()
+        else 'no demo set')
+    if old != settings:
+        raise ValueError(f"{str(path)!r} holds {old}, not {settings}: give another folder.")
     return True
 
 # %% ../../nbs/data/10_synth.ipynb #77dff9ce
@@ -194,7 +217,8 @@ def demo_set(
 )->Path: # The folder: `images/`, `labels.csv`, `demo.json`
     "Write the demo set once (ours); `ValueError` if the folder holds anything else"
     path = Path(path).expanduser()
-    settings = dict(seed=seed, n_max=n_max, ratio=ratio, n_valid=n_valid, n_test=n_test, size=size, generator=1)
+    settings = dict(seed=seed, n_max=n_max, ratio=ratio, n_valid=n_valid, n_test=n_test, size=size,
+        generator=1)
     if _is_written(path, settings): return path
     path.parent.mkdir(parents=True, exist_ok=True)
     tmp = Path(tempfile.mkdtemp(dir=path.parent, prefix=f'.{path.name}_'))
@@ -228,11 +252,14 @@ def demo_dls(
 )->ImageDataLoaders: # Training and validation loaders
     "The demo set (ours) as `DataLoaders`, classes in the order of `demo_classes`; `ValueError` as in `demo_set`"
     settings = dict(seed=seed, n_max=n_max, ratio=ratio, n_valid=n_valid, n_test=n_test, size=size)
-    path = demo_set(Path(_scratch().name)/'_'.join(map(str, settings.values())) if path is None else path, **settings)
-    df = pd.read_csv(path/'labels.csv').query('split != "test"').assign(valid=lambda d: d.split == 'valid')
+    path = demo_set(Path(_scratch().name)/'_'.join(map(str, settings.values())) if path is None
+        else path, **settings)
+    df = pd.read_csv(path/'labels.csv').query('split != "test"').assign(valid=lambda d: d.split
+        == 'valid')
     n = (~df.valid).sum()
     if n < bs: raise ValueError(f"The training part has {n} images, fewer than one batch of {bs}.")
     if batch_tfms is None: batch_tfms = [Dihedral(), Normalize.from_stats(*imagenet_stats)]
     block = CategoryBlock(vocab=list(demo_classes), sort=False)
-    return ImageDataLoaders.from_df(df, path, fn_col='image', label_col='label', valid_col='valid', y_block=block,
+    return ImageDataLoaders.from_df(df, path, fn_col='image', label_col='label', valid_col='valid',
+                                    y_block=block,
                                     batch_tfms=batch_tfms, bs=bs, num_workers=num_workers)

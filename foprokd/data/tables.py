@@ -28,6 +28,7 @@ def _separator(
         raise ValueError(f"{file.name} has more than 10000 columns: it is no table of images.")
     return max(',;\t', key=lambda c: line.count(c.encode()))
 
+# %% ../../nbs/data/04c_tables.ipynb #5d5cc923-b
 def read_table(
     file:str|Path, # CSV file with commas, semicolons or tabs
     rows:int|None=None, # Read no more than so many; None: all
@@ -35,10 +36,12 @@ def read_table(
 )->pd.DataFrame: # As text; empty fields are missing
     "The table of a CSV file; `ValueError` with one sentence for what is none (ours)"
     file = Path(file)
-    try: # 'NA' is a name like others; nothing is unpacked; rows longer than the first line move nothing
+    # 'NA' is a name like others; nothing is unpacked; rows longer than the first line move nothing
+    try:
         with warnings.catch_warnings():
             warnings.simplefilter('error', pd.errors.ParserWarning)
-            df = pd.read_csv(file, sep=_separator(file), dtype=None if numbers else str, keep_default_na=False,
+            df = pd.read_csv(file, sep=_separator(file), dtype=None if numbers else str,
+                             keep_default_na=False,
                              na_values=[''], compression=None, nrows=rows, index_col=False)
     except UnicodeDecodeError as e:
         raise ValueError(f"{file.name} is no CSV table of UTF-8 text ({e.reason} at byte "
@@ -90,6 +93,7 @@ PUBLIC_COLUMNS = {
     'a table of image and label': dict(image='image', label='label')}
 _HOT_NAMES = 'image', 'image_id', 'image_name', 'id'
 
+# %% ../../nbs/data/04c_tables.ipynb #bf9f5a3d-b
 def public_columns(
     df:pd.DataFrame, # Table
     image:str|None=None # Its column of images, if that is known; None: as in public tables
@@ -159,6 +163,7 @@ def locate_images(
     if found == 0 and len(lost) == len(paths): _none_found(names, root, images, what)
     return paths, found
 
+# %% ../../nbs/data/04c_tables.ipynb #20661e82-b
 def _there(
     file:str # Path, perhaps one that cannot be
 )->bool:

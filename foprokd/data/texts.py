@@ -21,6 +21,7 @@ def clean_text(
     text = unicodedata.normalize('NFC', str(text)).translate(_INVISIBLE)
     return re.sub(r'[^\S ]', ' ', text).strip()
 
+# %% ../../nbs/data/04a_texts.ipynb #ccc8211a-b
 def clean_texts(
     values # (N,) `pandas.Series`
 ): # (N,) Series of text; what is missing or empty is missing
@@ -72,6 +73,7 @@ _OF_PART = {'tr': 'train', 'va': 'valid', 'de': 'valid', 'te': 'test'}
 _FILLERS = re.compile(r'sets?|data(?:set)?|images?|imgs?|inputs?|splits?|parts?|folder|jpe?gs?|'
                       r'pngs?|\d+')
 
+# %% ../../nbs/data/04a_texts.ipynb #b39b4849-b
 def part_of(
     name:str # Of a folder, or in a column
 )->tuple[str|None, str]: # The part, None if it says none; what else the name says

@@ -23,12 +23,15 @@ def is_image(
     return os.path.splitext(file)[1].lower() in image_extensions or is_dicom(file)
 
 # What a folder that only holds others is called, and the levels of HyperKvasir
-_HOLDS = ('images? imgs? pictures? photos? frames? data dataset inputs? jpe?gs? pngs? parts? folds? '
+_HOLDS = (
+          'images? imgs? pictures? photos? frames? data dataset inputs? jpe?gs? pngs? parts? '
+          'folds? '
           'batch(?:es)? chunks? shards?')
 _CONTAINER = re.compile(f"(?:{'|'.join(_HOLDS.split())})")
 _LEVELS = {'labeled-images', 'lower-gi-tract', 'upper-gi-tract', 'anatomical-landmarks',
            'pathological-findings', 'quality-of-mucosal-views', 'therapeutic-interventions'}
 
+# %% ../../nbs/data/04b_trees.ipynb #b58c83c8-b
 def _core(
     name:str # Of a folder
 )->tuple[str, bool]: # The other words, without numbers; whether it has one for a container
@@ -66,6 +69,7 @@ def _part_level(
                          "per class, or write a labels.csv.")
     return {}
 
+# %% ../../nbs/data/04b_trees.ipynb #841e8d8f-b
 def _peel(
     rows:list # (folders between root and file) of each image
 )->tuple[list, list, dict, list]: # Other folders, part of each image, folder -> part, containers
@@ -99,9 +103,11 @@ def _check_classes(
     held = sorted(n for n in names if _core(n) == ('', True))
     if len(names) > 1 and (held or _hold_others(names)):
         raise ValueError(f"The folders {', '.join(map(repr, sorted(names)[:4]))} would be classes, "
-                         f"but {(held or sorted(names))[0]!r} is called like a container of images: "
+                         f"but {(held or sorted(names))[0]!r} is called like a container of "
+                         "images: "
                          "write a labels.csv, or say class_folder='outer' (--class-folder outer).")
 
+# %% ../../nbs/data/04b_trees.ipynb #c7930e42-b
 def _readings(
     rows:list, # As `_peel` leaves them
     class_folder:str|None # 'outer', 'inner', or None: only if both say the same

@@ -13,7 +13,8 @@ from .texts import SPLIT_PARTS
 
 # %% ../../nbs/data/05a_understood.ipynb #92c5c914
 _EMPTY = dict(source=None, kind=None, structure='', containers=[], columns={}, parts_from={},
-              classes={}, parts={}, groups=None, cleaned={}, completed=0, left_out=0, modes={}, notes=[])
+              classes={}, parts={}, groups=None, cleaned={}, completed=0, left_out=0, modes={},
+              notes=[])
 
 def _structure(
     facts:dict, # As `understood` gives them
@@ -30,6 +31,7 @@ def _structure(
     parts = ', '.join(f'{k} ({v})' for k, v in facts['parts_from'].items())
     return f"Class folders{below}{f'; parts from {parts}' if parts else ''}."
 
+# %% ../../nbs/data/05a_understood.ipynb #92c5c914-b
 def understood(
     df:pd.DataFrame # Label table, of `read_labels` or any other
 )->dict: # source, kind, structure, columns, classes, parts, groups, and the others of `_EMPTY`
@@ -57,7 +59,8 @@ def understood_text(
         name, n = u['groups']['largest']
         lines.append(f"{u['groups']['n']} groups with {u['groups']['images']} images, the largest "
                      f"is {name!r} with {n}.")
-    if u['cleaned']: lines.append(f"Spellings that were mended: {', '.join(map(repr, u['cleaned']))}.")
+    if u['cleaned']:
+        lines.append(f"Spellings that were mended: {', '.join(map(repr, u['cleaned']))}.")
     if u['completed']: lines.append(f"{u['completed']} files were found by their name without "
                                     "folder, ending or case.")
     if u['left_out']: lines.append(f"{u['left_out']} files are no images by their ending, and "

@@ -21,8 +21,9 @@ def _refuse(
     if isinstance(e, FileNotFoundError):
         if not os.path.islink(name): raise ValueError(f"No folder at {name!r}.") from e
         way = 'mend or remove the link, or name a folder without it'
-    raise ValueError(f"The folder {name!r} cannot be listed ({e.strerror}), and what is in it would be missing: "
-                     f"{way}.") from e
+    raise (ValueError(
+        f"The folder {name!r} cannot be listed ({e.strerror}), and what is in it would be missing: "
+                     f"{way}.")) from e
 
 def _turns(
     path:str, # A folder

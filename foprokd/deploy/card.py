@@ -64,6 +64,7 @@ def _facts(d):
     "A table of names and values"
     return _table(['', ''], [[escape_markdown(k), _value(v)] for k, v in d.items()])
 
+# %% ../../nbs/deploy/11_card.ipynb #e62e7beb-b
 def _per_class(o, n, what):
     "The list `o` of one value per class; `ValueError` if it is something else"
     if o is None: return [None] * n
@@ -170,12 +171,14 @@ _turned = {'upright': 'turned upright by EXIF, ', 'plain': 'not turned by EXIF, 
 def _what(notes, file):
     "Summary, and the gaps in the lines that run the file"
     size, fit = notes.input_size, notes.resize
-    fixed = isinstance(size, (list, tuple)) and len(size) == 2 and all(isinstance(o, int) for o in size)
+    fixed = isinstance(size, (list, tuple)) and len(size) == 2 and all(isinstance(o, int)
+        for o in size)
     inside, method = (fit.inside, fit.method) if isinstance(fit, Fit) else (None, None)
     how = f'{method}, bilinear with antialiasing' if isinstance(fit, Fit) else _unknown
     pixels = f'of {size[0]} x {size[1]} pixels ({how})' if fixed else _unknown
     about = dict(architecture=notes.arch, parameters=notes.n_parameters, precision=notes.precision,
-                 input=f'{size[0]} x {size[1]} pixels, RGB' if fixed else None, classes=len(notes.classes))
+                 input=f'{size[0]} x {size[1]} pixels, RGB' if fixed else None,
+                 classes=len(notes.classes))
     safe = file.name if file and re.fullmatch(r'[\w][\w.-]*', file.name) else 'student.onnx'
     run = dict(file=safe, pixels='of any size' if inside else escape_markdown(pixels),
                turned=_turned.get(str(notes.open), ''))
@@ -185,14 +188,18 @@ def _what(notes, file):
 def _data(notes, data, groups):
     "Sources, licence, lesions and the counts of each class in each part"
     names, counts = notes.classes, {'training': notes.counts, **(data.get('counts') or {})}
-    parts = {escape_markdown(k): _per_class(v, len(names), f'the counts of {k!r}') for k, v in counts.items()}
+    parts = {escape_markdown(k): _per_class(v, len(names), f'the counts of {k!r}')
+        for k, v in counts.items()}
     prior = _per_class(notes.training_prior, len(names), 'the training prior')
     group = {k: g for g, ks in groups.items() for k in ks}
-    rows = [[escape_markdown(c), group.get(i, _unknown), *(_value(v[i]) for v in parts.values()), _value(prior[i])]
+    rows = [[escape_markdown(c), group.get(i, _unknown), *(_value(v[i]) for v in parts.values()),
+            _value(prior[i])]
             for i, c in enumerate(names)]
     about = {'data set': data.get('name'), 'sources': data.get('sources'),
-             'licence': data.get('licence') or 'not stated', 'lesions or patients': data.get('lesions'),
-             'population (skin tones, ages)': data.get('population'), 'devices': data.get('devices')}
+             'licence': data.get('licence') or 'not stated',
+             'lesions or patients': data.get('lesions'),
+             'population (skin tones, ages)': data.get('population'),
+             'devices': data.get('devices')}
     rule = escape_markdown(groups.rule) if groups else _unknown
     return dict(data=dict(about=about, parts=list(parts), rows=rows, rule=rule))
 
@@ -202,13 +209,21 @@ def _results(notes):
     m, names = notes.metrics, notes.classes
     if not m: return dict(results='Not recorded.')
     on = notes.measured_on
-    where = f'Measured on the {_value(on)} set, {_value(m.get("n_test"))} images; in brackets 95 % intervals.'
-    if on != 'test': where += ' Checkpoints and settings may have been chosen on these images: the scores are too good.'
+    where = (
+        f'Measured on the {_value(on)} set, {_value(m.get("n_test"))} images; in brackets 95 % '
+        'intervals.')
+    if on != 'test':
+        where += (
+            ' Checkpoints and settings may have been chosen on these images: the scores are too '
+            'good.')
     m = {k: v for k, v in m.items() if k != 'ece_ci'} # older files have one, which does not cover
     scores = [k for k in m if f'{k}_ci' in m and k != 'per_class_recall' or k == 'ece']
-    recall, ci = (_per_class(m.get(k), len(names), k) for k in ('per_class_recall', 'per_class_recall_ci'))
-    rows = [[escape_markdown(c), _score(dict(r=recall[i], r_ci=ci[i]), 'r')] for i, c in enumerate(names)]
-    parts = [where, _table(['score', 'value'], [[escape_markdown(k), _score(m, k)] for k in scores]),
+    recall, ci = (_per_class(m.get(k), len(names), k)
+        for k in ('per_class_recall', 'per_class_recall_ci'))
+    rows = [[escape_markdown(c), _score(dict(r=recall[i], r_ci=ci[i]), 'r')]
+        for i, c in enumerate(names)]
+    parts = [where, _table(['score', 'value'],
+             [[escape_markdown(k), _score(m, k)] for k in scores]),
              _table(['class', 'recall'], rows)]
     return dict(results='\n\n'.join(parts))
 
@@ -217,95 +232,131 @@ def _joined(notes, parts):
     source = f' ({escape_markdown(notes.temperature_from)})' if notes.temperature_from else ''
     return dict(temperature=_value(notes.temperature) + source, calibration='\n\n'.join(parts))
 
+# %% ../../nbs/deploy/11_card.ipynb #c40febef-b
 def _calibration(notes):
     "Temperature, calibration error before and after, conformal coverage"
     cal, sets = notes.calibration or {}, notes.conformal or {}
-    parts = {'selection, across folds': cal, **({'test': cal['test']} if isinstance(cal.get('test'), dict) else {})}
+    parts = {'selection, across folds': cal,
+        **({'test': cal['test']} if isinstance(cal.get('test'), dict) else {})}
     scores = 'ece_before', 'ece_after', 'balanced_ece_before', 'balanced_ece_after'
     rows = [[k, _value(o.get('n')), *(_value(o.get(s)) for s in scores)] for k, o in parts.items()]
     out = []
-    if cal: out.append(_table(['images', 'n', 'ECE before', 'ECE after', 'class-balanced before', 'after'], rows))
+    if cal:
+        out.append(_table(['images', 'n', 'ECE before', 'ECE after', 'class-balanced before',
+            'after'], rows))
     else: out.append('The effect of the temperature: not recorded.')
     if not sets: return _joined(notes, [*out, 'Conformal prediction sets: not recorded.'])
-    rows = [[_value(k), *(_score(o.get('coverage') or {}, s) for s in ('coverage', 'coverage_tail', 'set_size')),
+    rows = [[_value(k), *(_score(o.get('coverage') or {}, s)
+             for s in ('coverage', 'coverage_tail', 'set_size')),
              _names(o.get('too_few'), notes.classes)] for k, o in sets.items()]
-    head = ['level', 'coverage', 'coverage of the tail', 'mean set size', 'classes in every set (too few images)']
-    what = ('Conformal prediction sets with a threshold per class, at the temperature and prior in the file. '
-            'Thresholds, temperature and perhaps the checkpoint come from the same images, which the exact guarantee '
+    head = ['level', 'coverage', 'coverage of the tail', 'mean set size',
+        'classes in every set (too few images)']
+    what = (
+            'Conformal prediction sets with a threshold per class, at the temperature and prior in '
+            'the file. '
+            'Thresholds, temperature and perhaps the checkpoint come from the same images, which '
+            'the exact guarantee '
             'does not allow for:')
     return _joined(notes, [*out, what, _table(head, rows)])
 
+# %% ../../nbs/deploy/11_card.ipynb #c40febef-c
 def _names(ks, classes):
     "Names of the classes of indices `ks`"
     if ks is None: return _unknown
-    known = [escape_markdown(classes[k]) if isinstance(k, int) and 0 <= k < len(classes) else '?' for k in ks]
+    known = [escape_markdown(classes[k]) if isinstance(k, int) and 0 <= k < len(classes) else '?'
+        for k in ks]
     return ', '.join(known) or 'none'
 
 def _prior(notes):
     "Which prior the logits and the probabilities have, and how to set another"
     n = len(notes.classes)
-    kinds = dict(training_prior=notes.training_prior, prior_of_logits=notes.prior_of_logits, prior=notes.prior)
+    kinds = dict(training_prior=notes.training_prior, prior_of_logits=notes.prior_of_logits,
+        prior=notes.prior)
     rows = [_per_class(v, n, k) for k, v in kinds.items()]
-    priors = [[escape_markdown(c), *(_value(o[i], 4) for o in rows)] for i, c in enumerate(notes.classes)]
+    priors = [[escape_markdown(c), *(_value(o[i], 4) for o in rows)]
+        for i, c in enumerate(notes.classes)]
     return dict(priors=priors)
 
 # %% ../../nbs/deploy/11_card.ipynb #28a83ced
 def _limits(notes, data, groups):
     "What is known to be weak, by name"
     names, m = notes.classes, notes.metrics or {}
-    tail = ', '.join(f'{escape_markdown(names[k])} ({_value(notes.counts[k])})' for k in groups.get('tail', ()))
-    out = [f'Tail classes, with their training images: {tail or _unknown}. What is said of them rests on few images.',
+    tail = ', '.join(f'{escape_markdown(names[k])} ({_value(notes.counts[k])})'
+        for k in groups.get('tail', ()))
+    out = [
+           f'Tail classes, with their training images: {tail or _unknown}. What is said of them '
+           'rests on few images.',
            'Every image gets a class: nothing here notices an image of another kind.',
-           'Intervals are about other images like these, not about another hospital or another training run.']
-    if not data.get('population'): out.append('How it does on different skin tones, ages or sexes is unknown.')
+           'Intervals are about other images like these, not about another hospital or another '
+           'training run.']
+    if not data.get('population'):
+        out.append('How it does on different skin tones, ages or sexes is unknown.')
     if not data.get('devices'): out.append('How it does on other cameras and devices is unknown.')
-    if m.get('absent_classes'): out.append(f'No image among those measured: {_names(m["absent_classes"], names)}.')
+    if m.get('absent_classes'):
+        out.append(f'No image among those measured: {_names(m["absent_classes"], names)}.')
     if not m: out.append('No score is recorded: nothing is known of how well it does.')
     if str(notes.temperature_from).startswith('not determined'):
-        out.append('The selection images did not determine the temperature: how sure the student is was not measured.')
+        out.append(
+            'The selection images did not determine the temperature: how sure the student is was '
+            'not measured.')
     return dict(limits=out)
 
+# %% ../../nbs/deploy/11_card.ipynb #28a83ced-b
 def _origin(notes, data, teacher, settings, file):
     "Licences, teacher, versions, hashes, settings"
-    about = {'data': data.get('licence') or 'not stated', 'teacher': teacher.get('licence') or 'not stated'}
-    made = {'teacher': teacher.get('name'), 'teacher from': teacher.get('source'), 'foprokd': notes.foprokd,
+    about = {'data': data.get('licence') or 'not stated', 'teacher': teacher.get('licence')
+        or 'not stated'}
+    made = {'teacher': teacher.get('name'), 'teacher from': teacher.get('source'),
+            'foprokd': notes.foprokd,
             'settings hash': notes.settings_hash, 'created (UTC)': notes.created,
             'opset': notes.opset}
-    sha, size = (hashlib.sha256(file.read_bytes()).hexdigest(), file.stat().st_size) if file else (None, None)
+    sha, size = (hashlib.sha256(file.read_bytes()).hexdigest(),
+        file.stat().st_size) if file else (None, None)
     made |= {'file': file.name if file else None, 'SHA-256': sha, 'bytes': size}
     parity = replace(notes.parity, raw=None, refused=None) if notes.parity else None
     int8 = replace(notes.int8, operators=None, report=None, summary=None) if notes.int8 else None
-    parts = {'Settings': settings, 'Parity with the network it was exported from': parity and asdict(parity),
+    parts = {'Settings': settings, 'Parity with the network it was exported from': parity
+             and asdict(parity),
              'int8': int8 and asdict(int8)}
     def told(title, values):
         "Lines of a part; of settings those without a value, too"
         known = {k: v for k, v in (values or {}).items() if title == 'Settings' or v is not None}
-        return [[escape_markdown(k), _value(v, 6)] for k, v in known.items() if not isinstance(v, dict)]
+        return [[escape_markdown(k), _value(v, 6)] for k, v in known.items()
+            if not isinstance(v, dict)]
     more = {title: told(title, values) for title, values in parts.items()}
     return dict(licences=[[k, _value(v)] for k, v in about.items()], made=made,
                 more={k: v for k, v in more.items() if v},
-                summary=escape_markdown(notes.int8.summary, 3000) if int8 and notes.int8.summary else '')
+                summary=escape_markdown(notes.int8.summary, 3000) if int8 and notes.int8.summary
+                else '')
 
 # %% ../../nbs/deploy/11_card.ipynb #62af098c
 _metrics = {'accuracy': 'accuracy', 'balanced_accuracy': 'balanced_accuracy', 'macro_f1': 'f1',
             'mcc': 'matthews_correlation', 'macro_auroc': 'roc_auc'}
-_allowed = {'data': {'name', 'hub_id', 'counts', 'lesions', 'sources', 'licence', 'population', 'devices'},
+_allowed = {'data': {'name', 'hub_id', 'counts', 'lesions', 'sources', 'licence', 'population',
+            'devices'},
             'teacher': {'name', 'licence', 'source'}}
 
 def _head(notes, name, data, licence):
     "The card's metadata"
     m, of = notes.metrics or {}, data.get('name')
-    known = {k: v for k, v in _metrics.items() if isinstance(m.get(k), Real) and np.isfinite(m[k])} if of else {}
+    known = {k: v for k, v in _metrics.items() if isinstance(m.get(k), Real)
+        and np.isfinite(m[k])} if of else {}
     kind = re.sub(r'\W+', '-', _line(of).lower()).strip('-') or 'data'
-    results = [EvalResult(task_type='image-classification', dataset_type=kind, dataset_name=_line(of),
-                          dataset_split=_line(notes.measured_on or _unknown), metric_type=v, metric_name=k,
+    results = [EvalResult(task_type='image-classification', dataset_type=kind,
+                          dataset_name=_line(of),
+                          dataset_split=_line(notes.measured_on or _unknown), metric_type=v,
+                          metric_name=k,
                           metric_value=float(m[k])) for k, v in known.items()]
-    tags = ['onnx', 'image-classification', 'long-tail', 'medical-imaging', 'research-only', 'foprokd']
-    own = dict(metrics=list(known.values()) or None, datasets=[_line(data['hub_id'])] if data.get('hub_id') else None)
-    return ModelCardData(license=_line(licence) if licence else None, library_name='onnx', tags=tags, **own,
+    tags = ['onnx', 'image-classification', 'long-tail', 'medical-imaging', 'research-only',
+        'foprokd']
+    own = dict(metrics=list(known.values()) or None, datasets=[_line(data['hub_id'])]
+        if data.get('hub_id') else None)
+    return ModelCardData(license=_line(licence) if licence else None, library_name='onnx',
+                         tags=tags, **own,
                          pipeline_tag='image-classification',
                          model_name=_line(name) if results else None, eval_results=results or None)
 
+# %% ../../nbs/deploy/11_card.ipynb #62af098c-b
 def model_card(
     notes:Notes, # Of the deployed file
     name:str='A small image classifier', # Title
@@ -316,14 +367,19 @@ def model_card(
     licence:str|None=None, # Licence of the file as the hub names it, such as 'cc-by-nc-4.0'; the caller must know
 )->ModelCard: # `str(card)` is README.md, `card.save(file)` writes it
     "Model card of a deployed student; `ValueError` for notes without classes, lists that do not fit, unknown keys"
-    if not isinstance(notes, Notes) or not isinstance(notes.classes, (list, tuple)) or not notes.classes:
+    if (not isinstance(notes, Notes) or not isinstance(notes.classes, (list, tuple))
+            or not notes.classes):
         raise ValueError("These are no notes of a deployed student: they name no classes.")
     data, teacher = data or {}, teacher or {}
     for what, given in (('data', data), ('teacher', teacher)):
         odd = sorted(set(given) - _allowed[what])
-        if odd: raise ValueError(f"`{what}` has no entry {odd[0]!r}, only {', '.join(sorted(_allowed[what]))}.")
+        if odd:
+            raise ValueError(
+                f"`{what}` has no entry {odd[0]!r}, only {', '.join(sorted(_allowed[what]))}.")
     file, groups = Path(file) if file else None, _groups(notes)
-    gaps = (_what(notes, file) | _data(notes, data, groups) | _results(notes) | _calibration(notes) | _prior(notes)
+    gaps = (_what(notes, file) | _data(notes, data, groups) | _results(notes) | _calibration(notes)
+            | _prior(notes)
             | _limits(notes, data, groups) | _origin(notes, data, teacher, settings, file))
-    return ModelCard.from_template(_head(notes, name, data, licence), template_str=_template, facts=_facts,
+    return ModelCard.from_template(_head(notes, name, data, licence), template_str=_template,
+                                   facts=_facts,
                                    table=_table, title=escape_markdown(name), **gaps)

@@ -20,6 +20,7 @@ def _score(m, k, name):
     if not isinstance(m.get(k), (int, float)): return None
     return f"{name} {m[k]:.3f}" + (f' ({ci[0]:.3f} to {ci[1]:.3f})' if isinstance(ci, list) else '')
 
+# %% ../../nbs/deploy/11a_checklists.ipynb #ck000007-b
 def _known(
     notes:Notes, # Of the deployed file
     data:dict, # As in `model_card`
@@ -29,49 +30,67 @@ def _known(
     "Facts of a run in words"
     m, cal, n = notes.metrics or {}, notes.calibration or {}, notes.counts
     s, told = settings.get, data.get
-    named = dict(balanced_accuracy='balanced accuracy', recall_tail='recall of the tail', accuracy='accuracy',
+    named = dict(balanced_accuracy='balanced accuracy', recall_tail='recall of the tail',
+                 accuracy='accuracy',
                  macro_auroc='macro AUROC')
     scores = [o for k, name in named.items() if (o := _score(m, k, name))]
     on = f"on {m.get('n_test')} {notes.measured_on} images" if notes.measured_on else None
     size = ' x '.join(map(str, notes.input_size)) if notes.input_size else None
     even = notes.prior_of_logits and np.ptp(notes.prior_of_logits) < 1e-6
     loss = 'balanced softmax' if even else 'as the settings say'
-    def joined(*parts): return None if any(o in (None, '', []) for o in parts) else ' '.join(map(str, parts))
+    def joined(*parts):
+        return None if any(o in (None, '', []) for o in parts) else ' '.join(map(str, parts))
     of_classes = f"of {len(notes.classes)} classes: {', '.join(map(str, notes.classes[:12]))}"
     with_ci = any(k.endswith('_ci') and v for k, v in m.items())
-    begins = s('student_ckpt') or ('public weights' if s('student_pretrained') else 'random weights')
-    return dict(
-        name=s('name') or None, version=joined('settings', notes.settings_hash, 'of', notes.created),
-        output=joined('A probability for each', of_classes), input=joined('RGB images, fitted to', size, 'pixels'),
-        kind=joined(notes.arch, 'with', notes.n_parameters and f'{notes.n_parameters:,}', 'parameters,',
+    begins = s('student_ckpt') or ('public weights' if s('student_pretrained')
+        else 'random weights')
+    return (dict(
+        name=s('name') or None, version=joined('settings', notes.settings_hash, 'of',
+        notes.created),
+        output=joined('A probability for each', of_classes),
+        input=joined('RGB images, fitted to', size, 'pixels'),
+        kind=joined(notes.arch, 'with', notes.n_parameters and f'{notes.n_parameters:,}',
+        'parameters,',
                     notes.precision),
-        sources=told('sources'), population=told('population'), devices=told('devices'), licence=told('licence'),
+        sources=told('sources'), population=told('population'), devices=told('devices'),
+        licence=told('licence'),
         size=n and f"{sum(n):,} training images, {min(n)} to {max(n)} a class",
         lesions=told('lesions') and f"{data['lesions']} lesions or patients",
-        split=s('test') and (f"{s('test'):.0%} of the images for test, {s('valid', 0):.0%} for validation, seed "
+        split=s('test')
+        and (f"{s('test'):.0%} of the images for test, {s('valid', 0):.0%} for validation, seed "
                              f"{s('split_seed', 0)}"),
-        disjoint=s('crossing_groups') == 0 and f"No {s('group_col', 'group')} is in two parts of the split.",
+        disjoint=s('crossing_groups') == 0
+        and f"No {s('group_col', 'group')} is in two parts of the split.",
         scores=joined('; '.join(scores), on),
         intervals=joined('95 % intervals for other images like these', on) if with_ci else None,
         calibration=None if 'n' not in cal else notes.calibrated,
-        imbalance=n and (f"1:{max(n) / max(min(n), 1):.0f} in training; loss: {loss}; scores are means over classes."),
-        training=s('distill') and (f"{s('distill')} epochs, batch {s('bs', 64)}, peak rate {s('lr', 1e-3):g}; method "
+        imbalance=n
+        and (
+        f"1:{max(n) / max(min(n), 1):.0f} in training; loss: {loss}; scores are means over classes."),
+        training=s('distill')
+        and (f"{s('distill')} epochs, batch {s('bs', 64)}, peak rate {s('lr', 1e-3):g}; method "
                                    f"{s('method')}"),
         start=joined('the student starts from', begins) if 'student_ckpt' in settings else None,
-        teacher=teacher.get('name') and (f"A frozen teacher, {teacher['name']}, guides the training and is not "
+        teacher=teacher.get('name')
+        and (f"A frozen teacher, {teacher['name']}, guides the training and is not "
                                          "deployed."),
-        chosen='The last epoch is kept; nothing was chosen on test images.' if s('method') else None,
+        chosen='The last epoch is kept; nothing was chosen on test images.' if s('method')
+        else None,
         software=joined('foprokd', notes.foprokd, 'torch', notes.torch, 'timm', notes.timm),
-        code=notes.settings_hash and 'The package is public; settings and commit of the run are in the card.',
-        failure=m.get('per_class_recall') and ('Which classes fail is in the card; foprokd_table --lost lists images.'),
-        limits='Every image gets a class, also one of another kind. Intervals do not cover another hospital.',
+        code=notes.settings_hash
+        and 'The package is public; settings and commit of the run are in the card.',
+        failure=m.get('per_class_recall')
+        and ('Which classes fail is in the card; foprokd_table --lost lists images.'),
+        limits='Every image gets a class, also one of another kind. Intervals do not cover another '
+        'hospital.',
         use='Research only, not a medical device.',
-        missing='Images without label are not used; unreadable files are refused or named.')
+        missing='Images without label are not used; unreadable files are refused or named.'))
 
 # %% ../../nbs/deploy/11a_checklists.ipynb #ck000009
 def _items(text):
     "Lines `number | topic | fact | question`"
-    return [tuple(o.strip() for o in line.split('|')) for line in text.strip().splitlines()]
+    return [tuple(o.strip() for o in line.split('|'))
+        for line in text.strip().splitlines()]
 
 _FACTS = _items("""
 1 | model name | name | What is the model called?
@@ -203,21 +222,28 @@ def reporting_checklist(
     settings:dict|None=None # Of the training, as a row has them
 )->pd.DataFrame: # item, topic, filled (bool), text: what is known, or a question
     "A checklist, each item filled from the run or a question for a person (ours); `ValueError` for another list"
-    if which not in CHECKLISTS: raise ValueError(f"which={which!r} is none of {', '.join(CHECKLISTS)}.")
+    if which not in CHECKLISTS:
+        raise ValueError(f"which={which!r} is none of {', '.join(CHECKLISTS)}.")
     known = _known(notes, data or {}, teacher or {}, settings or {})
-    said = [(no, topic, known.get(fact), question) for no, topic, fact, question in CHECKLISTS[which]]
-    res = pd.DataFrame([(no, topic, bool(text), str(text or question)) for no, topic, text, question in said],
+    said = [(no, topic, known.get(fact), question)
+        for no, topic, fact, question in CHECKLISTS[which]]
+    res = pd.DataFrame([(no, topic, bool(text), str(text or question))
+                       for no, topic, text, question in said],
                        columns=['item', 'topic', 'filled', 'text'])
     res.attrs = dict(which=which, filled=int(res.filled.sum()), of=len(res))
     return res
 
+# %% ../../nbs/deploy/11a_checklists.ipynb #ck000012-b
 def format_checklist(
     table:pd.DataFrame # From `reporting_checklist`
 )->str: # Markdown, ends with a line break
     "The checklist as a page: the count, then a table in which a question is marked (ours)"
-    a, names = table.attrs, {'model facts': 'Model Facts', 'tripod+ai': 'TRIPOD+AI', 'claim': 'CLAIM'}
-    said = [escape_markdown(r.text, 400) if r.filled else f'**To be answered:** {r.text}' for r in table.itertuples()]
+    a, names = table.attrs, {'model facts': 'Model Facts', 'tripod+ai': 'TRIPOD+AI',
+        'claim': 'CLAIM'}
+    said = [escape_markdown(r.text, 400) if r.filled else f'**To be answered:** {r.text}'
+        for r in table.itertuples()]
     rows = [f'| {r.item} | {r.topic} | {o} |' for r, o in zip(table.itertuples(), said)]
     count = f"Filled from the run: {a['filled']} of {a['of']}; the rest is for a person."
-    head = [f"## {names[a['which']]}", '', count, '', '| item | topic | what is known |', '|---|---|---|']
+    head = [f"## {names[a['which']]}", '', count, '', '| item | topic | what is known |',
+        '|---|---|---|']
     return '\n'.join([*head, *rows, ''])

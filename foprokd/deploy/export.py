@@ -20,12 +20,15 @@ from torch import nn
 from timm.models import save_for_hf
 import timm
 from ..data.longtail import check_counts, class_groups, class_names
-from .graph import (ONNX_OPSET, check_folder, import_onnx, save_graph, set_inputs, set_notes,
+from .graph import (ONNX_OPSET, check_folder, import_onnx, save_graph, set_inputs,
+                                  set_notes,
                                   student_graph)
 from .notes import Fit, Notes, Parity, scores_on
 from .onnx_student import as_prior
-from .parity import (check_apart, check_learner, compare_file, deployed_network, loader_lesions,
-                                   logit_prior, own_loaders, reference_outputs, reference_probabilities,
+from .parity import (check_apart, check_learner, compare_file, deployed_network,
+                                   loader_lesions,
+                                   logit_prior, own_loaders, reference_outputs,
+                                   reference_probabilities,
                                    softmax_scale, training_counts)
 from .policy import image_sources, read_policy
 from ..measure.calibration import calibrate, conformal_sets, conformal_thresholds, coverage
@@ -40,14 +43,18 @@ def _settings_hash(
 )->str: # 12 hexadecimal digits
     "A name for how a Learner was trained: settings, shapes and phases; a plain Learner forgets its epochs"
     known = learn.run_settings([]) if hasattr(type(learn), 'run_settings') else {}
-    phases = [{k: h.get(k) for k in ('name', 'epochs', 'lr', 'round')} for h in getattr(learn, 'phase_history', [])]
+    phases = [{k: h.get(k) for k in ('name', 'epochs', 'lr', 'round')}
+        for h in getattr(learn, 'phase_history', [])]
     def name(f): return getattr(f, '__name__', type(f).__name__)
-    net, pipes = get_model(learn.model), [getattr(learn.dls.train, o, None) for o in ('after_item', 'after_batch')]
+    net, pipes = get_model(learn.model), [getattr(learn.dls.train, o, None)
+        for o in ('after_item', 'after_batch')]
     fs = [f for o in pipes for f in getattr(o, 'fs', ())]
     shapes = [(k, tuple(v.shape)) for k, v in net.state_dict().items()]
-    own = dict(model=[type(net).__name__, shapes], loss=name(learn.loss_func), optimizer=name(learn.opt_func),
+    own = dict(model=[type(net).__name__, shapes], loss=name(learn.loss_func),
+               optimizer=name(learn.opt_func),
                lr=learn.lr, wd=learn.wd, moms=learn.moms, transforms=[type(f).__name__ for f in fs])
-    about = known | own | dict(phases=phases, images=len(learn.dls.train_ds), bs=getattr(learn.dls.train, 'bs', None))
+    about = known | own | dict(phases=phases, images=len(learn.dls.train_ds),
+        bs=getattr(learn.dls.train, 'bs', None))
     return hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 # %% ../../nbs/deploy/08_export.ipynb #de700001
@@ -56,8 +63,10 @@ def _made(
 )->dict: # foprokd, torch, timm (versions), git_commit, settings_hash, created (UTC)
     "Where a file comes from"
     p = provenance()
-    return dict({k: p['versions'][k] for k in ('foprokd', 'torch', 'timm')}, git_commit=p['git_commit'],
-                settings_hash=_settings_hash(learn), created=datetime.now(timezone.utc).isoformat(timespec='seconds'))
+    return dict({k: p['versions'][k] for k in ('foprokd', 'torch', 'timm')},
+                git_commit=p['git_commit'],
+                settings_hash=_settings_hash(learn),
+                created=datetime.now(timezone.utc).isoformat(timespec='seconds'))
 
 def _arch(
     net:nn.Module # Deployed
@@ -77,14 +86,18 @@ def _about(
 )->Notes: # Those that do not depend on any prediction
     "What is known before the file has answered"
     prior, why = logit_prior(learn, counts)
-    kept = {k: policy[k] for k in ('input_size', 'model_size', 'open', 'white', 'assumed', 'mean', 'std')}
+    kept = {k: policy[k] for k in ('input_size', 'model_size', 'open', 'white', 'assumed', 'mean',
+        'std')}
     return Notes(classes=[str(o) for o in learn.dls.vocab], **kept,
                  resize=Fit(policy['method'], policy['pad_mode'], inside=True),
-                 prior_of_logits=prior.tolist(), prior_source=why, prior=prior.tolist(), temperature=1.,
+                 prior_of_logits=prior.tolist(), prior_source=why, prior=prior.tolist(),
+                 temperature=1.,
                  temperature_source='none was fitted',
-                 logit_scale=softmax_scale(learn.loss_func, len(counts)), counts=[int(n) for n in counts],
+                 logit_scale=softmax_scale(learn.loss_func, len(counts)),
+                 counts=[int(n) for n in counts],
                  training_prior=(np.asarray(counts) / np.sum(counts)).tolist(), arch=_arch(net),
-                 n_parameters=sum(p.numel() for p in net.parameters()), precision='fp32', opset=ONNX_OPSET,
+                 n_parameters=sum(p.numel() for p in net.parameters()), precision='fp32',
+                 opset=ONNX_OPSET,
                  **_made(learn))
 
 # %% ../../nbs/deploy/08_export.ipynb #6ab06ff1
@@ -100,10 +113,13 @@ def calibrate_notes(
     apart = None if tested is None else (tested[0] * k, tested[1])
     notes.calibration = calibrate(outs * k, targs, weights, lesions, apart)
     notes.temperature, why = notes.calibration['temperature'], notes.calibration['why_not']
-    notes.temperature_source = f'not determined: {why}' if why else f'fitted on {len(targs)} selection images'
+    notes.temperature_source = (f'not determined: {why}' if why
+        else f'fitted on {len(targs)} selection images')
     tried = None if tested is None else (reference_probabilities(tested[0], notes), *tested[1:])
-    notes.conformal = _thresholds(reference_probabilities(outs, notes), targs, lesions, tried, notes.counts)
+    notes.conformal = _thresholds(reference_probabilities(outs, notes), targs, lesions, tried,
+        notes.counts)
 
+# %% ../../nbs/deploy/08_export.ipynb #6ab06ff1-b
 def _thresholds(
     probs:np.ndarray, # (N,C) probabilities of the selection set
     targs:np.ndarray, # (N,) class indices
@@ -139,6 +155,7 @@ def _write_aside(
     save_graph(model, _aside(file))
     return parity
 
+# %% ../../nbs/deploy/08_export.ipynb #3cdcba74-b
 def _accept(
     file:Path, # Where to
     parity:Parity # From `_write_aside`
@@ -146,7 +163,9 @@ def _accept(
     "Give the file its name, or leave it aside; `ValueError` then"
     if parity.refused:
         old = f" What {file.name!r} holds is older." if file.exists() else ''
-        raise ValueError(f"The exported file is refused and kept as {_aside(file).name!r}: {parity.refused}.{old}")
+        raise ValueError(
+            f"The exported file is refused and kept as {_aside(file).name!r}: "
+            f"{parity.refused}.{old}")
     _aside(file).replace(file)
     return file
 
@@ -176,6 +195,7 @@ def _by_name(
     "Classes as the file names them"
     return {str(k): v for k, v in prior.items()} if isinstance(prior, dict) else prior
 
+# %% ../../nbs/deploy/08_export.ipynb #de700007-b
 def export_onnx(
     learn:Learner, # Trained, of a classifier
     file:str|Path, # `.onnx` path
@@ -191,7 +211,8 @@ def export_onnx(
     import_onnx() # before anything is computed
     file, dl = check_folder(file), own_loaders(learn).valid
     check_apart(learn.dls, test)
-    counts = training_counts(learn) if counts is None else check_counts(counts, learn.dls.vocab).cpu().numpy()
+    counts = (training_counts(learn) if counts is None
+        else check_counts(counts, learn.dls.vocab).cpu().numpy())
     policy, net = policy or read_policy(learn.dls), deployed_network(learn)
     notes = _about(learn, net, policy, counts)
     if prior is not None: notes.prior = as_prior(_by_name(prior), notes.classes).tolist()
@@ -213,8 +234,10 @@ def export_safetensors(
     "Weights of the deployed student with a JSON note; `TypeError` for another model, `ValueError` without the folder"
     model, px = get_model(learn.model), PixelSpace.from_dls(learn.dls)
     if not isinstance(model, Student):
-        raise TypeError(f"Only a Student is written so, not a {type(model).__name__}: make one with fopro_learner, or "
-                        "export as .onnx.")
+        raise (TypeError(
+            f"Only a Student is written so, not a {type(model).__name__}: make one with "
+            "fopro_learner, or "
+                        "export as .onnx."))
     return write_student(model, check_folder(file), class_names(learn.dls),
                          px.mean.flatten().tolist(), px.std.flatten().tolist(),
                          counts=training_counts(learn).tolist(), **_made(learn))
@@ -228,11 +251,15 @@ def export_timm(
     model, net, policy = get_model(learn.model), deployed_network(learn), read_policy(learn.dls)
     kwargs, cfg = getattr(model, 'timm_kwargs', None), getattr(net, 'pretrained_cfg', None)
     if not cfg or not cfg.get('architecture') or isinstance(model, Student) and kwargs is None:
-        raise ValueError(f"timm builds networks from a name and arguments, and this {type(net).__name__} has none: "
-                         "export it as .onnx.")
-    theirs = ('url', 'file', 'hf_hub_id', 'hf_hub_filename', 'license', 'tag', 'origin_url', 'paper_ids', 'notes')
+        raise (ValueError(
+            f"timm builds networks from a name and arguments, and this {type(net).__name__} has "
+            "none: "
+                         "export it as .onnx."))
+    theirs = ('url', 'file', 'hf_hub_id', 'hf_hub_filename', 'license', 'tag', 'origin_url',
+        'paper_ids', 'notes')
     net.pretrained_cfg = {k: v for k, v in cfg.items() if k not in theirs} | dict(
-        num_classes=len(learn.dls.vocab), input_size=(3, *policy['model_size']), mean=tuple(policy['mean']),
+        num_classes=len(learn.dls.vocab), input_size=(3, *policy['model_size']),
+        mean=tuple(policy['mean']),
         std=tuple(policy['std']), interpolation='bilinear', crop_pct=1.,
         crop_mode=dict(squish='squash', crop='center', pad='border')[policy['method']])
     part = Path(folder).with_name(f'.{Path(folder).name}.part')
@@ -244,6 +271,7 @@ def export_timm(
     finally: shutil.rmtree(part, ignore_errors=True)
     return Path(folder)
 
+# %% ../../nbs/deploy/08_export.ipynb #c8f54d73-b
 def _check_timm(
     folder:Path, # That timm has written
     net:nn.Module, # What it holds
@@ -253,7 +281,11 @@ def _check_timm(
     x = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0))
     try: again = timm.create_model(f'local-dir:{folder}', pretrained=True).eval()
     except Exception as e: # its head was replaced, or an argument is missing
-        raise ValueError(f"timm cannot build this {type(net).__name__} again ({' '.join(str(e).split())[:160]}): "
-                         "export it as .onnx.") from e
+        raise (ValueError(
+            f"timm cannot build this {type(net).__name__} again "
+            f"({' '.join(str(e).split())[:160]}): "
+                         "export it as .onnx.")) from e
     with torch.no_grad(): same = torch.allclose(again(x), net(x), atol=1e-5)
-    if not same: raise ValueError(f"timm builds another {type(net).__name__} from the folder: export it as .onnx.")
+    if not same:
+        raise ValueError(
+            f"timm builds another {type(net).__name__} from the folder: export it as .onnx.")

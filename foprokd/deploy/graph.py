@@ -22,39 +22,50 @@ from .notes import NOTES_KEY, Notes
 ONNX_OPSET = 18 # The first with an antialiasing `Resize`
 _IR = 8 # Format of the file; the newest that onnxruntime 1.15 reads, and new enough for that opset
 
+# %% ../../nbs/deploy/02_graph.ipynb #eee58a95-b
 def import_onnx(): # The module
     "The `onnx` package with what writes it; `ImportError` with the way to get it"
     try:
         import onnx, onnx.compose, onnxscript # noqa: F401
         return onnx
     except ImportError as e:
-        raise ImportError("Writing ONNX files needs more packages: pip install 'foprokd[deploy]'.") from e
+        raise ImportError(
+            "Writing ONNX files needs more packages: pip install 'foprokd[deploy]'.") from e
 
+# %% ../../nbs/deploy/02_graph.ipynb #eee58a95-c
 def network_graph(
     net:nn.Module, # (N,3,h,w) -> (N,C); put into eval mode
     size:tuple # (h,w) of its images
 ): # `onnx.ModelProto`: input `normalised` (N,3,h,w), output `raw` (N,C), N free
     "A network as an ONNX graph (torch's exporter); `ValueError` if that fails, `ImportError` without onnx"
     import_onnx()
-    x = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0)).to(next(net.parameters()).device)
+    x = torch.rand(2, 3, *size,
+        generator=torch.Generator().manual_seed(0)).to(next(net.parameters()).device)
     free = ({0: torch.export.Dim('N', min=1)},)
     try:
-        with warnings.catch_warnings(), redirect_stderr(io.StringIO()), redirect_stdout(io.StringIO()):
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()), redirect_stdout(
+                io.StringIO()):
             warnings.simplefilter('ignore')
-            program = torch.onnx.export(net.eval(), (x,), input_names=['normalised'], output_names=['raw'], dynamo=True,
-                                        dynamic_shapes=free, opset_version=ONNX_OPSET, external_data=False,
+            program = torch.onnx.export(net.eval(), (x,), input_names=['normalised'],
+                                        output_names=['raw'], dynamo=True,
+                                        dynamic_shapes=free, opset_version=ONNX_OPSET,
+                                        external_data=False,
                                         verbose=False)
     except Exception as e: # whatever the tracer, the decompositions and the translation may raise
-        why = ' '.join(str(e.__cause__ or e).split())[:300] # the exporter's own message is mostly advice
-        raise ValueError(f"{type(net).__name__} cannot be written as ONNX ({type(e).__name__}): {why}") from e
+        # the exporter's own message is mostly advice
+        why = ' '.join(str(e.__cause__ or e).split())[:300]
+        raise ValueError(
+            f"{type(net).__name__} cannot be written as ONNX ({type(e).__name__}): {why}") from e
     return _without_traces(program.model_proto)
 
+# %% ../../nbs/deploy/02_graph.ipynb #eee58a95-d
 def _without_traces(
     model # `onnx.ModelProto`; changed
 ): # The same
     "Remove what the exporter remembers of the machine: stack traces with the paths of its files"
     graph = model.graph
-    for o in (model, graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
+    for o in (model, graph, *graph.node, *graph.value_info, *graph.input, *graph.output,
+            *graph.initializer):
         del o.metadata_props[:]
         o.doc_string = ''
     return model
@@ -65,7 +76,8 @@ _PADS = dict(zeros='constant', border='edge', reflection='reflect') # fastai's n
 class _Nodes:
     "Collects nodes and constants of a graph under names that begin with `prefix`"
     def __init__(self, prefix):
-        self.helper, self.numpy, self.prefix = import_onnx().helper, import_onnx().numpy_helper, prefix
+        self.helper, self.numpy, self.prefix = (import_onnx().helper, import_onnx().numpy_helper,
+            prefix)
         self.nodes, self.constants = [], []
 
     def constant(self, value, dtype):
@@ -77,9 +89,11 @@ class _Nodes:
     def __call__(self, op, *inputs, out=None, **attributes):
         "Add a node; the name of what it gives"
         name = f'{self.prefix}/{op.lower()}{len(self.nodes)}'
-        self.nodes.append(self.helper.make_node(op, list(inputs), [out or name], name=name, **attributes))
+        self.nodes.append(self.helper.make_node(op, list(inputs), [out or name], name=name,
+            **attributes))
         return out or name
 
+# %% ../../nbs/deploy/02_graph.ipynb #7d0a9d5c-b
 def _window(
     add:_Nodes, # Where to write
     images:str, # (N,H,W,3) uint8
@@ -91,7 +105,8 @@ def _window(
     own = add('Slice', add('Shape', images), const([1], i64), const([3], i64)) # (H,W)
     wanted = const(policy['input_size'], f64)
     ratio = add('Div', add('Cast', own, to=is_double), wanted)
-    m = add('ReduceMin' if policy['method'] == 'crop' else 'ReduceMax', ratio, const([0], i64), keepdims=1)
+    m = add('ReduceMin' if policy['method'] == 'crop' else 'ReduceMax', ratio, const([0], i64),
+        keepdims=1)
     window = add('Cast', add('Mul', m, wanted), to=is_int)
     free = add('Cast', add('Sub', own, window), to=is_double)
     start = add('Cast', add('Mul', free, const(.5, f64)), to=is_int) # towards zero, as `int`
@@ -141,8 +156,10 @@ def _probabilities(
     T, C, info = onnx.TensorProto, len(prior_of_logits), onnx.helper.make_tensor_value_info
     add('Mul', 'raw', add.constant(scale, f32), out='logits')
     shift = add('Sub', add('Log', 'prior'), add.constant(np.log(prior_of_logits), f32))
-    add('Softmax', add('Add', add('Div', 'logits', 'temperature'), shift), axis=1, out='probabilities')
-    inputs = [info('raw', T.FLOAT, ['N', C]), info('prior', T.FLOAT, [C]), info('temperature', T.FLOAT, [])]
+    add('Softmax', add('Add', add('Div', 'logits', 'temperature'), shift), axis=1,
+        out='probabilities')
+    inputs = [info('raw', T.FLOAT, ['N', C]), info('prior', T.FLOAT, [C]),
+        info('temperature', T.FLOAT, [])]
     outputs = [info(o, T.FLOAT, ['N', C]) for o in ('probabilities', 'logits')]
     return onnx.helper.make_graph(add.nodes, 'answer', inputs, outputs, add.constants)
 
@@ -156,6 +173,7 @@ def _joined(
     del model.opset_import[1:] # one per part, and all the same
     return model
 
+# %% ../../nbs/deploy/02_graph.ipynb #1d6859ef-b
 def student_graph(
     net:nn.Module, # (N,3,h,w) normalised -> (N,C) logits
     policy:dict, # As `read_policy` gives it
@@ -168,7 +186,8 @@ def student_graph(
     body.ir_version = _IR
     prior = _check_prior(prior_of_logits)
     whole = dict(opset_imports=[onnx.helper.make_opsetid('', ONNX_OPSET)], ir_version=_IR)
-    ends = [onnx.helper.make_model(g, **whole) for g in (_pixels(policy, inside), _probabilities(prior, scale))]
+    ends = [onnx.helper.make_model(g, **whole) for g in (_pixels(policy, inside),
+        _probabilities(prior, scale))]
     model = _joined(_joined(ends[0], body, 'normalised'), ends[1], 'raw')
     model.producer_name = 'foprokd'
     set_inputs(model, prior=prior, temperature=1.)
@@ -182,9 +201,11 @@ def _check_prior(
     "`ValueError` for shares that are no prior"
     p = np.asarray(prior, np.float64)
     if p.ndim != 1 or len(p) < 2 or not np.isfinite(p).all() or (p <= 0).any():
-        raise ValueError(f"A prior is one positive share per class, got {np.array2string(p, threshold=8)}.")
+        raise ValueError(
+            f"A prior is one positive share per class, got {np.array2string(p, threshold=8)}.")
     return p / p.sum()
 
+# %% ../../nbs/deploy/02_graph.ipynb #68e25168-b
 def set_inputs(
     model, # `onnx.ModelProto` of `student_graph`; changed
     **values # `prior` (C,), `temperature` > 0: new defaults
@@ -199,7 +220,8 @@ def set_inputs(
     if not (np.isscalar(t) and np.isfinite(t) and t > 0):
         raise ValueError(f"A temperature is a positive number, got {t!r}.")
     kept = [o for o in model.graph.initializer if o.name not in values]
-    new = [import_onnx().numpy_helper.from_array(np.asarray(v, np.float32), k) for k, v in values.items()]
+    new = [import_onnx().numpy_helper.from_array(np.asarray(v, np.float32), k)
+        for k, v in values.items()]
     del model.graph.initializer[:]
     model.graph.initializer.extend(kept + new)
 
@@ -212,9 +234,12 @@ def _doc_string(
     where = {True: 'of any size, resized inside the graph',
              False: f'resized outside, to [height, width] = {size}'}
     return (f"Image classifier exported by foprokd. Input images: uint8 (N,H,W,3) RGB, "
-            f"{where.get(inside, 'resized')} by bilinear antialiased interpolation (Pillow BILINEAR). Optional inputs: "
-            'prior (C,) and temperature; they are initializers too, so onnxruntime may warn "Initializer ... appears '
-            'in graph inputs": harmless. Outputs: probabilities and logits (N,C). Class names and policy: JSON under '
+            f"{where.get(inside, 'resized')} by bilinear antialiased interpolation (Pillow "
+            "BILINEAR). Optional inputs: "
+            'prior (C,) and temperature; they are initializers too, so onnxruntime may warn '
+            '"Initializer ... appears '
+            'in graph inputs": harmless. Outputs: probabilities and logits (N,C). Class names and '
+            'policy: JSON under '
             f'the metadata key {NOTES_KEY}. Research only, not a medical device.')
 
 def set_notes(
@@ -228,12 +253,14 @@ def set_notes(
     model.metadata_props.extend(kept + [entry])
     model.doc_string = _doc_string(notes)
 
+# %% ../../nbs/deploy/02_graph.ipynb #d11b8c16-b
 def read_notes(
     model # `onnx.ModelProto`
 )->Notes: # Not checked
     "The notes of a graph; `ValueError` if it has none"
     text = next((o.value for o in model.metadata_props if o.key == NOTES_KEY), None)
-    if text is None: raise ValueError("The file has no notes of foprokd: write it with learn.export_student.")
+    if text is None:
+        raise ValueError("The file has no notes of foprokd: write it with learn.export_student.")
     return Notes.from_json(text)
 
 # %% ../../nbs/deploy/02_graph.ipynb #de500001
@@ -244,10 +271,12 @@ def check_folder(
     file = Path(file)
     try: file.parent.mkdir(parents=True, exist_ok=True)
     except OSError as e:
-        raise ValueError(f"There is no folder {str(file.parent)!r} for {file.name!r}, and it cannot be made: "
-                         f"{e.strerror or e}.") from None
+        raise (ValueError(
+            f"There is no folder {str(file.parent)!r} for {file.name!r}, and it cannot be made: "
+                         f"{e.strerror or e}.")) from None
     return file
 
+# %% ../../nbs/deploy/02_graph.ipynb #de500001-b
 def save_graph(
     model, # `onnx.ModelProto`
     file:str|Path # Where to

@@ -57,7 +57,8 @@ def _run(
         wait()
         return (time.perf_counter_ns() - start) / 1e9
     except Exception as e:
-        raise RuntimeError(f"The runner {name!r} failed on {len(batch)} images: {type(e).__name__}: {e}") from e
+        raise RuntimeError(
+            f"The runner {name!r} failed on {len(batch)} images: {type(e).__name__}: {e}") from e
 
 # %% ../../nbs/deploy/10_latency.ipynb #f2afaded
 def _check_runners(
@@ -71,14 +72,18 @@ def _check_runners(
         raise ValueError(f"runners must be functions of a batch by name, got {runners!r}.")
     inputs = inputs if isinstance(inputs, dict) else dict.fromkeys(runners, inputs)
     short = [k for k in runners if k not in inputs or len(inputs[k]) < max(batches, default=0)]
-    if short: raise ValueError(f"The runner {short[0]!r} has fewer images than a batch of {max(batches)}.")
+    if short:
+        raise ValueError(
+            f"The runner {short[0]!r} has fewer images than a batch of {max(batches)}.")
     rounds = list(rounds) if isinstance(rounds, (tuple, list)) else [rounds] * len(batches)
     if not batches or min(batches) < 1 or len(set(batches)) < len(batches):
         raise ValueError(f"batches must be different sizes, each at least 1, got {batches!r}.")
     if len(rounds) != len(batches) or min(rounds) < 1:
-        raise ValueError(f"rounds must be at least 1, one number or one for each of {batches!r}, got {rounds!r}.")
+        raise (ValueError(
+            f"rounds must be at least 1, one number or one for each of {batches!r}, got {rounds!r}."))
     return inputs, rounds
 
+# %% ../../nbs/deploy/10_latency.ipynb #f2afaded-b
 def time_interleaved(
     runners:dict[str, Callable], # Name -> function of a batch
     inputs, # (N,...) images, the same for all, or a dict name -> images
@@ -109,15 +114,18 @@ def timing_summary(
     "Percentiles, throughput, and the median ratio within rounds with its interval (ours); `ValueError`: no reference"
     models = list(times.attrs.get('threads', times.model.unique()))
     reference = models[0] if reference is None else reference
-    if reference not in models: raise ValueError(f"There are no times of {reference!r}, only of {', '.join(models)}.")
+    if reference not in models:
+        raise ValueError(f"There are no times of {reference!r}, only of {', '.join(models)}.")
     rows = []
     for b, part in times.groupby('batch'):
         wide = part.pivot(index='round', columns='model', values='seconds')
         for k in models:
             t, ratio = wide[k], wide[k] / wide[reference]
             ends = quantile_test(ratio, q=1, p=.5).confidence_interval(level)
-            rows.append((k, b, *1e3 * np.quantile(t, [.5, .95]), b / t.median(), ratio.median(), *ends, len(t)))
-    return pd.DataFrame(rows, columns=['model', 'batch', 'p50_ms', 'p95_ms', 'images_per_s', 'ratio', 'ratio_lower',
+            rows.append((k, b, *1e3 * np.quantile(t, [.5, .95]), b / t.median(), ratio.median(),
+                *ends, len(t)))
+    return pd.DataFrame(rows, columns=['model', 'batch', 'p50_ms', 'p95_ms', 'images_per_s',
+                                       'ratio', 'ratio_lower',
                                        'ratio_upper', 'rounds'])
 
 # %% ../../nbs/deploy/10_latency.ipynb #8340da16
@@ -133,6 +141,7 @@ def _megabytes(
         file = Path(file).stat().st_size
     return file / 1e6
 
+# %% ../../nbs/deploy/10_latency.ipynb #8340da16-b
 def deploy_table(
     models:dict[str, dict], # Name -> what is known: `parameters`, `macs`, `file` (path or bytes)
     times:pd.DataFrame, # From `time_interleaved`
@@ -140,16 +149,23 @@ def deploy_table(
     accuracy:dict|None=None # Name -> balanced accuracy, lower and upper end of its interval
 )->pd.DataFrame: # One row per model
     "Size, cost, speed and accuracy side by side (ours); `ValueError` for a model without times, or odd entries"
-    s, accuracy = timing_summary(times, next(iter(models), None) if reference is None else reference), accuracy or {}
+    s, accuracy = timing_summary(times, next(iter(models), None) if reference is None
+        else reference), accuracy or {}
     one, many = (s[s.batch == f(s.batch)].set_index('model') for f in (min, max))
     odd = [k for k in models if k not in one.index] + [k for k in accuracy if k not in models]
-    if odd: raise ValueError(f"{odd[0]!r} has no times, or accuracy without being one of the models.")
+    if odd:
+        raise ValueError(f"{odd[0]!r} has no times, or accuracy without being one of the models.")
     unknown = sorted({o for m in models.values() for o in m} - {'parameters', 'macs', 'file'})
-    if unknown: raise ValueError(f"A model is described by parameters, macs and file, got {unknown[0]!r}.")
-    rows = [dict(model=k, parameters=m.get('parameters'), macs=m.get('macs'), file_mb=_megabytes(m.get('file')),
-                 latency_p50_ms=one.p50_ms[k], latency_p95_ms=one.p95_ms[k], images_per_s=many.images_per_s[k],
-                 **one.loc[k, ['ratio', 'ratio_lower', 'ratio_upper']], threads=times.attrs.get('threads', {}).get(k),
-                 **dict(zip(_SCORES, accuracy.get(k, [np.nan] * 3), strict=True))) for k, m in models.items()]
+    if unknown:
+        raise ValueError(f"A model is described by parameters, macs and file, got {unknown[0]!r}.")
+    rows = [dict(model=k, parameters=m.get('parameters'), macs=m.get('macs'),
+                 file_mb=_megabytes(m.get('file')),
+                 latency_p50_ms=one.p50_ms[k], latency_p95_ms=one.p95_ms[k],
+                 images_per_s=many.images_per_s[k],
+                 **one.loc[k, ['ratio', 'ratio_lower', 'ratio_upper']],
+                 threads=times.attrs.get('threads', {}).get(k),
+                 **dict(zip(_SCORES, accuracy.get(k, [np.nan] * 3), strict=True)))
+                 for k, m in models.items()]
     res = pd.DataFrame(rows).astype(dict(parameters='Int64', macs='Int64'))
     res.attrs = dict(latency_batch=int(s.batch.min()), throughput_batch=int(s.batch.max()))
     return res
@@ -160,14 +176,17 @@ def plot_tradeoff(
 )->Figure: # A log axis of time, a linear one of accuracy
     "Balanced accuracy with its interval against median latency, a point per model (ours); `ValueError`: no accuracy"
     t = table[table.balanced_accuracy.notna()]
-    if not len(t): raise ValueError("No model of this table has an accuracy: give deploy_table(..., accuracy=...).")
+    if not len(t):
+        raise ValueError(
+            "No model of this table has an accuracy: give deploy_table(..., accuracy=...).")
     fig = Figure(figsize=(4.6, 3.2), layout='constrained')
     ax, b = fig.subplots(), table.attrs.get('latency_batch', 1)
     for i, o in enumerate(t.itertuples()):
         y, low, high = (getattr(o, k) for k in _SCORES)
         ends = [[max(y - low, 0)], [max(high - y, 0)]] if low == low and high == high else None
         ax.errorbar(o.latency_p50_ms, y, ends, fmt='o', ms=5, lw=1, capsize=3, color=f'C{i % 10}')
-        ax.annotate(o.model, (o.latency_p50_ms, y), (6, 5), textcoords='offset points', fontsize=8, parse_math=False)
+        ax.annotate(o.model, (o.latency_p50_ms, y), (6, 5), textcoords='offset points', fontsize=8,
+            parse_math=False)
     x = t.latency_p50_ms
     ax.set(xscale='log', xlim=(x.min() / 2, x.max() * 3), ylabel='balanced accuracy, with interval',
            xlabel=f'median latency, {b} image{"s" * (b > 1)} (ms)')

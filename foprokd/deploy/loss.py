@@ -31,7 +31,8 @@ def paired_losses(
         a, b = (weighted_scores(o, y, w, groups) for o in (p, q))
         return {k: (a[k], b[k], (b[k] - a[k]) if k == 'ece' else (a[k] - b[k])) for k in a}
     point, rng = both(np.ones((1, len(y)))), np.random.default_rng(seed)
-    parts = [both(stratified_weights(y, rng, min(100, n_boot - i), ids, True)) for i in range(0, n_boot, 100)]
+    parts = [both(stratified_weights(y, rng, min(100, n_boot - i), ids, True))
+        for i in range(0, n_boot, 100)]
     n = np.array([len(np.unique(ids[y == k])) for k in range(p.shape[1])])
     weights, out = recall_weights(n, groups), {}
     for k, (a, b, loss) in point.items():
@@ -39,7 +40,8 @@ def paired_losses(
         w = weights.get(k, weights['balanced_accuracy'])
         rests = n if k == 'class_recall' else 1 / (w[w > 0]**2 / n[w > 0]).sum()
         unit = np.subtract(*score_bounds('mcc' if k == 'mcc' else 'accuracy')[::-1])
-        ci, sides = (unit * difference_interval(loss[0] / unit, var / unit**2, rests, o) for o in (.95, .9))
+        ci, sides = (unit * difference_interval(loss[0] / unit, var / unit**2, rests, o)
+            for o in (.95, .9))
         known = n > 1 if k == 'class_recall' else n[w > 0].min() >= FEWEST.get(k, 2)
         out[k] = dict(fp32=a[0], int8=b[0], loss=loss[0], loss_ci=np.where(known, ci, np.nan),
                       loss_sides=np.where(known, sides, np.nan))
@@ -72,11 +74,13 @@ def compare_answers(
     "What the smaller student loses per score, group and class, and in which images; `ValueError` for odd input (ours)"
     if n_boot < 1: raise ValueError(f"An interval needs resamples, got n_boot={n_boot}.")
     p, q, y = np.asarray(before), np.asarray(after), np.asarray(targs)
-    if ids is not None and len(ids) != len(y): raise ValueError(f"There are {len(y)} targets but {len(ids)} ids.")
+    if ids is not None and len(ids) != len(y):
+        raise ValueError(f"There are {len(y)} targets but {len(ids)} ids.")
     codes = np.arange(len(y)) if ids is None else group_codes(ids)
     found = paired_losses(p, q, y, groups, codes, n_boot, seed)
     rows = found.pop('class_recall')
-    per_class = [_plain(dict(n=(y == i).sum(), **{k: v[..., i] for k, v in rows.items()})) for i in range(p.shape[1])]
+    per_class = [_plain(dict(n=(y == i).sum(), **{k: v[..., i] for k, v in rows.items()}))
+        for i in range(p.shape[1])]
     per_class = [{'class': c} | o | dict(n=int(o['n'])) for c, o in zip(classes, per_class)]
     same, far = p.argmax(1) == q.argmax(1), np.abs(p - q)
     var = np.nan_to_num(group_variance(same, codes)) if codes.max() + 1 < len(same) else 0
@@ -85,12 +89,16 @@ def compare_answers(
     lost = lost_images(p, q, y, names, classes, ids)
     return dict(n_images=len(y), n_drawn_together=int(codes.max()) + 1, n_boot=n_boot, seed=seed,
                 agreement=float(same.mean()), agreement_ci=ci.tolist(),
-                probability_difference=dict(mean=float(far.mean()), max=float(far.max())), scores=scores,
-                group_rule=str(getattr(groups, 'rule', 'groups given by the caller')), per_class=per_class,
-                worse=[g for g in groups if f'recall_{g}' in scores and _is_worse(scores[f'recall_{g}'])],
+                probability_difference=dict(mean=float(far.mean()), max=float(far.max())),
+                scores=scores,
+                group_rule=str(getattr(groups, 'rule', 'groups given by the caller')),
+                per_class=per_class,
+                worse=[g for g in groups if f'recall_{g}' in scores
+                and _is_worse(scores[f'recall_{g}'])],
                 worse_classes=[o['class'] for o in per_class if _is_worse(o)],
                 tail=dict(images=int(tail.sum()), lesions=len(np.unique(codes[tail]))),
-                lost=[{k: getattr(v, 'item', lambda v=v: v)() for k, v in r.items()} for r in lost.to_dict('records')])
+                lost=[{k: getattr(v, 'item', lambda v=v: v)() for k, v in r.items()}
+                for r in lost.to_dict('records')])
 
 # %% ../../nbs/deploy/08a_loss.ipynb #ls000012
 def points(
@@ -99,6 +107,7 @@ def points(
     "A share in points"
     return f'{round(100 * x, 1) + 0:.1f}'
 
+# %% ../../nbs/deploy/08a_loss.ipynb #ls000012-b
 class TailLossError(ValueError):
     "A compressed student loses too much of the tail; `report` is that of `compare_answers`, `lost` a table of images"
     def __init__(self,
@@ -108,25 +117,35 @@ class TailLossError(ValueError):
         super().__init__(text)
         self.report, self.lost = report, pd.DataFrame(report['lost'])
 
+# %% ../../nbs/deploy/08a_loss.ipynb #ls000012-c
 def tail_verdict(
     report:dict, # From `compare_answers`
     margin:float=.05, # Loss of tail recall that is allowed, in [0,1]
     strict:bool=False # Also refuse what cannot be told from a larger loss
 )->tuple[bool, bool, str]: # Whether it passes, whether that is shown, one sentence
     "Whether a compressed student may be used for the rare classes; `ValueError` for a margin outside [0,1] (ours)"
-    if not 0 <= margin <= 1: raise ValueError(f"margin={margin} is a share in [0,1], e.g. .05 for five points.")
+    if not 0 <= margin <= 1:
+        raise ValueError(f"margin={margin} is a share in [0,1], e.g. .05 for five points.")
     s, n = report['scores'].get('recall_tail'), report['tail']
     of = f"one-sided 95 %, {n['images']} images of {n['lesions']} lesions or patients"
-    if s is None or s['loss'] is None: return not strict, False, "Nothing is known of the tail: it has no test image."
+    if s is None or s['loss'] is None:
+        return not strict, False, "Nothing is known of the tail: it has no test image."
     if s['loss_sides'] is None:
-        return not strict, False, f"{n['images']} images of the tail are too few to say what it loses."
+        return (not strict, False,
+            f"{n['images']} images of the tail are too few to say what it loses.")
     (low, high), loss = s['loss_sides'], s['loss']
-    said = (f"The recall of the tail changes by {100 * -loss + 0:+.1f} points ({100 * -high + 0:+.1f} to "
+    said = (
+            f"The recall of the tail changes by {100 * -loss + 0:+.1f} points "
+            f"({100 * -high + 0:+.1f} to "
             f"{100 * -low + 0:+.1f}, {of})")
-    if loss > margin and low > 0: return False, True, f"{said}, and a loss of {points(margin)} is allowed."
-    if high <= margin: return True, True, f"{said}, within the loss of {points(margin)} that is allowed."
-    return not strict, False, f"{said}: with so few, a loss of more than {points(margin)} cannot be excluded."
+    if loss > margin and low > 0:
+        return False, True, f"{said}, and a loss of {points(margin)} is allowed."
+    if high <= margin:
+        return True, True, f"{said}, within the loss of {points(margin)} that is allowed."
+    return (not strict, False,
+        f"{said}: with so few, a loss of more than {points(margin)} cannot be excluded.")
 
+# %% ../../nbs/deploy/08a_loss.ipynb #ls000012-d
 def check_tail(
     report:dict, # From `compare_answers`
     margin:float=.05, # Loss of tail recall that is allowed, in [0,1]
@@ -139,7 +158,10 @@ def check_tail(
         if not shown: warnings.warn(f"{name}: {said}")
         return said
     worst = ', '.join(f"{r['image']} ({r['class']}, now {r['says']})" for r in report['lost'][:3])
-    many = f" {len(report['lost'])} images that were right are wrong now: {worst}" if report['lost'] else ''
+    many = (f" {len(report['lost'])} images that were right are wrong now: {worst}"
+        if report['lost'] else '')
     more = ', ... (all in the error\'s `lost`)' if len(report['lost']) > 3 else ''
-    raise TailLossError(f"{name} is refused. {said}{many}{more}{'.' * bool(many)} Quantise it in another way, use the "
-                        "float student, or state a larger margin.", report)
+    raise (TailLossError(
+        f"{name} is refused. {said}{many}{more}{'.' * bool(many)} Quantise it in another way, use "
+        "the "
+                        "float student, or state a larger margin.", report))

@@ -29,9 +29,11 @@ def export_student(self:DeployMethods,
     file = Path(file)
     writers = {'.onnx': export_onnx, '.safetensors': export_safetensors, '': export_timm}
     if file.suffix not in writers:
-        raise ValueError(f"export_student writes .onnx, .safetensors or a folder, got {file.name!r}.")
+        raise ValueError(
+            f"export_student writes .onnx, .safetensors or a folder, got {file.name!r}.")
     if kwargs and file.suffix != '.onnx':
-        raise ValueError(f"{sorted(kwargs)[0]!r} is an option of .onnx files, which {file.name!r} is none of.")
+        raise ValueError(
+            f"{sorted(kwargs)[0]!r} is an option of .onnx files, which {file.name!r} is none of.")
     return file if rank_distrib() else writers[file.suffix](self, file, **kwargs) # one writer
 
 # %% ../../nbs/deploy/14_methods.ipynb #79b35f55
@@ -43,7 +45,8 @@ def quantize_student(self:DeployMethods,
 )->Path: # The file; what 8 bits cost is in its notes
     "The exported student in 8 bits, its losses per group measured; `ValueError` for another file"
     from foprokd.deploy.report import quantize_learner
-    if rank_distrib(): return Path(source).with_suffix('.int8.onnx') if file is None else Path(file) # one writer
+    # one writer
+    if rank_distrib(): return Path(source).with_suffix('.int8.onnx') if file is None else Path(file)
     return quantize_learner(self, source, file, **kwargs)
 
 # %% ../../nbs/deploy/14_methods.ipynb #163850c1
@@ -79,5 +82,6 @@ def show_decisions(self:DeployMethods,
     files = isinstance(images, (list, tuple))
     dl = self.dls.test_dl(list(images), bs=len(images), num_workers=0) if files else self.dls.valid
     x = dl.one_batch()[0][:len(images) if files else images]
-    space, act = PixelSpace.from_dls(self.dls).to(x.device), getattr(self.loss_func, 'activation', None)
+    space, act = PixelSpace.from_dls(self.dls).to(x.device), getattr(self.loss_func, 'activation',
+        None)
     return show_decision(self.student, x, space, list(self.dls.vocab), activation=act, **kwargs)

@@ -23,7 +23,8 @@ class _Part:
         "Read what JSON gave; unchecked"
         if not isinstance(d, dict): return d
         got = {f.name: d.get(f.name) for f in fields(cls)}
-        return cls(**{k: cls._parts[k].from_dict(v) if k in cls._parts else v for k, v in got.items()})
+        return cls(**{k: cls._parts[k].from_dict(v) if k in cls._parts else v
+            for k, v in got.items()})
 
 # %% ../../nbs/deploy/00_notes.ipynb #de000009
 @dataclass
@@ -33,6 +34,7 @@ class Difference(_Part):
     flips:int|None=None # Images that get another class
     failed:str|None=None # Why there was no answer
 
+# %% ../../nbs/deploy/00_notes.ipynb #de000009-b
 @dataclass
 class Parity(_Part):
     "A file beside the network that it was made of"
@@ -55,6 +57,7 @@ class Fit(_Part):
     left_out:Difference|None=None # Why it does not: how far its resize was off
     _parts = dict(left_out=Difference)
 
+# %% ../../nbs/deploy/00_notes.ipynb #de000012-b
 @dataclass
 class Int8(_Part):
     "How a file in eight bits was made"
@@ -76,7 +79,8 @@ class _Json(_Part):
         d:dict # From JSON
     ): # One of these, unchecked
         "Read what JSON gave; `ValueError` for what is no object"
-        if not isinstance(d, dict): raise ValueError(f"The student's notes are no JSON object but {d!r:.60}.")
+        if not isinstance(d, dict):
+            raise ValueError(f"The student's notes are no JSON object but {d!r:.60}.")
         res, known = super().from_dict(d), {f.name for f in fields(cls)} - {'more'}
         res.more = {k: v for k, v in d.items() if k not in known}
         return res
@@ -141,26 +145,36 @@ class _Answers(_Pixels):
         "Where the temperature is from, in older files too"
         if isinstance(self.temperature_source, str): return self.temperature_source
         cal = self.calibration if isinstance(self.calibration, dict) else {}
-        if cal.get('at_bound'): return 'not determined: the end of the range that an older version searched'
+        if cal.get('at_bound'):
+            return 'not determined: the end of the range that an older version searched'
         return 'fitted on the selection images' if cal else None
 
     @property
     def calibrated(self)->str: # One sentence, without full stop
         "How sure its probabilities are: the images behind the temperature, and the error they left"
         cal = self.calibration if isinstance(self.calibration, dict) else {}
-        why, is_number = self.temperature_from, lambda v: type(v) in (int, float) and math.isfinite(v)
+        why, is_number = (self.temperature_from, lambda v: type(v) in (int, float)
+            and math.isfinite(v))
         if not why or not is_number(cal.get('n')):
-            return f"calibration: {why or 'nothing is recorded'}; probabilities may be too sure or not sure enough"
-        if not why.startswith('fitted'): return f"calibration: the temperature is {self.temperature:g}, {why}"
-        def ends(v): return v if isinstance(v, list) and len(v) == 2 and all(map(is_number, v)) else None
+            return (
+                f"calibration: {why or 'nothing is recorded'}; probabilities may be too sure or "
+                "not sure enough")
+        if not why.startswith('fitted'):
+            return f"calibration: the temperature is {self.temperature:g}, {why}"
+        def ends(v):
+            return v if isinstance(v, list) and len(v) == 2 and all(map(is_number, v)) else None
         of = f" of {cal['n_lesions']} lesions or patients" * is_number(cal.get('n_lesions'))
         said = f"calibration: temperature {self.temperature:.3g}, fitted on {cal['n']:g} images{of}"
-        if span := ends(cal.get('fold_temperatures')): said += f" ({span[0]:.3g} to {span[1]:.3g} on parts of them)"
+        if span := ends(cal.get('fold_temperatures')):
+            said += f" ({span[0]:.3g} to {span[1]:.3g} on parts of them)"
         test = cal['test'] if isinstance(cal.get('test'), dict) else {}
-        shown = next((o for o in (test, cal) if is_number(o.get('ece_before')) and is_number(o.get('ece_after'))), None)
+        shown = next((o for o in (test, cal) if is_number(o.get('ece_before'))
+            and is_number(o.get('ece_after'))), None)
         if shown is None: return said
         on = f"{shown.get('n')} test images" if shown is test else 'those images, across folds'
-        return f"{said}; calibration error {shown['ece_before']:.3f} before, {shown['ece_after']:.3f} after, on {on}"
+        return (
+            f"{said}; calibration error {shown['ece_before']:.3f} before, {shown['ece_after']:.3f} "
+            f"after, on {on}")
 
     @property
     def levels(self)->list: # Coverages in (0,1), ascending
@@ -201,6 +215,7 @@ def scores_on(
 # %% ../../nbs/deploy/00_notes.ipynb #de000021
 NOTES_KEY = 'foprokd' # Of the JSON text in an ONNX file's metadata
 
+# %% ../../nbs/deploy/00_notes.ipynb #de000021-b
 @dataclass
 class Notes(_Measured):
     "All that a deployed file says of itself; `None`: not recorded"
@@ -272,7 +287,8 @@ def check_notes(
     "Notes that a student can work with; `ValueError` with one sentence that says which field is wrong (ours)"
     made = notes.format
     if type(made) is int and made > 1:
-        raise ValueError(f'The student was written by a newer foprokd (format {made}, not 1): update foprokd.')
+        raise ValueError(
+            f'The student was written by a newer foprokd (format {made}, not 1): update foprokd.')
     if type(made) is not int or made != 1:
         raise ValueError(f"The student's notes are of format {made!r:.60}, not 1.")
     lack = [o for o in _RULES if getattr(notes, o) is None]
@@ -281,5 +297,7 @@ def check_notes(
     for name, (sound, what) in {**_RULES, **_OPTIONAL}.items():
         v = getattr(notes, name)
         if v is None or sound(v, k): continue
-        raise ValueError(f"The student's notes have {name} = {str(v)[:60]!r}, which must be {what} ({k} classes).")
+        raise ValueError(
+            f"The student's notes have {name} = {str(v)[:60]!r}, which must be {what} ({k} "
+            "classes).")
     return notes

@@ -15,7 +15,8 @@ from .picture import open_regular
 # %% ../../nbs/deploy/04_onnx_file.ipynb #315e7a74
 _PARTS = dict( # message -> field number -> message in it (onnx.proto)
     model={7: 'graph', 20: 'training', 25: 'function'}, training={1: 'graph', 2: 'graph'},
-    function={7: 'node', 11: 'attribute'}, graph={1: 'node', 5: 'tensor', 15: 'sparse'}, node={5: 'attribute'},
+    function={7: 'node', 11: 'attribute'}, graph={1: 'node', 5: 'tensor', 15: 'sparse'},
+    node={5: 'attribute'},
     attribute={5: 'tensor', 6: 'graph', 10: 'tensor', 11: 'graph', 22: 'sparse', 23: 'sparse'},
     sparse={1: 'tensor', 2: 'tensor'}, tensor={})
 
@@ -49,9 +50,13 @@ def _look_through(
     if depth > 50: raise ValueError('The student file is nested too deeply.')
     for n, v in _fields(buf):
         if kind == 'tensor' and (n == 13 or n == 14 and v):
-            raise ValueError('The student file keeps weights in another file, which is not read: export it in one.')
+            raise ValueError(
+                'The student file keeps weights in another file, which is not read: export it in '
+                'one.')
         if kind == 'node' and n == 7 and bytes(v) not in (b'', b'ai.onnx'):
-            raise ValueError(f"The student file uses operators of {bytes(v).decode(errors='replace')!r}, not of ONNX.")
+            raise ValueError(
+                f"The student file uses operators of {bytes(v).decode(errors='replace')!r}, not of "
+                "ONNX.")
         if kind == 'node' and n == 4 and bytes(v) in (b'Loop', b'Scan'): # they need not end
             raise ValueError('The student file runs loops, which no student of foprokd does.')
         if n in _PARTS[kind]: _look_through(v, _PARTS[kind][n], depth + 1)
@@ -69,7 +74,9 @@ def _notes_in(
     except (IndexError, TypeError): raise ValueError('no protobuf') from None
     text = meta.get(NOTES_KEY.encode())
     if text is None:
-        raise ValueError('This ONNX file is no student of foprokd (it has no notes): make one with `export_student`.')
+        raise ValueError(
+            'This ONNX file is no student of foprokd (it has no notes): make one with '
+            '`export_student`.')
     return Notes.from_json(text)
 
 # %% ../../nbs/deploy/04_onnx_file.ipynb #602f9227
@@ -85,18 +92,21 @@ def _student_bytes(
             raise ValueError(f'more than {_MAX_BYTES/2**30:g} GiB, which no student has')
         return f.read()
 
+# %% ../../nbs/deploy/04_onnx_file.ipynb #602f9227-b
 def student_file(
     file # Path or bytes
 )->tuple[bytes, Notes]: # Content; notes, not checked yet
     "The bytes of a student and what they say of themselves; `ValueError` with one sentence (ours)"
     name = 'The student' if isinstance(file, bytes) else repr(os.fspath(file))
     if name[:-1].lower().endswith('.safetensors'):
-        raise ValueError(f"{name}: these are weights for training; learn.export_student('student.onnx') writes "
-                         'a file for this program.')
+        raise (ValueError(
+            f"{name}: these are weights for training; learn.export_student('student.onnx') writes "
+                         'a file for this program.'))
     try:
         data = _student_bytes(file)
         return data, _notes_in(data)
     except OSError as e: raise ValueError(f'{name} cannot be read: {e.strerror or e}.') from None
     except ValueError as e:
-        said = 'no ONNX file, or one that is cut off' if str(e) == 'no protobuf' else str(e).rstrip('.')
+        said = ('no ONNX file, or one that is cut off' if str(e) == 'no protobuf'
+            else str(e).rstrip('.'))
         raise ValueError(f'{name}: {said}.') from None

@@ -33,9 +33,11 @@ def as_prior(
             raise ValueError(f"The prior {what} {', '.join(map(repr, names))}{needs}.")
         prior = [prior[c] for c in classes]
     try: p = np.asarray(prior, np.float64)
-    except (TypeError, ValueError): raise ValueError(f'The prior {str(prior)[:60]!r} holds no numbers.') from None
+    except (TypeError, ValueError):
+        raise ValueError(f'The prior {str(prior)[:60]!r} holds no numbers.') from None
     if p.shape != (len(classes),):
-        raise ValueError(f'The prior has shape {p.shape}, not one number per class ({len(classes)}).')
+        raise ValueError(
+            f'The prior has shape {p.shape}, not one number per class ({len(classes)}).')
     with np.errstate(all='ignore'): res = (p / p.sum()).astype(np.float32)
     bad = ~np.isfinite(p) | (p <= 0) | ~(res > 0)
     if not bad.any(): return res
@@ -58,7 +60,8 @@ def _why_refused(
     "The reason alone: onnxruntime begins with a place in its own source and a signature, and ends with what is wrong"
     said = why_unread(e, 2000)
     why = said.rpartition(') ')[2] if 'onnxruntime::' in said else said
-    newer = ': the file is of a newer format than it reads, so update it (pip install -U onnxruntime)'
+    newer = (
+        ': the file is of a newer format than it reads, so update it (pip install -U onnxruntime)')
     return why[-200:].rstrip('.') + newer * ('IR version' in why or 'opset' in why)
 
 def _session(
@@ -69,11 +72,13 @@ def _session(
     ort = import_onnxruntime()
     opts = ort.SessionOptions()
     opts.intra_op_num_threads, opts.inter_op_num_threads, opts.log_severity_level = threads, 1, 4
-    for k, v in {'session.load_model_format': 'ONNX', 'session.intra_op.allow_spinning': '0'}.items():
+    for k, v in {'session.load_model_format': 'ONNX',
+            'session.intra_op.allow_spinning': '0'}.items():
         opts.add_session_config_entry(k, v)
     try: return ort.InferenceSession(data, opts, providers=['CPUExecutionProvider'])
     except Exception as e:
-        raise ValueError(f'onnxruntime {ort.__version__} refuses the student: {_why_refused(e)}') from None
+        raise ValueError(
+            f'onnxruntime {ort.__version__} refuses the student: {_why_refused(e)}') from None
 
 # %% ../../nbs/deploy/05_onnx_student.ipynb #8392cf7c
 def _check_graph(
@@ -82,11 +87,13 @@ def _check_graph(
 )->None:
     "`ValueError` unless the graph takes and gives what a student does"
     def told(args):
-        return {o.name: f"{o.type[7:-1]}{[d if isinstance(d, int) else '?' for d in o.shape]}" for o in args}
+        return {o.name: f"{o.type[7:-1]}{[d if isinstance(d, int) else '?' for d in o.shape]}"
+            for o in args}
     takes, gives = told(session.get_inputs()), told(session.get_outputs())
     may = told(session.get_overridable_initializers())
     sides = session.get_inputs()[0].shape if takes else []
-    if (list(takes) != ['images'] or not takes['images'].startswith('uint8') or len(sides) != 4 or sides[3] != 3
+    if (list(takes) != ['images'] or not takes['images'].startswith('uint8') or len(sides) != 4
+        or sides[3] != 3
         or may != {'prior': f'float[{k}]', 'temperature': 'float[]'}):
         raise ValueError(f'The student takes {({**takes, **may})}, not images uint8 (N,H,W,3), '
                          f'and optionally prior float ({k},) and temperature float ().')
@@ -94,6 +101,7 @@ def _check_graph(
     if set(gives) != {'probabilities', 'logits'} or any(o not in sound for o in gives.values()):
         raise ValueError(f'The student gives {gives}, not probabilities and logits, float (N,{k}).')
 
+# %% ../../nbs/deploy/05_onnx_student.ipynb #8392cf7c-b
 def _check_answer(
     student # With session and notes
 )->None:
@@ -102,13 +110,17 @@ def _check_answer(
     x = (np.arange(h * w * 3) % 251).astype(np.uint8).reshape(1, h, w, 3)
     try: p, z = student.session.run(['probabilities', 'logits'], {'images': x})
     except Exception as e:
-        raise ValueError(f'The student cannot take an image of {h} x {w}: {why_unread(e)[:200]}') from None
+        raise ValueError(
+            f'The student cannot take an image of {h} x {w}: {why_unread(e)[:200]}') from None
     shape = 1, len(student.classes)
-    if not p.shape == z.shape == shape: raise ValueError(f'The student gives {p.shape}, {z.shape}, not {shape}.')
+    if not p.shape == z.shape == shape:
+        raise ValueError(f'The student gives {p.shape}, {z.shape}, not {shape}.')
     want = z[0].astype(np.float64) / n.temperature + np.log(n.prior) - np.log(n.prior_of_logits)
     want = np.exp(want - want.max())
-    if not np.allclose(p[0], want / want.sum(), atol=.02 if n.precision == 'int8' else 1e-3): # nan is not close
-        raise ValueError('The student gives other probabilities than its notes on temperature and priors say.')
+    # nan is not close
+    if not np.allclose(p[0], want / want.sum(), atol=.02 if n.precision == 'int8' else 1e-3):
+        raise ValueError(
+            'The student gives other probabilities than its notes on temperature and priors say.')
 
 # %% ../../nbs/deploy/05_onnx_student.ipynb #f1812c21
 def _ahead(
@@ -130,6 +142,7 @@ def _ahead(
             yield item, res.result()
     finally: pool.shutdown(cancel_futures=True)
 
+# %% ../../nbs/deploy/05_onnx_student.ipynb #f1812c21-b
 def _row(
     file:str, # Name
     note:str, # Remark
@@ -139,8 +152,10 @@ def _row(
 )->dict: # As it is written
     "What is said of one image"
     best = max(probs, key=probs.get) if probs else None
-    return {'file': file, 'class': best, 'probability': probs[best] if probs else None, 'probabilities': probs,
-            'set': chosen, 'note': '; '.join(filter(None, [note, 'empty set' * (chosen == [])])), 'error': error}
+    return {'file': file, 'class': best, 'probability': probs[best] if probs else None,
+            'probabilities': probs,
+            'set': chosen, 'note': '; '.join(filter(None, [note, 'empty set' * (chosen == [])])),
+            'error': error}
 
 # %% ../../nbs/deploy/05_onnx_student.ipynb #04390ba4
 def _rows(
@@ -153,16 +168,20 @@ def _rows(
     "Rows in the order of `items`"
     def work(item):
         try: return *read_picture(item, student.notes, max_pixels), ''
-        except Exception as e: return None, '', why_unread(e) # Pillow's readers raise almost anything
+        # Pillow's readers raise almost anything
+        except Exception as e: return None, '', why_unread(e)
     def rows():
         probs = student.probabilities(np.stack(xs)) if xs else []
         sets = student._sets(probs, level) if level and xs else [None] * len(xs)
-        answers = iter([(dict(zip(student.classes, (float(str(o)) for o in p))), s) for p, s in zip(probs, sets)])
-        for name, note, error in held: yield _row(name, note, error, *(() if error else next(answers)))
+        answers = iter([(dict(zip(student.classes, (float(str(o)) for o in p))), s)
+            for p, s in zip(probs, sets)])
+        for name, note, error in held:
+            yield _row(name, note, error, *(() if error else next(answers)))
     held, xs = [], []
     with closing(_ahead(work, items, student.threads, 2 * batch)) as results:
         for i, (item, (x, note, error)) in enumerate(results):
-            held.append((os.fspath(item) if isinstance(item, (str, os.PathLike)) else f'#{i}', note, error))
+            held.append((os.fspath(item) if isinstance(item, (str, os.PathLike)) else f'#{i}', note,
+                error))
             if x is not None: xs.append(x)
             if len(xs) == batch or len(held) == 4 * batch:
                 yield from rows()
@@ -182,7 +201,8 @@ class _Images:
         except TypeError: raise
         except Exception as e:
             name = f'{os.fspath(im)!r}: ' if isinstance(im, (str, os.PathLike)) else ''
-            raise (OSError if isinstance(e, OSError) else ValueError)(f"{name}{why_unread(e).rstrip('.')}.") from None
+            raise (OSError if isinstance(e, OSError)
+                else ValueError)(f"{name}{why_unread(e).rstrip('.')}.") from None
 
     def fit(self,
         im:Image.Image # RGB
@@ -198,26 +218,31 @@ class _Images:
     ): # Iterator of dicts: file, class, probability, probabilities, set, note, error
         "Rows in the order of `items`, read in threads; what cannot be read has a reason in `error` and no class"
         if isinstance(items, (str, bytes, os.PathLike, Image.Image)): items = [items]
-        if type(batch) is not int or not 1 <= batch <= 4096: raise ValueError(f'batch={batch} must be from 1 to 4096.')
-        if not 0 < max_megapixels < 1e6: raise ValueError(f'max_megapixels={max_megapixels} must be positive.')
+        if type(batch) is not int or not 1 <= batch <= 4096:
+            raise ValueError(f'batch={batch} must be from 1 to 4096.')
+        if not 0 < max_megapixels < 1e6:
+            raise ValueError(f'max_megapixels={max_megapixels} must be positive.')
         if level is not None:
             self._thresholds(level)
             self._warn_if_moved(3)
         return _rows(self, items, batch, level, int(max_megapixels * 1e6))
 
 # %% ../../nbs/deploy/05_onnx_student.ipynb #d43f9493
-_GUESSED = 'the loss that trained this student knows of no prior, so answers at another one are a guess'
+_GUESSED = (
+    'the loss that trained this student knows of no prior, so answers at another one are a guess')
 _MOVED = ("the coverage of the sets was measured at the student's own prior and temperature, "
           'and is not promised at others.')
 
+# %% ../../nbs/deploy/05_onnx_student.ipynb #d43f9493-b
 class _Sets(_Images):
     "Conformal sets of a student; needs `_feed`, the inputs that the caller gave"
     def _thresholds(self, level, by_class=True):
         "(C,) or scalar threshold of 1-p"
         held = self.notes.levels
         if not held:
-            raise ValueError('The student holds no thresholds for sets (export it with calibration=True): '
-                             'leave --level out.')
+            raise (ValueError(
+                'The student holds no thresholds for sets (export it with calibration=True): '
+                             'leave --level out.'))
         q = self.notes.thresholds(level, by_class)
         share = '' if 0 < level < 1 else ': a level is a share, as .9'
         if q is None:
@@ -227,7 +252,8 @@ class _Sets(_Images):
 
     def _moved(self):
         "Whether the prior or the temperature is not the file's"
-        return any(not np.allclose(v, getattr(self.notes, k), rtol=1e-5, atol=0) for k, v in self._feed.items())
+        return any(not np.allclose(v, getattr(self.notes, k), rtol=1e-5, atol=0)
+            for k, v in self._feed.items())
 
     def remarks(self,
         sets:bool=False # Whether sets are wanted
@@ -262,16 +288,20 @@ class OnnxStudent(_Sets):
         prior=None, # Prevalences where it is used, {class: p} or (C,); None: those of the file
         temperature:float|None=None # Of the softmax, > 0; None: that of the file
     ):
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+        cores = (len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity')
+            else os.cpu_count() or 1)
         self.threads = cores if threads is None else threads
-        if not 1 <= self.threads <= 1024: raise ValueError(f'threads={threads} must be a number from 1 to 1024.')
+        if not 1 <= self.threads <= 1024:
+            raise ValueError(f'threads={threads} must be a number from 1 to 1024.')
         data, notes = student_file(file)
         self.notes, self._feed = check_notes(notes), {}
         self.classes, self.input_size = notes.classes, tuple(notes.input_size)
         if prior is not None: self._feed['prior'] = as_prior(prior, self.classes)
-        if prior is not None and notes.guessed: warnings.warn(_GUESSED[0].upper() + _GUESSED[1:], stacklevel=2)
+        if prior is not None and notes.guessed:
+            warnings.warn(_GUESSED[0].upper() + _GUESSED[1:], stacklevel=2)
         if temperature is not None:
-            if not 0 < temperature < 1e6: raise ValueError(f'temperature={temperature} must be positive.')
+            if not 0 < temperature < 1e6:
+                raise ValueError(f'temperature={temperature} must be positive.')
             self._feed['temperature'] = np.asarray(temperature, np.float32)
         self.session = _session(data, self.threads)
         _check_graph(self.session, len(self.classes))
@@ -280,18 +310,21 @@ class OnnxStudent(_Sets):
     @property
     def prior(self)->np.ndarray: # (C,) float32, sums to 1
         "The prevalences that it answers for"
-        return self._feed['prior'] if 'prior' in self._feed else np.asarray(self.notes.prior, np.float32)
+        return (self._feed['prior'] if 'prior' in self._feed
+            else np.asarray(self.notes.prior, np.float32))
 
     def _run(self, output, x):
         if not isinstance(x, np.ndarray) or x.dtype != np.uint8 or x.ndim != 4 or x.shape[3] != 3:
             found = getattr(x, 'dtype', type(x)), getattr(x, 'shape', '')
             raise ValueError(f'Images have to be uint8 (N,H,W,3), not {found[0]} {found[1]}.')
         if not self.notes.resize.inside and x.shape[1:3] != self.input_size:
-            raise ValueError(f'Images of {x.shape[1:3]} have to be fitted to {self.input_size}: use `open`.')
+            raise ValueError(
+                f'Images of {x.shape[1:3]} have to be fitted to {self.input_size}: use `open`.')
         if not len(x): return np.zeros((0, len(self.classes)), np.float32)
         try: return self.session.run([output], {'images': x, **self._feed})[0]
         except Exception as e:
-            raise RuntimeError(f'onnxruntime failed on images {x.shape}: {why_unread(e)[:200]}') from None
+            raise RuntimeError(
+                f'onnxruntime failed on images {x.shape}: {why_unread(e)[:200]}') from None
 
     def probabilities(self,
         x:np.ndarray # (N,H,W,3) uint8

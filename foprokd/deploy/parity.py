@@ -36,11 +36,15 @@ def softmax_scale(
     "The factor that turns outputs into logits (ours); `ValueError` for an activation that is no softmax"
     act = getattr(loss_func, 'activation', None)
     if act is None: return 1.
-    z = torch.randn(8, n, generator=torch.Generator().manual_seed(0)).double() / 20 # LDAM multiplies by 30
+    # LDAM multiplies by 30
+    z = torch.randn(8, n, generator=torch.Generator().manual_seed(0)).double() / 20
     p = act(z).double()
-    k = float(((p[:, 0] / p[:, 1]).log() / (z[:, 0] - z[:, 1])).median()) if p.shape == z.shape else float('nan')
+    k = (float(((p[:, 0] / p[:, 1]).log() / (z[:, 0] - z[:, 1])).median()) if p.shape == z.shape
+        else float('nan'))
     if not (k > 0 and torch.allclose(p, (k * z).softmax(1), atol=1e-4)):
-        raise ValueError(f"{type(loss_func).__name__} makes no softmax of the outputs: one class per image is needed.")
+        raise ValueError(
+            f"{type(loss_func).__name__} makes no softmax of the outputs: one class per image is "
+            "needed.")
     return round(k, 4)
 
 # %% ../../nbs/deploy/07_parity.ipynb #de600007
@@ -49,7 +53,8 @@ def training_counts(
 )->np.ndarray: # (C,) training images
     "The counts that a Learner was given, or those of its loaders"
     given = learn.__dict__.get('counts')
-    return check_counts(class_counts(learn.dls) if given is None else given, learn.dls.vocab).cpu().numpy()
+    return check_counts(class_counts(learn.dls) if given is None else given,
+        learn.dls.vocab).cpu().numpy()
 
 # %% ../../nbs/deploy/07_parity.ipynb #de600008
 def logit_prior(
@@ -67,7 +72,8 @@ def logit_prior(
         shares, why = drawn * np.exp(-loss.offset.cpu().double().numpy()), 'the loss adjusts logits'
     elif 'crossentropy' in name.lower().replace('_', ''):
         weight = getattr(getattr(loss, 'func', loss), 'weight', None)
-        shares, why = drawn * (1 if weight is None else weight.cpu().double().numpy()), 'cross-entropy'
+        shares, why = (drawn * (1 if weight is None else weight.cpu().double().numpy()),
+            'cross-entropy')
     else: shares, why = np.ones(len(counts)), f'assumed: {name} has none'
     return shares / shares.sum(), why
 
@@ -77,19 +83,25 @@ def own_loaders(
 ): # Its `DataLoaders`
     "A Learner's loaders, or a `ValueError` if it has no images to compare on"
     dls = learn.dls
-    if not hasattr(dls, 'vocab'): raise ValueError("These loaders name no classes: use fastai's DataBlock.")
-    if not len(getattr(dls.train, 'dataset', ())) or len(dls.loaders) < 2 or not len(dls.valid.dataset):
-        raise ValueError("This Learner has no images to compare on (one from load_learner has none): set learn.dls to "
-                         "the loaders that it was trained with.")
+    if not hasattr(dls, 'vocab'):
+        raise ValueError("These loaders name no classes: use fastai's DataBlock.")
+    if (not len(getattr(dls.train, 'dataset', ())) or len(dls.loaders) < 2
+            or not len(dls.valid.dataset)):
+        raise (ValueError(
+            "This Learner has no images to compare on (one from load_learner has none): set "
+            "learn.dls to "
+                         "the loaders that it was trained with."))
     return dls
 
+# %% ../../nbs/deploy/07_parity.ipynb #de600011-b
 def loader_targets(
     dl # Labelled loader
 )->np.ndarray: # (N,) class indices
     "The truth, without opening an image; `ValueError` for a loader without labels"
     if len(getattr(getattr(dl, 'dataset', None), 'tls', ())) < 2:
-        raise ValueError(f"Got a {type(dl).__name__} without labels: make the loader with dls.test_dl(..., "
-                         "with_labels=True).")
+        raise (ValueError(
+            f"Got a {type(dl).__name__} without labels: make the loader with dls.test_dl(..., "
+                         "with_labels=True)."))
     return np.asarray(loader_labels(dl)[0])
 
 # %% ../../nbs/deploy/07_parity.ipynb #de600012
@@ -101,12 +113,14 @@ def check_apart(
     loader_targets(dls.valid)
     if test is None: return
     loader_targets(test)
-    had, seen = ({os.path.realpath(o) for dl in part for o in image_sources(dl) if isinstance(o, (str, Path))}
+    had, seen = ({os.path.realpath(o) for dl in part for o in image_sources(dl)
+                 if isinstance(o, (str, Path))}
                  for part in ((dls.train, dls.valid), (test,)))
     if had & seen:
         raise ValueError(f"{len(had & seen)} test images were trained or selected on, the first is "
                          f"{min(had & seen)!r}.")
 
+# %% ../../nbs/deploy/07_parity.ipynb #de600012-b
 def loader_lesions(
     dl # Loader
 )->list|None: # The column `group` of its table
@@ -123,6 +137,7 @@ def deployed_network(
     net = model.deploy() if isinstance(model, Student) else fresh_copy(model)
     return net.cpu().float().eval()
 
+# %% ../../nbs/deploy/07_parity.ipynb #45662ebd-b
 @torch.no_grad()
 def reference_outputs(
     net:nn.Module, # From `deployed_network`
@@ -133,7 +148,9 @@ def reference_outputs(
         raise ValueError("This loader shuffles or drops images: give dls.valid or a dls.test_dl.")
     outs, targs = [], []
     for b in dl:
-        if len(b) < 2: raise ValueError("The loader has no labels: make it with dls.test_dl(..., with_labels=True).")
+        if len(b) < 2:
+            raise ValueError(
+                "The loader has no labels: make it with dls.test_dl(..., with_labels=True).")
         outs.append(net(b[0].as_subclass(torch.Tensor).cpu().float()))
         targs.append(b[1].as_subclass(torch.Tensor).cpu())
     return torch.cat(outs).numpy(), torch.cat(targs).numpy()
@@ -145,7 +162,8 @@ def reference_probabilities(
 )->np.ndarray: # (N,C)
     "The reference's answer, by the formula"
     z = torch.from_numpy(outs).double() * notes.logit_scale / notes.temperature
-    shift = torch.tensor(notes.prior).double().log() - torch.tensor(notes.prior_of_logits).double().log()
+    shift = (torch.tensor(notes.prior).double().log()
+        - torch.tensor(notes.prior_of_logits).double().log())
     return (z + shift).softmax(1).numpy()
 
 # %% ../../nbs/deploy/07_parity.ipynb #b8884cfd
@@ -157,14 +175,22 @@ def check_learner(
 ):
     "`ValueError` if the Learner's own predictions are others (ours); on a GPU and in half precision only if far off"
     if num_distrib() > 1: return # its loader has a share of the images
-    exact = next(learn.model.parameters()).device.type == 'cpu' and not learn._grab_cbs(MixedPrecision)
-    with learn.no_bar(), learn.no_logging(): said = learn.get_preds(dl=dl, act=noop)[0].float().cpu()
-    far = float(((scale * said).softmax(1) - (scale * torch.from_numpy(outs)).softmax(1)).abs().max())
+    exact = (next(learn.model.parameters()).device.type == 'cpu'
+        and not learn._grab_cbs(MixedPrecision))
+    with learn.no_bar(), learn.no_logging():
+        said = learn.get_preds(dl=dl, act=noop)[0].float().cpu()
+    far = float(((scale * said).softmax(1)
+        - (scale * torch.from_numpy(outs)).softmax(1)).abs().max())
     if far > (1e-4 if exact else .1):
-        ours = [cb for cb in learn.cbs if type(cb).__module__.split('.')[0] not in ('fastai', 'foprokd')]
-        names = ', '.join(cb.name for cb in ours if hasattr(cb, 'before_batch') or hasattr(cb, 'after_pred'))
-        raise ValueError(f"The Learner answers otherwise than its network alone (by up to {far:.2g}): a callback "
-                         f"changes images or predictions in validation ({names or 'which is unknown'}); remove it.")
+        ours = [cb for cb in learn.cbs
+            if type(cb).__module__.split('.')[0] not in ('fastai', 'foprokd')]
+        names = ', '.join(cb.name for cb in ours if hasattr(cb, 'before_batch')
+            or hasattr(cb, 'after_pred'))
+        raise (ValueError(
+            f"The Learner answers otherwise than its network alone (by up to {far:.2g}): a "
+            "callback "
+                         "changes images or predictions in validation "
+                         f"({names or 'which is unknown'}); remove it."))
 
 # %% ../../nbs/deploy/07_parity.ipynb #23168231
 def _raw(
@@ -209,9 +235,11 @@ def check_parity(
     alone = np.concatenate([student.probabilities(x[i:i + 1]) for i in range(min(len(x), 4))])
     repeated = np.concatenate([x] * (batch // len(x) + 1))[:batch]
     many = student.probabilities(repeated)[:len(alone)]
-    together = max(np.abs(alone - got[-1][:len(alone)]).max(), np.abs(many[:len(x)] - got[-1][:len(many)]).max())
+    together = max(np.abs(alone - got[-1][:len(alone)]).max(),
+        np.abs(many[:len(x)] - got[-1][:len(many)]).max())
     fitted = _difference(np.concatenate(got), want)
-    return Parity(len(sources), fitted.max_difference, fitted.flips, _raw_difference(student, sources, want),
+    return Parity(len(sources), fitted.max_difference, fitted.flips,
+                  _raw_difference(student, sources, want),
                   float(together))
 
 # %% ../../nbs/deploy/07_parity.ipynb #de600018
@@ -224,12 +252,16 @@ def refusal(
     for name, p in dict(fitted=parity, raw=parity.raw).items():
         if p is None or p.max_difference <= tolerance and not p.flips: continue
         how = 'with the resize of the graph' if name == 'raw' else 'on the same images'
-        hint = ' (inside=False writes a file that leaves the resize to foprokd_predict)' if name == 'raw' else ''
+        hint = (' (inside=False writes a file that leaves the resize to foprokd_predict)'
+            if name == 'raw' else '')
         if notes.assumed:
-            hint += ' (the loaders have no Resize, so the size of the first image was taken for all)'
+            hint += (
+                ' (the loaders have no Resize, so the size of the first image was taken for all)')
         if notes.temperature < .5:
             hint += f" (a temperature of {notes.temperature:.2g} makes differences larger)"
-        return (f"{how} its probabilities differ by up to {p.max_difference:.2g} (allowed: {tolerance:g}) and "
+        return (
+                f"{how} its probabilities differ by up to {p.max_difference:.2g} (allowed: "
+                f"{tolerance:g}) and "
                 f"{p.flips} of {parity.n} images get another class{hint}")
     if parity.batch_difference > tolerance:
         return f"its answers depend on the batch size (by up to {parity.batch_difference:.2g})"

@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from io import BytesIO
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
-from PIL import Jpeg2KImagePlugin, TiffImagePlugin, WebPImagePlugin # noqa: F401 (readers that Pillow loads late)
+# readers that Pillow loads late
+from PIL import Jpeg2KImagePlugin, TiffImagePlugin, WebPImagePlugin # noqa: F401
 from ..data.dicom import DICOM_SUFFIXES, is_dicom, seek_frame
 from ..data.files import frame_of
 from ..data.rgb import READ_FORMATS, to_rgb
@@ -23,11 +24,13 @@ from .notes import Notes
 
 # %% ../../nbs/deploy/03_picture.ipynb #808f834f
 # Endings of files that are looked at in a folder
-IMAGE_SUFFIXES = tuple(
-    '.bmp .gif .j2k .jfif .jp2 .jpe .jpeg .jpg .mpo .pbm .pgm .png .pnm .ppm .tif .tiff .webp'.split()) + DICOM_SUFFIXES
+IMAGE_SUFFIXES = (*'.bmp .gif .j2k .jfif .jp2 .jpe .jpeg .jpg .mpo .pbm .pgm .png .pnm .ppm .tif '
+                   '.tiff .webp'.split(), *DICOM_SUFFIXES)
 
-_NO_PICTURES = tuple('.csv .db .htm .html .ini .json .jsonl .log .md .onnx .py .rst .tsv .txt .xml .yaml .yml'.split())
+_NO_PICTURES = tuple('.csv .db .htm .html .ini .json .jsonl .log .md .onnx .py .rst .tsv .txt .xml '
+                     '.yaml .yml'.split())
 
+# %% ../../nbs/deploy/03_picture.ipynb #808f834f-b
 def _inside(
     folder:str # Path
 )->tuple[list[str], list[str]]: # Images and folders that cannot be listed; other files; both sorted, in all depths
@@ -38,9 +41,11 @@ def _inside(
             if o.startswith('._'): continue
             if o.lower().endswith(IMAGE_SUFFIXES) or o[0] != '.' and is_dicom(os.path.join(at, o)):
                 found.append(os.path.join(at, o))
-            elif not o.startswith('.') and not o.lower().endswith(_NO_PICTURES): others.append(os.path.join(at, o))
+            elif not o.startswith('.') and not o.lower().endswith(_NO_PICTURES):
+                others.append(os.path.join(at, o))
     return sorted(found), sorted(others)
 
+# %% ../../nbs/deploy/03_picture.ipynb #808f834f-c
 def search_images(
     names # As `find_images` takes them
 )->tuple[list[str], list[str]]: # Files to predict; other files in the folders
@@ -64,6 +69,7 @@ def find_images(
     "The files to predict: named ones as they are, those in folders by `IMAGE_SUFFIXES` (ours)"
     return search_images(names)[0]
 
+# %% ../../nbs/deploy/03_picture.ipynb #35ce1598-b
 def suffixes_of(
     files:list[str] # Other files
 )->str: # Such as '.psd .heic', at most six, the frequent ones first
@@ -86,8 +92,9 @@ def _boxed(
     m = choose(o / t for o, t in zip(im.size, to))
     box = [int(m * t) for t in to]
     if math.prod(box) > max_pixels:
-        raise ValueError(f'padded from {im.width} x {im.height} to {box[0]} x {box[1]} pixels it has more than '
-                         f'{max_pixels/1e6:g} megapixels')
+        raise (ValueError(
+            f'padded from {im.width} x {im.height} to {box[0]} x {box[1]} pixels it has more than '
+                         f'{max_pixels/1e6:g} megapixels'))
     start = [int(.5 * (o - b)) for o, b in zip(im.size, box)]
     pads = [(max(-s, 0), max(b - o + s, 0)) for s, b, o in zip(start, box, im.size)]
     ends = [s + b for s, b in zip(start, box)]
@@ -106,7 +113,8 @@ def fit_image(
 )->Image.Image: # RGB of that size
     "fastai's `Resize` on the validation split, without fastai; `ValueError` for a padding above `max_pixels`"
     to = size[1], size[0]
-    if method != 'squish': im = _boxed(im, to, min if method == 'crop' else max, pad_mode, max_pixels)
+    if method != 'squish':
+        im = _boxed(im, to, min if method == 'crop' else max, pad_mode, max_pixels)
     return im.resize(to, Image.Resampling.BILINEAR)
 
 # %% ../../nbs/deploy/03_picture.ipynb #e28f9155
@@ -117,14 +125,16 @@ _readers = dict(lock=threading.Lock(), n=0, before=None)
 def _strict_pillow():
     "Pillow without its own limit of pixels and without half images, until the last reader has left"
     with _readers['lock']:
-        if not _readers['n']: _readers['before'] = Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES
+        if not _readers['n']:
+            _readers['before'] = Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES
         _readers['n'] += 1
         Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES = None, False
     try: yield
     finally:
         with _readers['lock']:
             _readers['n'] -= 1
-            if not _readers['n']: Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES = _readers['before']
+            if not _readers['n']:
+                Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES = _readers['before']
 
 # %% ../../nbs/deploy/03_picture.ipynb #de100008
 def open_regular(
@@ -146,11 +156,13 @@ def _opened(
     if isinstance(im, Image.Image):
         yield im
         return
-    if not isinstance(im, (str, os.PathLike, bytes)): raise TypeError(f'{type(im).__name__} is no path, bytes or image')
+    if not isinstance(im, (str, os.PathLike, bytes)):
+        raise TypeError(f'{type(im).__name__} is no path, bytes or image')
     file, frame = (im, None) if isinstance(im, bytes) else frame_of(im)
     with BytesIO(im) if isinstance(im, bytes) else open_regular(file) as source:
         with Image.open(source, formats=_FORMATS) as res: yield seek_frame(res, frame)
 
+# %% ../../nbs/deploy/03_picture.ipynb #8902e0ac-b
 def _as_rgb(
     im:Image.Image, # Of any mode
     how:str, # 'upright' or 'plain'
@@ -159,11 +171,14 @@ def _as_rgb(
 )->Image.Image: # RGB, decoded
     "The image as the student was trained to see it"
     if im.width * im.height > max_pixels:
-        raise ValueError(f'{im.width} x {im.height} pixels are more than {max_pixels/1e6:g} megapixels')
+        raise ValueError(
+            f'{im.width} x {im.height} pixels are more than {max_pixels/1e6:g} megapixels')
     if how == 'upright': return to_rgb(im, white)
     if im.mode[0] in 'IF':
-        more = ', or have the student exported from loaders of `image_dls`, which read 16 bits' * (im.mode[0] == 'I')
-        raise ValueError(f'values of mode {im.mode} would be cut to 8 bits: save it with 8 bits{more}')
+        more = ', or have the student exported from loaders of `image_dls`, which read 16 bits' * (
+            im.mode[0] == 'I')
+        raise ValueError(
+            f'values of mode {im.mode} would be cut to 8 bits: save it with 8 bits{more}')
     if 'transparency' in im.info: # it would only make Pillow warn
         im = im.copy()
         del im.info['transparency']
@@ -184,6 +199,7 @@ def _turned(
     try: return im.getexif().get(0x0112) in range(2, 9)
     except Exception: return False # EXIF that is broken
 
+# %% ../../nbs/deploy/03_picture.ipynb #e8b9c17f-b
 def read_picture(
     im, # Path, `PATH#FRAME`, bytes or PIL image
     notes:Notes, # Of the student: open, white, resize, input_size
@@ -193,19 +209,24 @@ def read_picture(
     "One image as the student takes it (ours); whatever Pillow raises comes through"
     with _strict_pillow(), _opened(im) as pic:
         rgb = _as_rgb(pic, notes.open, notes.white, max_pixels)
-        if fitted: rgb = fit_image(rgb, notes.input_size, notes.resize.method, notes.resize.pad_mode, max_pixels)
+        if fitted:
+            rgb = fit_image(rgb, notes.input_size, notes.resize.method, notes.resize.pad_mode,
+                max_pixels)
         ignored = 'has an EXIF orientation, which this student\'s training ignored' * (
             notes.open == 'plain' and _turned(pic))
         named = isinstance(im, (str, os.PathLike)) and frame_of(im)[1] is not None
         several = 'several pictures: the first was used' * (_several(pic) and not named)
         return np.asarray(rgb), '; '.join(filter(None, [several, ignored]))
 
+# %% ../../nbs/deploy/03_picture.ipynb #e8b9c17f-c
 def why_unread(
     e:Exception, # From `read_picture`
     most:int=300 # Characters
 )->str: # One line
     "Why an image could not be read, for a sentence"
-    if isinstance(e, UnidentifiedImageError): return f"no image of the formats {', '.join(_FORMATS)}"
+    if isinstance(e, UnidentifiedImageError):
+        return f"no image of the formats {', '.join(_FORMATS)}"
     if isinstance(e, MemoryError): return 'it does not fit into memory'
-    said = isinstance(e, (OSError, ValueError, ImportError)) and (getattr(e, 'strerror', '') or str(e))
+    said = isinstance(e, (OSError, ValueError, ImportError)) and (getattr(e, 'strerror', '')
+        or str(e))
     return ' '.join((said or f'{type(e).__name__}: {e}').split())[:most]

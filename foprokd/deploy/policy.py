@@ -23,8 +23,10 @@ def _opener(
     "What a loader does before its item transforms; `ValueError` if it has no such list"
     tls = getattr(getattr(dl, 'dataset', None), 'tls', None)
     fs = list(tls[0].tfms.fs) if tls else []
-    if not fs: raise ValueError(f"The loader over a {type(getattr(dl, 'dataset', dl)).__name__} does not say how its "
-                                "images are opened: use a fastai DataBlock or ImageDataLoaders.")
+    if not fs:
+        raise (ValueError(
+            f"The loader over a {type(getattr(dl, 'dataset', dl)).__name__} does not say how its "
+                                "images are opened: use a fastai DataBlock or ImageDataLoaders."))
     def source(item):
         for f in fs[:-1]: item = f(item, split_idx=1)
         return item
@@ -38,7 +40,8 @@ def image_sources(
     items, source, _ = _opener(dl)
     idxs = range(len(items)) if idxs is None else idxs
     found = [source(items.iloc[int(i)] if hasattr(items, 'iloc') else items[int(i)]) for i in idxs]
-    return [o if isinstance(o, (str, Path, bytes, Image.Image)) else PILImage.create(o) for o in found]
+    return [o if isinstance(o, (str, Path, bytes, Image.Image)) else PILImage.create(o)
+        for o in found]
 
 # %% ../../nbs/deploy/01_policy.ipynb #2f517b8f
 def _apply(
@@ -58,6 +61,7 @@ def _columns(
     whole = torch.cat([x, x[:1].expand(-len(x) % 3, -1, -1)]).view(-1, 3, *x.shape[1:])
     return torch.cat([_apply(fs, o) for o in whole.split(8)]).flatten(0, 1)[:len(x)]
 
+# %% ../../nbs/deploy/01_policy.ipynb #2f517b8f-b
 def _measure_resampling(
     fs:list, # Batch transforms, without conversion and normalisation
     size:tuple # (H,W) that they get
@@ -71,8 +75,10 @@ def _measure_resampling(
     rows, cols = torch.eye(H)[..., None].expand(H, H, W), torch.eye(W)[:, None].expand(W, H, W)
     A, B = _columns(fs, rows)[:, :, 0].T, _columns(fs, cols)[:, 0].T
     if out.ndim != 4 or not torch.allclose(A @ x @ B.T, out, atol=1e-4):
-        raise ValueError(f"The validation images go through {names}, which is no resizing, cropping or flipping: such "
-                         "a step cannot be put into a file.")
+        raise (ValueError(
+            f"The validation images go through {names}, which is no resizing, cropping or "
+            "flipping: such "
+                         "a step cannot be put into a file."))
     return A.contiguous(), B.contiguous()
 
 # %% ../../nbs/deploy/01_policy.ipynb #f012b2e8
@@ -83,6 +89,7 @@ def _centre(
     "A crop of the centre as matrices, as fastai's `crop_pad`"
     return tuple(torch.eye(n)[(n - k) // 2:(n - k) // 2 + k] for n, k in zip(size, kept))
 
+# %% ../../nbs/deploy/01_policy.ipynb #f012b2e8-b
 def _item_policy(
     fs:list, # Item transforms of validation
     found:tuple # (H,W) that the first image has after them
@@ -92,14 +99,18 @@ def _item_policy(
     odd = [type(f).__name__ for f in fs if type(f) not in (Resize, RandomResizedCrop)]
     if odd or len(fs) > 1:
         named = odd[0] if odd else ' and '.join(type(f).__name__ for f in fs)
-        raise ValueError(f"The validation images go through {named}, which cannot be put into a file: use fastai's "
-                         "Resize, or give the policy.")
+        raise (ValueError(
+            f"The validation images go through {named}, which cannot be put into a file: use "
+            "fastai's "
+                         "Resize, or give the policy."))
     if not fs: return dict(method='squish', pad_mode='zeros', input_size=list(found)), None
     f = fs[0]
     if f.mode != Image.BILINEAR:
-        raise ValueError(f"Images are resized by {f.mode!r}, and only bilinear can be put into a file.")
+        raise ValueError(
+            f"Images are resized by {f.mode!r}, and only bilinear can be put into a file.")
     own = tuple(f.size)[::-1]
-    if isinstance(f, Resize): return dict(method=str(f.method), pad_mode=str(f.pad_mode), input_size=list(own)), None
+    if isinstance(f, Resize):
+        return dict(method=str(f.method), pad_mode=str(f.pad_mode), input_size=list(own)), None
     f.before_call(Image.new('RGB', own[::-1]), split_idx=1)
     larger = tuple(f.final_size)[::-1]
     return dict(method='squish', pad_mode='zeros', input_size=list(larger)), _centre(larger, own)
@@ -111,11 +122,15 @@ def _opened(
     "How files are opened; `ValueError` for gray images"
     opener, first = _opener(dl)[2], dl.do_item(0)[0]
     if first.ndim != 3 or first.shape[0] != 3:
-        raise ValueError(f"The images have shape {tuple(first.shape)} where RGB (3,H,W) is needed: open all as RGB.")
+        raise ValueError(
+            f"The images have shape {tuple(first.shape)} where RGB (3,H,W) is needed: open all as "
+            "RGB.")
     if not isinstance(opener, OpenImage): return dict(open='plain', white=65535), first
     size, method, white = opener.how
-    return dict(open='upright', white=white, method=method, pad_mode='zeros', input_size=[size, size]), first
+    return dict(open='upright', white=white, method=method, pad_mode='zeros',
+        input_size=[size, size]), first
 
+# %% ../../nbs/deploy/01_policy.ipynb #3c821a73-b
 def read_policy(
     dls # fastai `DataLoaders` of images
 )->dict: # open, white, method, pad_mode, input_size [H,W], model_size, resample (A,B) or None, mean, std, assumed
@@ -124,11 +139,13 @@ def read_policy(
     policy, first = _opened(dl)
     item, crop = _item_policy(list(dl.after_item.fs), tuple(first.shape[-2:]))
     sized = any(isinstance(f, (Resize, RandomResizedCrop)) for f in dl.after_item.fs)
-    if 'method' in policy and sized: raise ValueError("The images are resized twice: leave the Resize to image_dls.")
+    if 'method' in policy and sized:
+        raise ValueError("The images are resized twice: leave the Resize to image_dls.")
     policy = item | policy # `OpenImage` has resized already
     policy['assumed'] = policy['open'] == 'plain' and not sized
     fs = [f for f in dl.after_batch.fs if f.split_idx != 0 and not isinstance(f, IntToFloatTensor)]
-    norms, fs = [f for f in fs if isinstance(f, Normalize)], [f for f in fs if not isinstance(f, Normalize)]
+    norms, fs = [f for f in fs if isinstance(f, Normalize)], [f for f in fs
+        if not isinstance(f, Normalize)]
     number = lambda v: [float(o) for o in torch.as_tensor(v).flatten().cpu().expand(3)]
     mean, std = (number(norms[0].mean), number(norms[0].std)) if norms else ([0.] * 3, [1.] * 3)
     measured = _measure_resampling(fs, tuple(first.shape[-2:])) if fs else None

@@ -49,6 +49,7 @@ def _output(
     else:
         with _named(file), write_aside(real) as part, open(part, 'x', **_TEXT) as f: yield f
 
+# %% ../../nbs/deploy/06_predict.ipynb #361993b8-b
 def _csv_line(values):
     "One line of CSV with its newline, in which a carriage return is quoted too"
     buf = StringIO(newline='')
@@ -63,10 +64,12 @@ def _csv_rows(
 ): # Function that writes a row
     "Write the head of a CSV file"
     put = lambda *values: (f.write(_csv_line(values)), f.flush())
-    put('file', 'class', 'probability', *(f'p_{c}' for c in classes), *['set'] * sets, 'note', 'error')
+    put('file', 'class', 'probability', *(f'p_{c}' for c in classes), *['set'] * sets, 'note',
+        'error')
     def write(r):
         probs = (r['probabilities'] or dict.fromkeys(classes)).values()
-        put(r['file'], r['class'], r['probability'], *probs, *[';'.join(r['set'] or [])] * sets, r['note'], r['error'])
+        put(r['file'], r['class'], r['probability'], *probs, *[';'.join(r['set'] or [])] * sets,
+            r['note'], r['error'])
     return write
 
 def _json_rows(f):
@@ -78,12 +81,14 @@ def _read_prior(
     text:str # 'A=.1,B=.9', or the name of a JSON file {class: prevalence}
 )->dict: # {class: prevalence}
     "Prevalences from the command line; `ValueError`"
-    if not os.path.exists(text) and text.lower().endswith('.json'): raise ValueError(f'There is no file {text!r}.')
+    if not os.path.exists(text) and text.lower().endswith('.json'):
+        raise ValueError(f'There is no file {text!r}.')
     if os.path.isfile(text):
         try:
             with open(text, encoding='utf-8') as f: res = json.load(f)
         except (ValueError, RecursionError): res = None
-        if not isinstance(res, dict): raise ValueError(f'--prior: {text} holds no JSON object of prevalences.')
+        if not isinstance(res, dict):
+            raise ValueError(f'--prior: {text} holds no JSON object of prevalences.')
         return {clean_text(k): v for k, v in res.items()}
     pairs = [o.rpartition('=')[::2] for o in text.split(',')]
     try: res = {clean_text(k): float(v) for k, v in pairs}
@@ -92,6 +97,7 @@ def _read_prior(
         raise ValueError(f'--prior {text!r} is no JSON file, and not of the form A=.1,B=.9.')
     return res
 
+# %% ../../nbs/deploy/06_predict.ipynb #1d98b74c-b
 def _spare(
     out:str|None, # File to be written
     inputs:list[str] # Files that are read
@@ -99,7 +105,8 @@ def _spare(
     "`ValueError` if writing would destroy an input, or what is named like one, or has no folder"
     if out is None or out == '-': return
     home = os.path.dirname(out)
-    if home and not os.path.isdir(home): raise ValueError(f'{out!r} cannot be written: there is no folder {home!r}.')
+    if home and not os.path.isdir(home):
+        raise ValueError(f'{out!r} cannot be written: there is no folder {home!r}.')
     if out.lower().endswith((*IMAGE_SUFFIXES, '.onnx')):
         raise ValueError(f'{out!r} is named like an image or a student: it is not written.')
     if os.path.isfile(out) and any(os.path.exists(o) and os.path.samefile(o, out) for o in inputs):
@@ -135,43 +142,60 @@ Research only, not a medical device.
 # %% ../../nbs/deploy/06_predict.ipynb #c62370be
 def _parser():
     "The words that the command knows"
-    p = argparse.ArgumentParser('foprokd_predict', formatter_class=argparse.RawDescriptionHelpFormatter, epilog=_EPILOG,
+    p = argparse.ArgumentParser('foprokd_predict',
+                                formatter_class=argparse.RawDescriptionHelpFormatter,
+                                epilog=_EPILOG,
                                 description='Predict images with an exported student.')
     add = p.add_argument
     add('student', metavar='STUDENT.onnx', help='the exported student')
-    add('images', metavar='IMAGES_OR_FOLDERS', nargs='*', help='files, and folders searched in all depths for images')
-    add('--csv', metavar='FILE', help='rows as CSV; - is stdout, and the default if --json is not given')
+    add('images', metavar='IMAGES_OR_FOLDERS', nargs='*',
+        help='files, and folders searched in all depths for images')
+    add('--csv', metavar='FILE',
+        help='rows as CSV; - is stdout, and the default if --json is not given')
     add('--json', metavar='FILE', help='rows as JSON lines; - is stdout')
-    add('--frames', type=frame_choice, metavar='F', help='of DICOM clips: first (default), middle, all or a number')
-    add('--dicom-sr', metavar='FOLDER', help='a DICOM report for each image, which names the patient as the image does')
-    add('--threads', type=int, metavar='N', help='for reading and for the student (default: one per core)')
-    add('--batch', type=int, default=32, metavar='N', help='images in one run (default: %(default)s)')
-    add('--prior', metavar='P', help='prevalences, as A=.1,B=.9 or a JSON file (default: in the student)')
+    add('--frames', type=frame_choice, metavar='F',
+        help='of DICOM clips: first (default), middle, all or a number')
+    add('--dicom-sr', metavar='FOLDER',
+        help='a DICOM report for each image, which names the patient as the image does')
+    add('--threads', type=int, metavar='N',
+        help='for reading and for the student (default: one per core)')
+    add('--batch', type=int, default=32, metavar='N',
+        help='images in one run (default: %(default)s)')
+    add('--prior', metavar='P',
+        help='prevalences, as A=.1,B=.9 or a JSON file (default: in the student)')
     add('--level', type=float, help='add conformal sets of this coverage, a share as .9')
     add('--max-megapixels', type=float, default=100, metavar='M',
         help='larger images are refused, in megapixels (default: %(default)s)')
     add('--quiet', action='store_true', help='no bar, no remark on prior or sets, no closing lines')
-    add('--about', action='store_true', help='print what the student says of itself, as JSON, and leave')
+    add('--about', action='store_true',
+        help='print what the student says of itself, as JSON, and leave')
     add('--version', action='version', version=f"foprokd {sys.modules['foprokd'].__version__}")
     return p
 
+# %% ../../nbs/deploy/06_predict.ipynb #c62370be-b
 def _arguments(
     argv # Words; None: those of the command line
 )->argparse.Namespace:
     "What the command was asked"
     p = _parser()
     a = p.parse_intermixed_args(argv)
-    if not a.images and not a.about: p.error('the following arguments are required: IMAGES_OR_FOLDERS')
+    if not a.images and not a.about:
+        p.error('the following arguments are required: IMAGES_OR_FOLDERS')
     if a.images and a.about: p.error('--about takes no images')
-    idle = [o for o in ('csv', 'json', 'level', 'frames', 'dicom_sr') if a.about and getattr(a, o) is not None]
-    if idle: p.error(f'--{idle[0].replace("_", "-")} has no effect with --about, which prints JSON: leave it out')
+    idle = [o for o in ('csv', 'json', 'level', 'frames', 'dicom_sr') if a.about
+        and getattr(a, o) is not None]
+    if idle:
+        p.error(
+            f'--{idle[0].replace("_", "-")} has no effect with --about, which prints JSON: leave '
+            'it out')
     if a.csv is None and a.json is None: a.csv = '-'
     if a.csv and a.json and len({os.path.realpath(o) for o in (a.csv, a.json)}) == 1:
         p.error('--csv and --json are the same file')
     return a
 
 # %% ../../nbs/deploy/06_predict.ipynb #3238941d
-_SCORES = 'accuracy balanced_accuracy macro_f1 macro_auroc recall_head recall_medium recall_tail ece'.split()
+_SCORES = (
+    'accuracy balanced_accuracy macro_f1 macro_auroc recall_head recall_medium recall_tail ece'.split())
 
 def _scores(
     n:Notes # Of a student
@@ -188,9 +212,11 @@ def _too_few(
     n:Notes # Of a student
 )->dict: # Level as text -> names; levels without such classes are left out
     "Classes whose threshold is 1, because it had too few images"
-    return {k: [c for c, q in zip(n.classes, o['by_class']) if q >= 1] for k, o in (n.conformal or {}).items()
+    return {k: [c for c, q in zip(n.classes, o['by_class']) if q >= 1]
+            for k, o in (n.conformal or {}).items()
             if max(o['by_class']) >= 1}
 
+# %% ../../nbs/deploy/06_predict.ipynb #3238941d-b
 def _about(
     student:OnnxStudent # Any
 )->dict: # JSON-able
@@ -200,10 +226,12 @@ def _about(
     deep = f"8 and 16 bits per channel (white is {n.white:g}), turned upright"
     size = n.n_parameters
     return {'classes': student.classes, 'input_size (height, width)': n.input_size,
-            'images': deep if n.open == 'upright' else '8 bits per channel only, not turned by EXIF',
+            'images': deep if n.open == 'upright'
+            else '8 bits per channel only, not turned by EXIF',
             'resize': n.resize.method, 'levels of conformal sets': n.levels,
             'classes in every set (too few images)': _too_few(n),
-            'temperature': n.temperature, 'temperature from': n.temperature_from, 'calibration': n.calibrated,
+            'temperature': n.temperature, 'temperature from': n.temperature_from,
+            'calibration': n.calibrated,
             'prior': dict(zip(student.classes, n.prior)),
             'precision': text(n.precision), 'metrics': _scores(n), 'arch': text(n.arch),
             'n_parameters': size if type(size) in (int, float) and math.isfinite(size) else None,
@@ -213,7 +241,8 @@ def _about(
 # %% ../../nbs/deploy/06_predict.ipynb #9738d73d
 class _Bar:
     "A line on stderr that grows, at most ten times a second"
-    def __init__(self, total, shown): self.total, self.shown, self.start, self.last = total, shown, time.time(), 0
+    def __init__(self, total, shown):
+        self.total, self.shown, self.start, self.last = total, shown, time.time(), 0
     def __call__(self, n):
         if not self.shown or time.time() - self.last < .1 and n < self.total: return
         self.last = time.time()
@@ -233,7 +262,8 @@ def _named_student(
         raise ValueError(f'{a.student!r} is a folder: the student comes first, then the images.')
     try: return OnnxStudent(a.student, a.threads, prior)
     except ValueError as e:
-        hint = ' The first argument is the student.' if a.student.lower().endswith(IMAGE_SUFFIXES) else ''
+        hint = (' The first argument is the student.' if a.student.lower().endswith(IMAGE_SUFFIXES)
+            else '')
         raise ValueError(f'{e}{hint}') from None
 
 def _prior_line(
@@ -243,6 +273,7 @@ def _prior_line(
     said = [f'{c[:40]!r} {p:.3g}' for c, p in zip(student.classes, student.prior)]
     return f"prior, divided by its sum: {', '.join(said[:6] + ['...'] * (len(said) > 6))}."
 
+# %% ../../nbs/deploy/06_predict.ipynb #ec92976e-b
 def _images(
     names:list[str] # Files and folders
 )->tuple[list[str], str]: # Files; what was passed over, '' if nothing
@@ -250,8 +281,10 @@ def _images(
     files, others = search_images(names)
     n, many, folders = len(others), len(others) != 1, ', '.join(map(repr, names))
     if not files and others:
-        raise ValueError(f"{folders} hold{'s' * (len(names) == 1)} {n} file{'s' * many} ({suffixes_of(others)}), "
-                         f"and none whose name ends in {' '.join(IMAGE_SUFFIXES)}.")
+        raise (ValueError(
+            f"{folders} hold{'s' * (len(names) == 1)} {n} file{'s' * many} "
+            f"({suffixes_of(others)}), "
+                         f"and none whose name ends in {' '.join(IMAGE_SUFFIXES)}."))
     if not files: raise ValueError(f'there is no image in {folders}.')
     were = 'were' if many else 'was'
     said = f"; {n} other file{'s' * many} in the folders {were} passed over ({suffixes_of(others)})"
@@ -281,6 +314,7 @@ def _write_rows(
             bar(n)
     return bad
 
+# %% ../../nbs/deploy/06_predict.ipynb #2c3cf139-b
 def _predict_files(
     a:argparse.Namespace # As `_arguments` gives it
 )->int: # Exit code
@@ -289,7 +323,8 @@ def _predict_files(
     for out in (a.csv, a.json): _spare(out, [a.student, a.prior or ''])
     student = _named_student(a, prior)
     if a.about:
-        with _output('-') as f: f.write(json.dumps(_about(student), ensure_ascii=False, indent=1) + '\n'), f.flush()
+        with _output('-') as f:
+            f.write(json.dumps(_about(student), ensure_ascii=False, indent=1) + '\n'), f.flush()
         return 0
     files, passed = _images(a.images)
     if a.frames is not None: files = [o for f in files for o in frames_of(f, a.frames)]
@@ -313,7 +348,8 @@ def _terminable():
         signal.signal(signal.SIGTERM, signal.SIG_IGN) # tidying up is not interrupted
         raise _Terminated
     before = signal.getsignal(signal.SIGTERM)
-    if threading.current_thread() is not threading.main_thread() or before in (None, signal.SIG_IGN):
+    if (threading.current_thread() is not threading.main_thread()
+            or before in (None, signal.SIG_IGN)):
         yield
         return
     signal.signal(signal.SIGTERM, stop)
@@ -337,7 +373,8 @@ def foprokd_predict(
             warnings.simplefilter('ignore') # Pillow's remarks on files that it can read
             code = _predict_files(_arguments(argv))
     except KeyboardInterrupt as e:
-        code, said = (143, 'ended by SIGTERM') if isinstance(e, _Terminated) else (130, 'interrupted')
+        code, said = ((143, 'ended by SIGTERM') if isinstance(e, _Terminated)
+            else (130, 'interrupted'))
         _say(said)
     except BrokenPipeError: # `| head`
         _drop_stdout()

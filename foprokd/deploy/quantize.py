@@ -46,8 +46,10 @@ def _packages():
         from onnxruntime import quantization
         return onnx, onnxruntime, quantization
     except ImportError as e:
-        raise ImportError("Quantising a student needs more packages: pip install 'foprokd[deploy]'.") from e
+        raise ImportError(
+            "Quantising a student needs more packages: pip install 'foprokd[deploy]'.") from e
 
+# %% ../../nbs/deploy/09_quantize.ipynb #c0388eea-b
 def _read_student(
     file:str|Path, # The ONNX file
     precision:str # What it must be: 'fp32' or 'int8'
@@ -61,10 +63,13 @@ def _read_student(
         found = notes.precision, len(notes.classes), [int(o) for o in notes.input_size]
     except Exception as e: # protobuf, JSON and missing notes each raise their own
         raise ValueError(f"{file.name!r} is no student: write it with learn.export_student.") from e
-    if {o.name for o in model.graph.input} != {'images', 'prior', 'temperature'} or len(found[2]) != 2:
-        raise ValueError(f"{file.name!r} is no student: its inputs are {[o.name for o in model.graph.input]}.")
+    if ({o.name for o in model.graph.input} != {'images', 'prior', 'temperature'}
+            or len(found[2]) != 2):
+        raise ValueError(
+            f"{file.name!r} is no student: its inputs are {[o.name for o in model.graph.input]}.")
     if found[0] != precision:
-        raise ValueError(f"{file.name!r} is a student in {found[0]}, but one in {precision} is needed.")
+        raise ValueError(
+            f"{file.name!r} is a student in {found[0]}, but one in {precision} is needed.")
     return model, notes
 
 # %% ../../nbs/deploy/09_quantize.ipynb #fb4086bd
@@ -77,13 +82,15 @@ def _batches(
     for a in [images] if isinstance(images, np.ndarray) else images:
         a = np.asarray(a)
         if a.dtype != np.uint8 or a.ndim != 4 or list(a.shape[1:]) != [*size, 3]:
-            raise ValueError(f"Images must be uint8 (N,{size[0]},{size[1]},3), fitted to the student's input, "
-                             f"got {a.dtype} {a.shape}.")
+            raise (ValueError(
+                f"Images must be uint8 (N,{size[0]},{size[1]},3), fitted to the student's input, "
+                             f"got {a.dtype} {a.shape}."))
         for i in range(0, len(a), n): yield a[i:i + n]
 
 # %% ../../nbs/deploy/09_quantize.ipynb #f9a0972b
 _OPERATORS = ['Conv', 'Gemm', 'MatMul']
-_METHODS = dict(minmax=('MinMax', {}), entropy=('Entropy', {}), percentile=('Percentile', dict(CalibPercentile=99.99)))
+_METHODS = dict(minmax=('MinMax', {}), entropy=('Entropy', {}),
+    percentile=('Percentile', dict(CalibPercentile=99.99)))
 
 def _is_network(node): # `onnx.NodeProto`
     "Whether a node belongs to the network, not to what comes before or after"
@@ -106,11 +113,13 @@ def quantized_operators(
         count[1] += 1
     return found
 
+# %% ../../nbs/deploy/09_quantize.ipynb #f9a0972b-b
 def _check_quantized(model, name):
     "`ValueError` for a graph without an integer operator"
     found = quantized_operators(model)
     if not sum(q for q, _ in found.values()):
-        raise ValueError(f"Nothing in {name!r} is quantised: it has {found or 'no Conv, Gemm or MatMul'}.")
+        raise ValueError(
+            f"Nothing in {name!r} is quantised: it has {found or 'no Conv, Gemm or MatMul'}.")
     return found
 
 # %% ../../nbs/deploy/09_quantize.ipynb #8dd530c0
@@ -156,16 +165,21 @@ def _quantized(
     with tempfile.TemporaryDirectory(prefix='foprokd_') as tmp, _quiet():
         onnx.save(_bare(model), Path(tmp)/'fp32.onnx')
         try: q.quantize_static(
-                Path(tmp)/'fp32.onnx', Path(tmp)/'int8.onnx', _Reader(batches), quant_format=q.QuantFormat.QDQ,
-                activation_type=q.QuantType.QUInt8, weight_type=q.QuantType.QInt8, per_channel=per_channel,
-                reduce_range=reduce_range, op_types_to_quantize=[*_OPERATORS, 'Relu', 'Clip'], nodes_to_exclude=outside,
+                Path(tmp)/'fp32.onnx', Path(tmp)/'int8.onnx', _Reader(batches),
+                quant_format=q.QuantFormat.QDQ,
+                activation_type=q.QuantType.QUInt8, weight_type=q.QuantType.QInt8,
+                per_channel=per_channel,
+                reduce_range=reduce_range, op_types_to_quantize=[*_OPERATORS, 'Relu', 'Clip'],
+                nodes_to_exclude=outside,
                 calibrate_method=q.CalibrationMethod[kind],
                 extra_options=options | dict(CalibStridedMinMax=1, CalibTensorRangeSymmetric=False))
         except Exception as e: # whatever the quantiser may raise
-            raise ValueError(f"onnxruntime cannot quantise this student ({type(e).__name__}): {str(e)[:200]}") from e
+            raise (ValueError(
+                f"onnxruntime cannot quantise this student ({type(e).__name__}): {str(e)[:200]}")) from e
         out = onnx.load(Path(tmp)/'int8.onnx')
     given = [o for o in model.graph.input if o.name != 'images']
-    lost = {o.name for o in given} - {o.name for o in out.graph.initializer} # onnxruntime 1.15 makes constants of them
+    # onnxruntime 1.15 makes constants of them
+    lost = {o.name for o in given} - {o.name for o in out.graph.initializer}
     for node in list(out.graph.node):
         if node.op_type == 'Constant' and node.output[0] in lost: out.graph.node.remove(node)
     out.graph.initializer.extend(o for o in model.graph.initializer if o.name in lost)
@@ -192,16 +206,22 @@ def quantize_student(
     model, notes = _read_student(source, 'fp32')
     source, C = Path(source), len(notes.classes)
     file = source.with_suffix('.int8.onnx') if file is None else Path(file)
-    if method not in _METHODS: raise ValueError(f"The method must be one of {', '.join(_METHODS)}, not {method!r}.")
-    if file.resolve() == source.resolve(): raise ValueError("The quantised student needs a file of its own.")
+    if method not in _METHODS:
+        raise ValueError(f"The method must be one of {', '.join(_METHODS)}, not {method!r}.")
+    if file.resolve() == source.resolve():
+        raise ValueError("The quantised student needs a file of its own.")
     batches = list(_batches(images, notes.input_size))
     n = sum(len(o) for o in batches)
-    if not n: raise ValueError("There is no calibration image: choose some training images with balanced_sample.")
-    if targs is not None and len(targs) != n: raise ValueError(f"There are {n} images but {len(targs)} targets.")
+    if not n:
+        raise ValueError(
+            "There is no calibration image: choose some training images with balanced_sample.")
+    if targs is not None and len(targs) != n:
+        raise ValueError(f"There are {n} images but {len(targs)} targets.")
     if not quantized_operators(model): _check_quantized(model, source.name)
     out = _quantized(model, batches, method, per_channel, reduce_range)
     how = Int8(method=method, n_images=n, per_channel=per_channel, reduce_range=reduce_range,
-               images_per_class=None if targs is None else np.bincount(np.asarray(targs), minlength=C).tolist(),
+               images_per_class=None if targs is None
+               else np.bincount(np.asarray(targs), minlength=C).tolist(),
                operators=_check_quantized(out, file.name), onnxruntime=_packages()[1].__version__)
     out.producer_name, out.producer_version = 'foprokd', ''
     del out.metadata_props[:]
@@ -211,7 +231,8 @@ def quantize_student(
     _packages()[0].checker.check_model(out, full_check=True)
     with write_aside(file) as part:
         save_graph(out, part)
-        if judge is not None: check_tail(quantization_report(source, part, **judge), margin, strict, file.name)
+        if judge is not None:
+            check_tail(quantization_report(source, part, **judge), margin, strict, file.name)
     return file
 
 # %% ../../nbs/deploy/09_quantize.ipynb #600a6071
@@ -223,9 +244,12 @@ def _answers(
     "What each file says of each image, one pass over the images; `ValueError` for no image"
     ort = _packages()[1]
     options = ort.SessionOptions()
-    options.log_severity_level = 4 # it warns of inputs that have a default, which is what they are for
-    sessions = [ort.InferenceSession(str(f), options, providers=['CPUExecutionProvider']) for f in files]
-    rows = [[s.run(['probabilities'], {'images': o})[0] for s in sessions] for o in _batches(images, size, 32)]
+    # it warns of inputs that have a default, which is what they are for
+    options.log_severity_level = 4
+    sessions = [ort.InferenceSession(str(f), options, providers=['CPUExecutionProvider'])
+        for f in files]
+    rows = [[s.run(['probabilities'], {'images': o})[0] for s in sessions]
+        for o in _batches(images, size, 32)]
     if not rows: raise ValueError("There is no image to compare the two files on.")
     return [np.concatenate(o) for o in zip(*rows)]
 
@@ -234,7 +258,8 @@ def _check_pair(fp32, int8, targs):
     "Notes of the float file, graph and notes of the other, (N,) targets; `ValueError` for what does not fit"
     (_, a), (graph, b) = _read_student(fp32, 'fp32'), _read_student(int8, 'int8')
     if (a.classes, a.input_size) != (b.classes, b.input_size):
-        raise ValueError("The two files do not tell the same classes apart in images of the same size.")
+        raise ValueError(
+            "The two files do not tell the same classes apart in images of the same size.")
     return a, b, graph, np.asarray(targs)
 
 
@@ -258,8 +283,10 @@ def quantization_report(
     groups = class_groups(a.counts) if groups is None else groups
     p, q = _answers([fp32, int8], images, a.input_size)
     size = [Path(o).stat().st_size for o in (fp32, int8)]
-    return dict(int8=b.int8 and asdict(b.int8), bytes=dict(fp32=size[0], int8=size[1], ratio=size[0] / size[1]),
-                operators=operators, **compare_answers(p, q, y, a.classes, groups, ids, names, n_boot, seed))
+    return dict(int8=b.int8 and asdict(b.int8), bytes=dict(fp32=size[0], int8=size[1],
+                ratio=size[0] / size[1]),
+                operators=operators, **compare_answers(p, q, y, a.classes, groups, ids, names,
+                n_boot, seed))
 
 
 # %% ../../nbs/deploy/09_quantize.ipynb #912952bd
@@ -268,26 +295,35 @@ def _sentence(
     s:dict # Its row
 )->str: # One sentence
     "The loss of one score in points, with its interval"
-    name = f"{name.removeprefix('recall_')} recall" if name.startswith('recall_') else name.replace('_', ' ')
+    name = (f"{name.removeprefix('recall_')} recall" if name.startswith('recall_')
+        else name.replace('_', ' '))
     lost = round(100 * s['loss'], 1) >= 0
     ci = s['loss_ci'] and (s['loss_ci'] if lost else [-o for o in s['loss_ci'][::-1]])
     within = f'{points(ci[0])} to {points(ci[1])}' if ci else 'too few images for an interval'
-    return f"int8 {'loses' if lost else 'gains'} {points(abs(s['loss']))} points of {name} ({within})."
+    return (
+        f"int8 {'loses' if lost else 'gains'} {points(abs(s['loss']))} points of {name} ({within}).")
 
+# %% ../../nbs/deploy/09_quantize.ipynb #912952bd-b
 def format_report(
     report:dict # From `quantization_report`
 )->str: # Several sentences
     "The report in words, 95 % intervals in brackets: every group, worse or not (ours)"
     b, d, s = report['bytes'], report['probability_difference'], report['scores']
-    told = [k for k in s if k == 'balanced_accuracy' or (k.startswith('recall_') and k != 'recall_mean_of_groups')]
+    told = [k for k in s if k == 'balanced_accuracy'
+        or (k.startswith('recall_') and k != 'recall_mean_of_groups')]
     integer = ', '.join(f'{q} of {n} {k}' for k, (q, n) in report['operators'].items())
     lo, hi = report['agreement_ci']
-    worse = [*(f'{g} recall' for g in report['worse']), *(f'class {c}' for c in report['worse_classes'])]
+    worse = [*(f'{g} recall' for g in report['worse']),
+        *(f'class {c}' for c in report['worse_classes'])]
     return ' '.join([
-        f"int8 takes {b['int8'] / 1e6:.2f} MB, float {b['fp32'] / 1e6:.2f} ({b['ratio']:.1f} times smaller); in "
+        f"int8 takes {b['int8'] / 1e6:.2f} MB, float {b['fp32'] / 1e6:.2f} ({b['ratio']:.1f} times "
+        "smaller); in "
         f"integers: {integer}.",
-        f"On {report['n_images']} images the two agree in {points(report['agreement'])} % ({points(lo)} to "
-        f"{points(hi)}); probabilities differ by {d['mean']:.3f} on average and by {d['max']:.2f} at most.",
+        f"On {report['n_images']} images the two agree in {points(report['agreement'])} % "
+        f"({points(lo)} to "
+        f"{points(hi)}); probabilities differ by {d['mean']:.3f} on average and by {d['max']:.2f} "
+        "at most.",
         *(_sentence(k, s[k]) for k in told),
         f"Worse in int8, the whole interval above zero: {', '.join(worse)}." if worse else
-        "No group's loss lies above zero with its whole interval, which does not show that there is none."])
+        "No group's loss lies above zero with its whole interval, which does not show that there "
+        "is none."])

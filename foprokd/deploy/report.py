@@ -29,7 +29,8 @@ from .notes import scores_on
 from .onnx_student import OnnxStudent
 from .quantize import balanced_sample, quantization_report, quantize_student, format_report
 from .export import calibrate_notes
-from .parity import (check_apart, deployed_network, loader_lesions, loader_targets, own_loaders,
+from .parity import (check_apart, deployed_network, loader_lesions, loader_targets,
+                                   own_loaders,
                                    reference_outputs,
                                    reference_probabilities, training_counts)
 from ..data.files import write_aside
@@ -44,6 +45,7 @@ def _fitted(
 
 _LOST = ['image', 'class', 'says', 'before', 'after', 'lesion']
 
+# %% ../../nbs/deploy/13_report.ipynb #f3b287f4-b
 def quantize_learner(
     learn:Learner, # Trained
     source:str|Path, # The float file that `export_onnx` wrote
@@ -65,8 +67,10 @@ def quantize_learner(
     chosen = balanced_sample(y, n, seed)
     ranges = _fitted(float_student, image_sources(dls.train, chosen))
     with write_aside(file) as part:
-        report = _describe_int8(quantize_student(source, ranges, part, targs=y[chosen], **kwargs), source, dls, test)
-        pd.DataFrame(report['lost'], columns=_LOST).to_csv(file.with_suffix('.lost.csv'), index=False)
+        report = _describe_int8(quantize_student(source, ranges, part, targs=y[chosen], **kwargs),
+            source, dls, test)
+        pd.DataFrame(report['lost'], columns=_LOST).to_csv(file.with_suffix('.lost.csv'),
+            index=False)
         check_tail(report, margin, strict, file.name)
     return file
 
@@ -77,6 +81,7 @@ def _image_names(
     "What a person finds an image by"
     return [str(o) for o in sources] if all(isinstance(o, (str, Path)) for o in sources) else None
 
+# %% ../../nbs/deploy/13_report.ipynb #da6a8670-b
 def _describe_int8(
     file:Path, # ONNX file of `quantize_student`; changed
     source:str|Path, # The float file
@@ -92,8 +97,10 @@ def _describe_int8(
     selected = seen(dls.valid)
     x, y, outs, lesions, names = selected if test is None else seen(test)
     report = quantization_report(source, file, x, y, ids=lesions, names=names)
-    kept = {k: v for k, v in report.items() if k not in ('int8', 'lost')} # in the notes already; names of images
-    how = replace(student.notes.int8, summary=format_report(report), report=scores_on(kept, test is not None))
+    # in the notes already; names of images
+    kept = {k: v for k, v in report.items() if k not in ('int8', 'lost')}
+    how = replace(student.notes.int8, summary=format_report(report),
+        report=scores_on(kept, test is not None))
     notes = replace(student.notes, int8=how)
     if was.conformal:
         tested = None if test is None else (outs, y, lesions)
@@ -119,15 +126,18 @@ def _check_smaller(
     small = {k: s for k, s in students.items() if s.notes.precision == 'int8'}
     if not small: return {}
     whole = next((k for k, s in students.items() if k not in small), None)
-    y, lesions, names, lost = loader_targets(dl), loader_lesions(dl), _image_names(image_sources(dl)), {}
+    y, lesions, names, lost = (loader_targets(dl), loader_lesions(dl),
+        _image_names(image_sources(dl)), {})
     outs = None if whole else reference_outputs(deployed_network(learn), dl)[0]
     for k, s in small.items():
         before = probs[whole] if whole else reference_probabilities(outs, s.notes)
-        report = compare_answers(before, probs[k], y, s.classes, class_groups(training_counts(learn)), lesions, names)
+        report = compare_answers(before, probs[k], y, s.classes,
+            class_groups(training_counts(learn)), lesions, names)
         check_tail(report, margin, strict, k)
         lost[k] = pd.DataFrame(report['lost'], columns=_LOST)
     return lost
 
+# %% ../../nbs/deploy/13_report.ipynb #a7f18eec-b
 def _torch_runner(
     net:nn.Module, # (N,3,h,w) -> anything
     policy:dict # What happens to pixels first
@@ -147,12 +157,15 @@ def _probe_scores(
     images:np.ndarray # (N,H,W,3) uint8
 )->np.ndarray|None: # (N,C) probabilities
     "What the explored probe says of the teacher's features; None without a probe"
-    probe = next((cb.probe for cb in learn.cbs if isinstance(cb, DistillCallback) and cb.probe is not None), None)
+    probe = next((cb.probe for cb in learn.cbs if isinstance(cb, DistillCallback)
+        and cb.probe is not None), None)
     if probe is None: return None
     probe = deepcopy(probe).cpu().eval()
     with torch.inference_mode():
-        return torch.cat([probe(run(images[i:i + 32]).clone()).softmax(1) for i in range(0, len(images), 32)]).numpy()
+        return torch.cat([probe(run(images[i:i + 32]).clone()).softmax(1)
+            for i in range(0, len(images), 32)]).numpy()
 
+# %% ../../nbs/deploy/13_report.ipynb #a7f18eec-c
 def _check_alike(
     students:dict, # Name -> `OnnxStudent`
     policy:dict, # Of the Learner
@@ -160,14 +173,17 @@ def _check_alike(
     vocab # Classes
 ):
     "`ValueError` for a file of another network, other classes or other pixels"
-    want = dict(n_parameters=sum(p.numel() for p in net.parameters()), classes=[str(o) for o in vocab],
+    want = dict(n_parameters=sum(p.numel() for p in net.parameters()),
+                classes=[str(o) for o in vocab],
                 input_size=list(policy['input_size']), model_size=list(policy['model_size']))
     for k, s in students.items():
         odd = [(o, getattr(s.notes, o), v) for o, v in want.items() if getattr(s.notes, o) != v]
         if not odd: continue
         field, has, needs = map(str, odd[0])
-        raise ValueError(f"{k!r} is none of this Learner: its {field} is {has:.60}, not {needs:.60}.")
+        raise ValueError(
+            f"{k!r} is none of this Learner: its {field} is {has:.60}, not {needs:.60}.")
 
+# %% ../../nbs/deploy/13_report.ipynb #a7f18eec-d
 def deploy_report(
     learn:Learner, # Trained
     *files, # ONNX files, e.g. the student and its 8-bit version
@@ -181,12 +197,15 @@ def deploy_report(
 
     `TailLossError`, a `ValueError`, for a file in 8 bits that loses too much of the tail. The images that such files
     lose are in `.attrs['lost']`, a table for each file."""
-    if not files: raise ValueError("Give the files to measure, e.g. learn.deploy_report('student.onnx').")
+    if not files:
+        raise ValueError("Give the files to measure, e.g. learn.deploy_report('student.onnx').")
     names = [Path(f).stem for f in files]
     if len({*names, 'teacher', 'student, torch'}) < len(names) + 2:
-        raise ValueError(f"Several models would be called alike ({', '.join(names)}): rename the files.")
+        raise ValueError(
+            f"Several models would be called alike ({', '.join(names)}): rename the files.")
     students = {k: OnnxStudent(f, torch.get_num_threads()) for k, f in zip(names, files)}
-    dl, policy, net = learn.dls.valid if test is None else test, read_policy(learn.dls), deployed_network(learn)
+    dl, policy, net = (learn.dls.valid if test is None else test, read_policy(learn.dls),
+        deployed_network(learn))
     images, targs = _fitted(next(iter(students.values())), image_sources(dl)), loader_targets(dl)
     _check_alike(students, policy, net, learn.dls.vocab)
     x = torch.zeros(1, 3, *policy['model_size'])
@@ -196,18 +215,22 @@ def deploy_report(
         teacher = deepcopy(teacher).cpu()
         n = sum(p.numel() for p in teacher.parameters())
         about['teacher'] = dict(parameters=n, macs=count_macs(teacher, x), file=4 * n)
-        runners['teacher'] = _torch_runner(teacher, policy | dict(mean=[0.] * 3, std=[1.] * 3)) # it takes pixels
+        # it takes pixels
+        runners['teacher'] = _torch_runner(teacher, policy | dict(mean=[0.] * 3, std=[1.] * 3))
         probs['teacher'] = _probe_scores(learn, runners['teacher'], images)
     known = dict(parameters=sum(p.numel() for p in net.parameters()), macs=count_macs(net, x))
     about['student, torch'] = known | dict(file=4 * known['parameters'])
     runners['student, torch'] = _torch_runner(net, policy)
     for (k, s), f in zip(students.items(), files):
-        about[k], runners[k], probs[k] = known | dict(file=f), s.probabilities, s.probabilities(images)
+        about[k], runners[k], probs[k] = (known | dict(file=f), s.probabilities,
+            s.probabilities(images))
     lost = _check_smaller(learn, students, probs, dl, margin, strict)
-    scores = {k: evaluate(p, targs, training_counts(learn)) for k, p in probs.items() if p is not None}
+    scores = {k: evaluate(p, targs, training_counts(learn)) for k, p in probs.items()
+        if p is not None}
     accuracy = {k: [s['balanced_accuracy'], *s['balanced_accuracy_ci']] for k, s in scores.items()}
     enough = np.concatenate([images] * (32 // len(images) + 1))[:32]
-    table = deploy_table(about, time_interleaved(runners, enough, rounds=rounds, seed=seed), accuracy=accuracy)
+    table = deploy_table(about, time_interleaved(runners, enough, rounds=rounds, seed=seed),
+        accuracy=accuracy)
     table.attrs['lost'] = lost
     return table
 
@@ -223,14 +246,20 @@ def card_from_learner(
 ): # `huggingface_hub.ModelCard`; `card.save('README.md')` writes it
     "A model card of an exported file with what its Learner knows; `ValueError` for another file, unknown entries"
     counts = dict(training=training_counts(learn).tolist(),
-                  validation=np.bincount(loader_targets(learn.dls.valid), minlength=len(learn.dls.vocab)).tolist())
+                  validation=np.bincount(loader_targets(learn.dls.valid),
+                  minlength=len(learn.dls.vocab)).tolist())
     lesions = [loader_lesions(o) for o in (learn.dls.train, learn.dls.valid)]
-    known = dict(counts=counts) | (dict(lesions=len({*lesions[0], *lesions[1]})) if all(lesions) else {})
+    known = dict(counts=counts) | (dict(lesions=len({*lesions[0], *lesions[1]})) if all(lesions)
+        else {})
     taught = dict(name=learn.teacher.name) if getattr(learn, 'teacher', None) is not None else {}
-    phases = [f"{h['name']}: {h['epochs']} epochs at {h['lr']:g}" for h in getattr(learn, 'phase_history', [])]
+    phases = [f"{h['name']}: {h['epochs']} epochs at {h['lr']:g}"
+        for h in getattr(learn, 'phase_history', [])]
     notes, data, teacher = OnnxStudent(file).notes, known | (data or {}), taught | (teacher or {})
-    card = model_card(notes, name, data, teacher, dict(phases=phases) if phases else None, file, licence)
-    run = dict(name=name, method='fopro', distill=sum(h['epochs'] for h in learn.phase_history), bs=learn.dls.bs,
+    card = model_card(notes, name, data, teacher, dict(phases=phases) if phases else None, file,
+        licence)
+    run = dict(name=name, method='fopro', distill=sum(h['epochs'] for h in learn.phase_history),
+               bs=learn.dls.bs,
                lr=learn.phase_history[-1]['lr']) if phases else {}
-    for o in checklists: card.text += f'\n{format_checklist(reporting_checklist(notes, o, data, teacher, run))}'
+    for o in checklists:
+        card.text += f'\n{format_checklist(reporting_checklist(notes, o, data, teacher, run))}'
     return card

@@ -29,7 +29,8 @@ def _plain(
 )->tuple: # The network, and what runs it without compiled code (which may not see a hook)
     "`TypeError` for anything but a network"
     net = getattr(net, '_orig_mod', net)
-    if not isinstance(net, nn.Module): raise TypeError(f"Got a {type(net).__name__} where a network is needed.")
+    if not isinstance(net, nn.Module):
+        raise TypeError(f"Got a {type(net).__name__} where a network is needed.")
     return net, net if getattr(net, '_compiled_call_impl', None) is None else net.forward
 
 # %% ../../nbs/deploy/12_saliency.ipynb #adbef49f
@@ -40,9 +41,11 @@ def _images(
     if not isinstance(x, Tensor):
         raise ValueError(f"Got a {type(x).__name__} where normalised images (B,3,H,W) are needed.")
     if x.ndim != 4 or not x.is_floating_point() or not x.numel():
-        raise ValueError(f"Got {x.dtype} of shape {tuple(x.shape)} where normalised images (B,3,H,W) are needed.")
+        raise (ValueError(
+            f"Got {x.dtype} of shape {tuple(x.shape)} where normalised images (B,3,H,W) are needed."))
     return x.detach().as_subclass(Tensor).clone()
 
+# %% ../../nbs/deploy/12_saliency.ipynb #adbef49f-b
 @torch.no_grad()
 def _logits(
     run, # Images -> logits
@@ -53,18 +56,21 @@ def _logits(
     seen, hook = [()], None
     try:
         if layer is not None:
-            hook = layer.register_forward_hook(lambda m, i, o: seen.append(tuple(getattr(o, 'shape', ()))))
+            hook = layer.register_forward_hook(
+                lambda m, i, o: seen.append(tuple(getattr(o, 'shape', ()))))
         out = run(x)
     except (RuntimeError, AssertionError) as e:
         why = ' '.join(str(e).split())[:160]
         raise ValueError(f"The network takes no images of shape {tuple(x.shape)}: {why}") from e
     finally:
         if hook is not None: hook.remove()
-    if not isinstance(out, Tensor) or out.ndim != 2 or len(out) != len(x) or not out.isfinite().all():
+    if (not isinstance(out, Tensor) or out.ndim != 2 or len(out) != len(x)
+            or not out.isfinite().all()):
         got = getattr(out, 'shape', type(out).__name__)
         raise ValueError(f"The network must return finite logits (B,C), got {got}.")
     return out, seen[-1]
 
+# %% ../../nbs/deploy/12_saliency.ipynb #adbef49f-c
 def _targets(
     target, # Class index, one per image, or None
     logits:Tensor # (B,C)
@@ -76,14 +82,16 @@ def _targets(
     except (TypeError, ValueError, RuntimeError): t = torch.tensor(.5)
     whole = t.dtype in (torch.uint8, torch.int32, torch.int64)
     if not whole or t.shape not in ((), (n,)) or (t < 0).any() or (t >= c).any():
-        raise ValueError(f"target must be a class 0..{c - 1}, or one for each of the {n} images, got {target!r}.")
+        raise (ValueError(
+            f"target must be a class 0..{c - 1}, or one for each of the {n} images, got {target!r}."))
     return t.long().expand(n)
 
 # %% ../../nbs/deploy/12_saliency.ipynb #29396859
 def _submodule(net, name):
     "Module of that name in a network or its backbone, else None"
     for o in (net, getattr(net, 'backbone', None)):
-        if isinstance(o, nn.Module) and name in dict(o.named_modules()): return o.get_submodule(name)
+        if isinstance(o, nn.Module) and name in dict(o.named_modules()):
+            return o.get_submodule(name)
 
 def _last_stage(net):
     "The module that ends the last stage of a timm backbone, else None"
@@ -91,6 +99,7 @@ def _last_stage(net):
     info = getattr(info, 'info', info)
     return _submodule(net, info[-1].get('module', ' ')) if isinstance(info[-1], dict) else None
 
+# %% ../../nbs/deploy/12_saliency.ipynb #29396859-b
 def _layer(
     net:nn.Module, # The network
     layer # Module, dotted name, or None
@@ -98,15 +107,19 @@ def _layer(
     "`ValueError` for a layer that the network does not have"
     if layer is None: return _last_stage(net)
     if isinstance(layer, str):
-        found, names = _submodule(net, layer) if layer else None, [n for n, _ in net.named_modules() if n]
+        found, names = _submodule(net, layer) if layer else None, [n for n, _ in net.named_modules()
+            if n]
         close = ', '.join(difflib.get_close_matches(layer, names, 3, .4) or names[-3:])
         if found is None:
-            raise ValueError(f"{type(net).__name__} has no layer {layer!r}; it has, for example, {close}.")
+            raise ValueError(
+                f"{type(net).__name__} has no layer {layer!r}; it has, for example, {close}.")
         return found
     if not any(layer is m for m in net.modules()):
-        raise ValueError(f"layer must be a module of the network or its name, got {type(layer).__name__}.")
+        raise ValueError(
+            f"layer must be a module of the network or its name, got {type(layer).__name__}.")
     return layer
 
+# %% ../../nbs/deploy/12_saliency.ipynb #29396859-c
 def _is_map(
     shape:tuple, # Of what a layer returns
     x:Tensor # (B,3,H,W) images
@@ -129,16 +142,23 @@ def grad_cam(
     (net, run), attr = _plain(net), _captum()
     layer = _layer(net, layer)
     if layer is None:
-        raise ValueError(f"{type(net).__name__} does not say which layer ends its last stage: give layer=, or use "
-                         "occlusion_map.")
+        raise (ValueError(
+            f"{type(net).__name__} does not say which layer ends its last stage: give layer=, or "
+            "use "
+                         "occlusion_map."))
     with eval_mode(net), torch.inference_mode(False):
         x = _images(x)
         logits, shape = _logits(run, x, layer)
         if not _is_map(shape, x):
-            raise ValueError(f"The layer {type(layer).__name__} returns {shape or 'no tensor'} and no map (B,d,h,w) of "
-                             f"at least 2 by 2 of images {tuple(x.shape)}: give another layer, or use occlusion_map.")
-        cam = attr.LayerGradCam(run, layer).attribute(x, target=_targets(target, logits), relu_attributions=True)
-        return interpolate(cam.detach().float(), x.shape[2:], mode='bilinear', align_corners=False)[:, 0]
+            raise (ValueError(
+                f"The layer {type(layer).__name__} returns {shape or 'no tensor'} and no map "
+                "(B,d,h,w) of "
+                             f"at least 2 by 2 of images {tuple(x.shape)}: give another layer, or "
+                             "use occlusion_map."))
+        cam = attr.LayerGradCam(run, layer).attribute(x, target=_targets(target, logits),
+            relu_attributions=True)
+        return interpolate(cam.detach().float(), x.shape[2:], mode='bilinear',
+            align_corners=False)[:, 0]
 
 # %% ../../nbs/deploy/12_saliency.ipynb #e78c2f00
 def _sides(
@@ -148,12 +168,16 @@ def _sides(
     name:str # Of the argument
 )->tuple[int, int]: # Height, width
     "`ValueError` for anything but whole numbers from 1 to `most`"
-    pair = default if value is None else value if isinstance(value, (tuple, list)) else (value, value)
+    pair = (default if value is None else value if isinstance(value, (tuple, list))
+        else (value, value))
     whole = len(pair) == 2 and all(isinstance(v, int) and not isinstance(v, bool) for v in pair)
     if not whole or any(not 1 <= v <= m for v, m in zip(pair, most)):
-        raise ValueError(f"{name} must be whole pixels, at least 1 and at most {most} (height, width), got {value!r}.")
+        raise ValueError(
+            f"{name} must be whole pixels, at least 1 and at most {most} (height, width), got "
+            f"{value!r}.")
     return tuple(pair)
 
+# %% ../../nbs/deploy/12_saliency.ipynb #e78c2f00-b
 def occlusion_map(
     net:nn.Module, # `Student`, deployed student, or any classifier
     x:Tensor, # (B,3,H,W) normalised images
@@ -189,8 +213,10 @@ def _method(
     net, run = _plain(net)
     with eval_mode(net), torch.inference_mode(False):
         x, layer = _images(x), _layer(net, None)
-        return 'grad_cam' if layer is not None and _is_map(_logits(run, x, layer)[1], x) else 'occlusion'
+        return ('grad_cam' if layer is not None and _is_map(_logits(run, x, layer)[1], x)
+            else 'occlusion')
 
+# %% ../../nbs/deploy/12_saliency.ipynb #80ec1180-b
 def decision_map(
     net:nn.Module, # `Student`, deployed student, or any classifier
     x:Tensor, # (B,3,H,W) normalised images
@@ -212,13 +238,16 @@ def _titles(
     "Class and probability, and the decision if it is another; `ValueError` for another number of names"
     c = logits.shape[1]
     names = [f'class {i}' for i in range(c)] if classes is None else [str(o) for o in classes]
-    if len(names) != c: raise ValueError(f"The network tells {c} classes apart, and classes has {len(names)} names.")
+    if len(names) != c:
+        raise ValueError(
+            f"The network tells {c} classes apart, and classes has {len(names)} names.")
     p = (logits.float().softmax(1) if activation is None else activation(logits.float())).cpu()
     top = logits.argmax(1).tolist()
     said = lambda i, k: f'{names[k]} {p[i, k]:.2f}'
     return [said(i, t) if t == d else f'{said(i, t)}\n(decision: {said(i, d)})'
             for i, (t, d) in enumerate(zip(targets.tolist(), top))]
 
+# %% ../../nbs/deploy/12_saliency.ipynb #7c8a3e3b-b
 def show_decision(
     net:nn.Module, # `Student`, deployed student, or any classifier
     x:Tensor, # (B,3,H,W) normalised images
@@ -232,7 +261,8 @@ def show_decision(
 )->Figure: # A row of images above their maps
     "Images, their maps, classes and probabilities (ours); errors as `decision_map`, `ValueError` for wrong names"
     net, method = _plain(net)[0], _method(net, x, method, kwargs)
-    with eval_mode(net), torch.inference_mode(False): logits = _logits(_plain(net)[1], _images(x))[0]
+    with eval_mode(net), torch.inference_mode(False):
+        logits = _logits(_plain(net)[1], _images(x))[0]
     t = _targets(target, logits)[:max_n]
     titles, x = _titles(logits[:max_n], t, classes, activation), x[:max_n]
     maps = decision_map(net, x, t, method, **kwargs).clamp(min=0).cpu()
@@ -242,7 +272,8 @@ def show_decision(
     fig = Figure(figsize=(max(1.7 * len(x), 2.6) + .6, 3.7), layout='constrained')
     axes = fig.subplots(2, len(x), squeeze=False)
     for im, m, title, (top, low) in zip(pixels, maps.numpy(), titles, axes.T):
-        top.imshow(im); low.imshow(im.mean(-1), cmap='gray', vmin=0, vmax=1)
+        top.imshow(im)
+        low.imshow(im.mean(-1), cmap='gray', vmin=0, vmax=1)
         shown = low.imshow(m, cmap='inferno', vmin=0, vmax=1, alpha=.35 + .45 * m)
         top.set_title(title, fontsize=8, parse_math=False)
         for ax in (top, low): ax.set_axis_off()

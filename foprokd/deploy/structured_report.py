@@ -19,7 +19,8 @@ def _highdicom(): # The module
     "highdicom, or an `ImportError` with the way to get it"
     try: import highdicom.sr
     except ImportError:
-        raise ImportError("Reports (--dicom-sr) need highdicom: pip install 'foprokd[dicom]'.") from None
+        raise ImportError(
+            "Reports (--dicom-sr) need highdicom: pip install 'foprokd[dicom]'.") from None
     return highdicom
 
 def _report_name(
@@ -37,9 +38,12 @@ def check_reports(
     if os.path.exists(folder) and not os.path.isdir(folder):
         raise ValueError(f'{folder!r} is a file: --dicom-sr names a folder.')
     odd = [f for f in files if not _is_dicom_file(frame_of(f)[0])]
-    if odd: raise ValueError(f'{odd[0]!r} is no DICOM file, and a report (--dicom-sr) is for one: leave it out.')
+    if odd:
+        raise ValueError(
+            f'{odd[0]!r} is no DICOM file, and a report (--dicom-sr) is for one: leave it out.')
     _highdicom()
 
+# %% ../../nbs/deploy/05a_structured_report.ipynb #d1c40006-b
 def _is_dicom_file(
     file:str # Path
 )->bool:
@@ -58,13 +62,17 @@ def _who(
     "Name, version and file of the student, in the two ways of the template"
     from pydicom.sr.codedict import codes
     sr = _highdicom().sr
-    name, version = f"foprokd student {notes.arch or ''}".strip()[:64], str(notes.foprokd or 'unknown')
-    said = [f'sha256 of the student: {sha}', f'settings: {notes.settings_hash}', f'temperature: {notes.temperature:g}']
+    name, version = (f"foprokd student {notes.arch or ''}".strip()[:64],
+        str(notes.foprokd or 'unknown'))
+    said = [f'sha256 of the student: {sha}', f'settings: {notes.settings_hash}',
+        f'temperature: {notes.temperature:g}']
     algorithm = sr.AlgorithmIdentification(name, version, said)
     uid = f'2.25.{int(sha[:32], 16)}'
-    device = sr.DeviceObserverIdentifyingAttributes(uid, name, 'foprokd', notes.arch or None, sha[:16])
+    device = sr.DeviceObserverIdentifyingAttributes(uid, name, 'foprokd', notes.arch or None,
+        sha[:16])
     return algorithm, sr.ObservationContext(sr.ObserverContext(codes.DCM.Device, device))
 
+# %% ../../nbs/deploy/05a_structured_report.ipynb #d1c40008-b
 def _report(
     row:dict, # Of a prediction
     image, # `pydicom.Dataset` of its image
@@ -75,19 +83,25 @@ def _report(
     from pydicom.sr.codedict import codes
     hd, frame = _highdicom(), frame_of(row['file'])[1]
     sr = hd.sr
-    coded = {c: sr.CodedConcept(f'class{i}', _SCHEME, c[:64]) for i, c in enumerate(row['probabilities'])}
+    coded = {c: sr.CodedConcept(f'class{i}', _SCHEME, c[:64])
+        for i, c in enumerate(row['probabilities'])}
     algorithm, context = _who(notes, sha)
     frames, one = None if frame is None else [frame + 1], codes.UCUM.NoUnits
     said = sr.CodedConcept('predicted', _SCHEME, 'Predicted class')
     group = sr.MeasurementsAndQualitativeEvaluations(
         sr.TrackingIdentifier(hd.UID(), 'prediction'), algorithm_id=algorithm,
-        source_images=[sr.SourceImageForMeasurementGroup(image.SOPClassUID, image.SOPInstanceUID, frames)],
+        source_images=[sr.SourceImageForMeasurementGroup(image.SOPClassUID, image.SOPInstanceUID,
+        frames)],
         qualitative_evaluations=[sr.QualitativeEvaluation(said, coded[row['class']])],
-        measurements=[sr.Measurement(sr.CodedConcept(f'p{i}', _SCHEME, f'Probability of {c}'[:64]), p, one)
+        measurements=[sr.Measurement(sr.CodedConcept(f'p{i}', _SCHEME, f'Probability of {c}'[:64]),
+        p, one)
                       for i, (c, p) in enumerate(row['probabilities'].items())])
-    report = sr.MeasurementReport(context, codes.SCT.ImagingProcedure, [group], referenced_images=[image])
-    return sr.ComprehensiveSR([image], report[0], hd.UID(), 1, hd.UID(), 1, 'foprokd', is_complete=True)
+    report = sr.MeasurementReport(context, codes.SCT.ImagingProcedure, [group],
+        referenced_images=[image])
+    return sr.ComprehensiveSR([image], report[0], hd.UID(), 1, hd.UID(), 1, 'foprokd',
+        is_complete=True)
 
+# %% ../../nbs/deploy/05a_structured_report.ipynb #d1c40008-c
 def student_report(
     row:dict, # Of a prediction: file, class, probabilities
     notes:Notes, # Of the student
@@ -98,9 +112,11 @@ def student_report(
     try:
         image = read_header(frame_of(row['file'])[0])
         with quiet_dicom(): return _report(row, image, notes, sha)
-    except Exception as e: # what highdicom says may quote the header; the name of an element does not
+    # what highdicom says may quote the header; the name of an element does not
+    except Exception as e:
         lacks = getattr(e, 'name', None) if isinstance(e, AttributeError) else None
-        why = f'lacks {lacks}, which a report needs' if lacks else 'does not hold what a report needs'
+        why = (f'lacks {lacks}, which a report needs' if lacks
+            else 'does not hold what a report needs')
     raise ValueError(f"{row['file']!r}: its header {why}.")
 
 # %% ../../nbs/deploy/05a_structured_report.ipynb #d1c40011

@@ -39,6 +39,7 @@ def open_model(
         torch.manual_seed(seed)
         return FrozenTeacher(**{'size': size, **kwargs})
 
+# %% ../../nbs/frequency/05_atlas.ipynb #eab67fcb-b
 def _file_key(path):
     "First digits of the SHA-256 of a file"
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
@@ -52,11 +53,14 @@ def model_fingerprint(
         for k, v in spec.state_dict().items():
             raw = v.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
             h.update(f'{k} {v.dtype} {tuple(v.shape)} '.encode() + raw)
-        return h.hexdigest()[:16] + (f':{spec.size}:{spec.dtype}' if isinstance(spec, FrozenTeacher) else '')
+        return h.hexdigest()[:16] + (f':{spec.size}:{spec.dtype}' if isinstance(spec, FrozenTeacher)
+            else '')
     kwargs = dict(spec) if isinstance(spec, dict) else dict(model=spec)
     if str(kwargs.get('model')) == 'embedded': kwargs['model'] = EMBEDDED_TEACHER
-    is_file = lambda k, v: k in ('model', 'ckpt') and isinstance(v, (str, Path)) and v and Path(v).is_file()
-    key = lambda k, v: model_fingerprint(v) if isinstance(v, nn.Module) else _file_key(v) if is_file(k, v) else str(v)
+    is_file = (lambda k, v: k in ('model', 'ckpt') and isinstance(v, (str, Path)) and v
+        and Path(v).is_file())
+    key = (lambda k, v: model_fingerprint(v) if isinstance(v, nn.Module) else _file_key(v)
+        if is_file(k, v) else str(v))
     return json.dumps({k: key(k, v) for k, v in kwargs.items()}, sort_keys=True)
 
 # %% ../../nbs/frequency/05_atlas.ipynb #a024e45a
@@ -68,6 +72,7 @@ class Atlas:
 
 _FORMAT = 2 # To be raised whenever a measurement changes, so that older files are not taken for it
 
+# %% ../../nbs/frequency/05_atlas.ipynb #a024e45a-b
 def _digest(*parts):
     "First digits of the SHA-256 of texts and arrays"
     h = hashlib.sha256()
@@ -84,14 +89,18 @@ def _read_bands(
     wanted = {'measure', 'low', 'high', 'gain', 'value', 'lower', 'upper'}
     try:
         df = pd.read_csv(file)
-        if wanted <= set(df) and all(df[c].dtype.kind in 'fi' for c in wanted - {'measure'}): return df
+        if wanted <= set(df) and all(df[c].dtype.kind in 'fi' for c in wanted - {'measure'}):
+            return df
     except (ValueError, OSError): pass
     raise ValueError(f"{str(file)!r} holds no band response: remove it, and it is measured again.")
 
+# %% ../../nbs/frequency/05_atlas.ipynb #a024e45a-c
 def _measure_model(spec, name, x, files, size, map_kwargs, band_kwargs):
     "Measure one model and write its two files, the map last"
     model = open_model(spec, size).to(x.device)
-    if map_kwargs.get('phase') == 'random': map_kwargs['generator'] = torch.Generator().manual_seed(0) # alike for all
+    # alike for all
+    if map_kwargs.get('phase') == 'random':
+        map_kwargs['generator'] = torch.Generator().manual_seed(0)
     frame = band_response(model, x, **band_kwargs).frame()
     m = sensitivity_map(model, x, **map_kwargs)
     m.name = name
@@ -114,9 +123,12 @@ def frequency_atlas(
 )->Atlas: # A map and a band response per model
     "Sensitivity maps and band responses of all models (ours); `ValueError` for an empty list or a `generator`"
     if 'generator' in map_kwargs:
-        raise ValueError("An atlas draws random phases from seed 0, the same for all models: leave `generator` out.")
+        raise ValueError(
+            "An atlas draws random phases from seed 0, the same for all models: leave `generator` "
+            "out.")
     if not models: raise ValueError("There are no models to measure.")
-    path, settings = Path(path).expanduser(), dict(edges=list(edges), gains=list(gains), size=str(size), **map_kwargs)
+    path, settings = Path(path).expanduser(), dict(edges=list(edges), gains=list(gains),
+        size=str(size), **map_kwargs)
     path.mkdir(parents=True, exist_ok=True)
     told = {k: v for k, v in settings.items() if k != 'progress'}
     labels, group = (as_array(o) if isinstance(o, torch.Tensor) else o for o in (labels, group))
@@ -124,7 +136,8 @@ def frequency_atlas(
     images = _digest(f'format {_FORMAT}', x.cpu().numpy(), *known, json.dumps(told, sort_keys=True))
     maps, bands = {}, []
     for name, spec in models.items():
-        stem = f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', name)}-{_digest(model_fingerprint(spec), images)}"
+        stem = (
+            f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', name)}-{_digest(model_fingerprint(spec), images)}")
         files = path/f'{stem}.safetensors', path/f'{stem}.csv'
         found = all(f.exists() for f in files)
         if not found:
@@ -141,11 +154,14 @@ def frame(self:Atlas,
     kind:str='cosine' # Measure of the maps, 'cosine' or 'l2'
 )->pd.DataFrame: # model, what ('ring' or 'band'), measure, freq, low, high, gain, value, lower, upper
     "All of it as one tidy table: radial profiles of the maps, and the band responses"
-    rings = [m.radial(kind).rename(columns=dict(mean='value')).assign(model=k, what='ring', measure=kind)
+    rings = [m.radial(kind).rename(columns=dict(mean='value')).assign(model=k, what='ring',
+             measure=kind)
              for k, m in self.maps.items()]
     cols = ['model', 'what', 'measure', 'freq', 'low', 'high', 'gain', 'value', 'lower', 'upper']
-    return pd.concat([*rings, self.bands.assign(what='band')], ignore_index=True).reindex(columns=cols)
+    return pd.concat([*rings, self.bands.assign(what='band')],
+        ignore_index=True).reindex(columns=cols)
 
+# %% ../../nbs/frequency/05_atlas.ipynb #1ac903a6-b
 @patch
 def agreement(self:Atlas,
     kind:str='cosine', # 'cosine' or 'l2'
@@ -154,7 +170,8 @@ def agreement(self:Atlas,
     "Rank correlation of the mean maps of every two models, 95 % interval over images"
     names = list(self.maps)
     pairs = [(a, b) for i, a in enumerate(names) for b in names[:i]]
-    rho = lambda a, b: rank_correlation(a.values(kind), b.values(kind), a.width, (a.groups, b.groups), paired=True,
+    rho = lambda a, b: rank_correlation(a.values(kind), b.values(kind), a.width,
+                                        (a.groups, b.groups), paired=True,
                                         **kwargs)
     rows = [dict(a=a, b=b, **rho(self.maps[a], self.maps[b])) for a, b in pairs]
     return pd.DataFrame(rows, columns=['a', 'b', 'rho', 'lower', 'upper'])
@@ -171,18 +188,21 @@ def plot(self:Atlas,
     rows = -(-len(names) // cols)
     values = np.concatenate([m.mean(kind).ravel()[1:] for m in self.maps.values()])
     lo, hi = (max(np.percentile(values, q), 1e-7 * (1 + q)) for q in (1, 99.8))
-    fig, axs = plt.subplots(2 * rows, cols, figsize=(2.1 * cols + .6, 3.6 * rows), squeeze=False, layout='constrained',
+    fig, axs = plt.subplots(2 * rows, cols, figsize=(2.1 * cols + .6, 3.6 * rows), squeeze=False,
+                            layout='constrained',
                             sharey='row')
     for i, k in enumerate(names):
         top, low = axs[2 * (i // cols)][i % cols], axs[2 * (i // cols) + 1][i % cols]
         m = self.maps[k]
         im = top.imshow(m.full(kind), extent=spectrum_axes(top, m.size), cmap='cividis', norm='log')
-        im.set_clim(lo, hi); top.set_title(k)
+        im.set_clim(lo, hi)
+        top.set_title(k)
         for r in profiles.values(): low.semilogy(r.freq, r['mean'], c='.8', lw=.8, zorder=1)
         r = profiles[k]
         low.semilogy(r.freq, r['mean'], c='#00496b', zorder=3)
         low.fill_between(r.freq, r.lower, r.upper, color='#00496b', alpha=.25, lw=0, zorder=2)
-        low.set(xlabel=f'cycles/pixel\n(1/{min(m.size)}: one per image)', xlim=(0, .5**.5), ylim=(lo, hi * 1.3))
+        low.set(xlabel=f'cycles/pixel\n(1/{min(m.size)}: one per image)', xlim=(0, .5**.5),
+            ylim=(lo, hi * 1.3))
         if i % cols: top.set_ylabel('')
         else: low.set_ylabel(label)
     for ax in axs.ravel():

@@ -42,12 +42,14 @@ def model_features(
         raise ValueError(f"The model must return a vector for each of {len(x)} images, got {what}.")
     return f.flatten(1).float()
 
+# %% ../../nbs/frequency/01_bands.ipynb #7ff7ff5d-b
 def feature_shift(
     f:Tensor, # (B,d) features
     base:Tensor # (B,d) features of the plain images
 )->Tensor: # (B,2) 1 - cos in [0,2], and distance over the norm of `base`, >= 0
     "How far features have moved, by angle and by distance"
-    cos = 1 - F.cosine_similarity(f.cpu().double(), base.cpu().double(), dim=1) # not every GPU has float64
+    # not every GPU has float64
+    cos = 1 - F.cosine_similarity(f.cpu().double(), base.cpu().double(), dim=1)
     cos = cos.clamp_min(0).float().to(f.device)
     return torch.stack([cos, (f - base).norm(dim=1) / base.norm(dim=1).clamp_min(1e-12)], 1)
 
@@ -69,7 +71,8 @@ class PromptResponse:
     )->np.ndarray: # (1+n_boot,N) whole numbers >= 0
         "Weights of the images: every image once, then the resamples"
         rng = np.random.default_rng(seed)
-        return np.concatenate([np.ones((1, len(self.group))), group_weights(self.group, rng, n_boot)])
+        return np.concatenate([np.ones((1, len(self.group))),
+            group_weights(self.group, rng, n_boot)])
 
     @property
     def classes(self)->list:
@@ -87,6 +90,7 @@ def recalls(self:PromptResponse,
     hit = np.stack([(weights * c) @ own for c in self.correct], 1)
     return np.divide(hit, n[:, None], out=np.full_like(hit, np.nan), where=n[:, None] > 0)
 
+# %% ../../nbs/frequency/01_bands.ipynb #6e7bc6a3-b
 def _probe_interval(
     told, # `PromptResponse` with labels
     measure:str, # 'balanced accuracy', 'loss' or 'recall of' a class
@@ -96,10 +100,13 @@ def _probe_interval(
     "95 % interval of a share of images that the probe has right, or of a difference of two"
     if groups < 2 or len(v) < 2: return np.full((2, v.shape[1]), np.nan)
     n = pd.Series(told.group).groupby(told.labels).nunique()
-    n = n[[k for k in n.index if measure in ('balanced accuracy', 'loss') or measure == f'recall of {k}']]
+    n = n[[k for k in n.index if measure in ('balanced accuracy', 'loss')
+        or measure == f'recall of {k}']]
     rests, var = len(n)**2 / (1 / n).sum(), np.nanvar(v[1:], 0) * groups / (groups - 1)
-    return difference_interval(v[0], var, rests) if measure == 'loss' else share_interval(v[0], var, rests)
+    return (difference_interval(v[0], var, rests) if measure == 'loss'
+        else share_interval(v[0], var, rests))
 
+# %% ../../nbs/frequency/01_bands.ipynb #6e7bc6a3-c
 @patch
 def frame(self:PromptResponse,
     n_boot:int=1000, # Resamples; 0 for no intervals
@@ -115,8 +122,10 @@ def frame(self:PromptResponse,
         acc = np.nanmean(r, 2)
         out.update({'balanced accuracy': acc[:, 1:], 'loss': acc[:, :1] - acc[:, 1:]},
                    **{f'recall of {c}': r[:, 1:, i] for i, c in enumerate(self.classes)})
-        ends.update({k: _probe_interval(self, k, v, groups) for k, v in out.items() if k not in ends})
-    rows = [self.prompts.assign(measure=k, value=v[0], lower=ends[k][0], upper=ends[k][1]) for k, v in out.items()]
+        ends.update({k: _probe_interval(self, k, v, groups) for k, v in out.items()
+            if k not in ends})
+    rows = [self.prompts.assign(measure=k, value=v[0], lower=ends[k][0], upper=ends[k][1])
+        for k, v in out.items()]
     return pd.concat(rows, ignore_index=True)
 
 # %% ../../nbs/frequency/01_bands.ipynb #b22p0001
@@ -124,18 +133,22 @@ def linear_probe(
     C:float=.003 # Inverse strength of the penalty, > 0; the smaller, the stronger
 ): # scikit-learn pipeline with probabilities
     "Logistic regression on standardised features, classes with equal say (ours)"
-    return make_pipeline(StandardScaler(), LogisticRegression(C=C, class_weight='balanced', max_iter=500))
+    return make_pipeline(StandardScaler(),
+        LogisticRegression(C=C, class_weight='balanced', max_iter=500))
 
 
 # %% ../../nbs/frequency/01_bands.ipynb #582ab042
-@threadpool_limits.wrap(limits=1, user_api='blas') # two threads take three times as long for matrices this small
+# two threads take three times as long for matrices this small
+@threadpool_limits.wrap(limits=1, user_api='blas')
 def _out_of_fold(plain, prompted, labels, group, probe, folds, seed, refit):
     "(1+P,N) whether a probe fitted on the features of other folds is right, plain ones unless it is fitted again"
     groups = pd.DataFrame(dict(label=labels, group=group)).groupby('label').group.nunique()
     if len(groups) < 2: raise ValueError("A probe needs two classes or more: leave labels out.")
     if groups.min() < 2 or groups.max() < folds:
-        raise ValueError(f"A class has {groups.min()} images (or groups of them), too few for {folds} folds: lower "
-                         "folds, or leave labels out.")
+        raise (ValueError(
+            f"A class has {groups.min()} images (or groups of them), too few for {folds} folds: "
+            "lower "
+                         "folds, or leave labels out."))
     correct = np.zeros((1 + len(prompted), len(labels)), bool)
     fold = stratified_folds(labels, folds, group, seed)
     for ask in (fold == k for k in range(folds)):
@@ -146,6 +159,7 @@ def _out_of_fold(plain, prompted, labels, group, probe, folds, seed, refit):
             correct[i, ask] = clf.predict(f[ask]) == labels[ask]
     return correct
 
+# %% ../../nbs/frequency/01_bands.ipynb #582ab042-b
 @torch.no_grad()
 def prompt_response(
     model, # Images to features: a `FrozenTeacher` or any module in eval mode
@@ -168,7 +182,8 @@ def prompt_response(
         raise ValueError(f"This {type(model).__name__} is in training mode: call eval() first.")
     if not prompts: raise ValueError("There are no prompts to ask about.")
     if x.ndim != 4 or not x.is_floating_point():
-        raise ValueError(f"Images are floating point and (N,C,H,W), not {x.dtype} of shape {tuple(x.shape)}.")
+        raise ValueError(
+            f"Images are floating point and (N,C,H,W), not {x.dtype} of shape {tuple(x.shape)}.")
     n, x = len(x), x.as_subclass(Tensor).float()
     if any(o is not None and len(o) != n for o in (labels, group)):
         raise ValueError(f"There are {n} images, but labels or groups of another number.")
@@ -179,19 +194,22 @@ def prompt_response(
         shifts.append(torch.stack([feature_shift(o, plain) for o in f]).mean(0).cpu().numpy())
         prompted.append(f.mean(0).cpu().numpy())
     group = np.arange(n) if group is None else as_array(group)
-    out = PromptResponse(pd.DataFrame(dict(prompt=list(prompts))), *np.stack(shifts, -1).transpose(1, 2, 0), group,
+    out = PromptResponse(pd.DataFrame(dict(prompt=list(prompts))),
+                   *np.stack(shifts, -1).transpose(1, 2, 0), group,
                    name=getattr(model, 'name', type(model).__name__))
     if labels is None: return out
     out.labels = as_array(labels)
     if probe is None: probe = linear_probe(.1)
     plain = plain.cpu().numpy()
-    right = [_out_of_fold(plain, prompted, out.labels, group, probe, folds, seed + r, refit) for r in range(repeats)]
+    right = [_out_of_fold(plain, prompted, out.labels, group, probe, folds, seed + r, refit)
+        for r in range(repeats)]
     out.correct = right[0] if repeats == 1 else np.mean(right, 0)
     return out
 
 # %% ../../nbs/frequency/01_bands.ipynb #06462724
 OCTAVES = (0., 1/32, 1/16, 1/8, 1/4, .7072) # cycles/pixel; the last band reaches into the corners
 
+# %% ../../nbs/frequency/01_bands.ipynb #06462724-b
 def band_response(
     model, # Images to features: a `FrozenTeacher` or any module in eval mode
     x:Tensor, # (N,C,H,W) images, pixels in [0,1] for a `FrozenTeacher`
@@ -205,10 +223,12 @@ def band_response(
     Bands in which images of this size have no frequency are left out; `ValueError` if none is left."""
     sectors = [None] if angles is None else list(angles)
     width = math.pi / len(sectors)
-    rows = [dict(low=lo, high=hi, gain=g, angle=a) for lo, hi in zip(edges, edges[1:]) for a in sectors for g in gains
+    rows = [dict(low=lo, high=hi, gain=g, angle=a) for lo, hi in zip(edges, edges[1:])
+            for a in sectors for g in gains
             if BandPrompt(lo, hi, angle=a, width=width).band(x.shape[-2:]).any()]
     names = [' '.join([f"{r['low']:.3g}-{r['high']:.3g}", f"x{r['gain']:g}"] +
-                      ([] if r['angle'] is None else [f"at {math.degrees(r['angle']):.0f} deg"])) for r in rows]
+                      ([] if r['angle'] is None else [f"at {math.degrees(r['angle']):.0f} deg"]))
+                      for r in rows]
     prompts = {n: BandPrompt(**r, width=width) for n, r in zip(names, rows)}
     out = prompt_response(model, x, prompts, **kwargs)
     out.prompts = pd.concat([out.prompts, pd.DataFrame(rows)], axis=1)
@@ -223,8 +243,11 @@ def plot(self:PromptResponse,
 )->np.ndarray: # (n,) axes, one per measure
     "Measures over bands, a line per gain (and angle), with 95 % intervals; `ValueError` without bands"
     if 'low' not in self.prompts: raise ValueError("These prompts are no bands: use frame().")
-    if measures is None: measures = ['cosine'] + ([] if self.labels is None else ['balanced accuracy'])
-    if axs is None: axs = plt.subplots(1, len(measures), figsize=(3.6 * len(measures), 2.8), layout='constrained')[1]
+    if measures is None:
+        measures = ['cosine'] + ([] if self.labels is None else ['balanced accuracy'])
+    if axs is None:
+        axs = plt.subplots(1, len(measures), figsize=(3.6 * len(measures), 2.8),
+            layout='constrained')[1]
     df = self.frame(**kwargs)
     first = np.maximum(df.low, df.high / 2) # a lowest band from 0 has no logarithm
     line = lambda g, a: f'x{g:g}' + ('' if np.isnan(a) else f', {math.degrees(a):.0f}°')
@@ -238,8 +261,10 @@ def plot(self:PromptResponse,
         label = {'cosine': '1 - cos', 'l2': 'relative distance'}.get(m, m)
         ax.set(xscale='log', xlabel='band [cycles/pixel]', ylabel=label)
         edges = sorted(set(df.low[df.low > 0]) | set(df.high))
-        ax.set_xticks(edges, [f'{e:.2g}' for e in edges]); ax.minorticks_off()
-        if m == 'balanced accuracy': ax.axhline(np.nanmean(self.recalls(self.draws(0))[0, 0]), c='.4', ls=':', lw=1)
+        ax.set_xticks(edges, [f'{e:.2g}' for e in edges])
+        ax.minorticks_off()
+        if m == 'balanced accuracy':
+            ax.axhline(np.nanmean(self.recalls(self.draws(0))[0, 0]), c='.4', ls=':', lw=1)
     np.atleast_1d(axs)[0].legend(title='gain', frameon=False)
     np.atleast_1d(axs)[0].set_title(self.name)
     return np.atleast_1d(axs)

@@ -33,7 +33,8 @@ def _log_spectrum(
     "Centred amplitude and radial power of the luminance of one image"
     x = torch.from_numpy(image_array(file, size, white) @ _LUMA)
     amp = full_plane(to_spectrum(x).abs(), size)
-    return amp.clamp_min(_FLOOR).log10().numpy(), radial_power(x)[1].clamp_min(_FLOOR**2).log10().numpy()
+    return (amp.clamp_min(_FLOOR).log10().numpy(),
+        radial_power(x)[1].clamp_min(_FLOOR**2).log10().numpy())
 
 # %% ../../nbs/frequency/03_class_spectra.ipynb #306ffee7
 @dataclass(eq=False)
@@ -48,6 +49,7 @@ class ClassSpectra:
     high:np.ndarray # (C,R) upper end
     amplitude:np.ndarray # (C,S,S) mean log10 amplitude, DC at (S//2, S//2)
 
+# %% ../../nbs/frequency/03_class_spectra.ipynb #306ffee7-b
 def class_spectra(
     df:pd.DataFrame, # Label table: image, label, and where known split and group
     size:int=64, # Side the images are squeezed to, pixels
@@ -64,12 +66,16 @@ def class_spectra(
     with ThreadPoolExecutor(workers) if workers else nullcontext() as pool:
         for rows in chosen.values():
             p, total = [], np.zeros((size, size))
-            for a, b in (pool.map if pool else map)(partial(_log_spectrum, size=size, white=white), rows.image):
-                total += a; p.append(b)
-            amplitude.append(total / len(p)); power.append(np.mean(p, 0, dtype=float))
+            for a, b in (pool.map if pool else map)(partial(_log_spectrum, size=size, white=white),
+                    rows.image):
+                total += a
+                p.append(b)
+            amplitude.append(total / len(p))
+            power.append(np.mean(p, 0, dtype=float))
             ends.append(mean_interval(np.stack(p), rows.group.to_numpy()))
     freq, (low, high) = radial_power(torch.zeros(size, size))[0].numpy(), np.stack(ends, 1)
-    return ClassSpectra(list(chosen), [len(r) for r in chosen.values()], [r.group.nunique() for r in chosen.values()],
+    return ClassSpectra(list(chosen), [len(r) for r in chosen.values()],
+                        [r.group.nunique() for r in chosen.values()],
                         freq, np.stack(power), low, high, np.stack(amplitude))
 
 # %% ../../nbs/frequency/03_class_spectra.ipynb #f485fac2
@@ -85,6 +91,7 @@ def _columns(
     "Few wide rows: four for eight classes, six for 23"
     return min(n, 4 if n <= 8 else 6)
 
+# %% ../../nbs/frequency/03_class_spectra.ipynb #f485fac2-b
 def _draw_maps(
     fig, # (Sub)figure
     s:ClassSpectra # Spectra
@@ -94,16 +101,19 @@ def _draw_maps(
     axs = fig.subplots(-(-len(s.classes) // cols), cols, squeeze=False, sharex=True, sharey=True)
     lo, hi = np.percentile(s.amplitude, [1, 99.8])
     left, right = (-(size // 2) - .5) / size, (size - size // 2 - .5) / size
-    for ax, c, n, a, k in zip(axs.flat, s.classes, s.images, s.amplitude, _class_colours(len(s.classes))):
+    for ax, c, n, a, k in zip(axs.flat, s.classes, s.images, s.amplitude,
+            _class_colours(len(s.classes))):
         im = ax.imshow(a, cmap='cividis', vmin=lo, vmax=hi, extent=(left, right, right, left))
         ax.set(xticks=[-.5, 0, .5], yticks=[-.5, 0, .5])
         ax.set_title(f'{display_name(c, 100 // cols)}\n{n:,} images', fontsize='x-small')
         for o in ax.spines.values(): o.set(color=k, lw=2.5)
     for ax in axs.flat[len(s.classes):]: ax.remove()
-    fig.colorbar(im, ax=axs.flat[:len(s.classes)], extend='both', label='mean log$_{10}$ amplitude', shrink=.9)
+    fig.colorbar(im, ax=axs.flat[:len(s.classes)], extend='both', label='mean log$_{10}$ amplitude',
+        shrink=.9)
     fig.supxlabel('horizontal frequency, cycles per pixel', fontsize='medium')
     fig.supylabel('vertical', fontsize='medium')
 
+# %% ../../nbs/frequency/03_class_spectra.ipynb #f485fac2-c
 def _frequency_axis(
     ax, # Axes
     s:ClassSpectra # Spectra
@@ -111,7 +121,8 @@ def _frequency_axis(
     "Cycles per pixel below, cycles per image above"
     size = s.amplitude.shape[-1]
     ax.set(xlim=(0, .5**.5), xlabel='radial frequency, cycles per pixel')
-    ax.secondary_xaxis('top', functions=(lambda f: f * size, lambda k: k / size)).set_xlabel('cycles per image')
+    ax.secondary_xaxis('top',
+        functions=(lambda f: f * size, lambda k: k / size)).set_xlabel('cycles per image')
 
 def _draw_curves(
     ax, # Axes
@@ -120,12 +131,14 @@ def _draw_curves(
     ylabel:str # With unit
 )->None:
     "A curve with its interval per class, over cycles per pixel and per image"
-    for c, y, lo, hi, k in zip(s.classes, s.power - base, s.low - base, s.high - base, _class_colours(len(s.classes))):
+    for c, y, lo, hi, k in zip(s.classes, s.power - base, s.low - base, s.high - base,
+            _class_colours(len(s.classes))):
         ax.plot(s.freq, y, c=k, lw=1.2, label=display_name(c))
         ax.fill_between(s.freq, lo, hi, color=k, alpha=.2, lw=0)
     ax.set_ylabel(ylabel)
     _frequency_axis(ax, s)
 
+# %% ../../nbs/frequency/03_class_spectra.ipynb #f485fac2-d
 def _draw_heat(
     ax, # Axes
     s:ClassSpectra, # Spectra
@@ -153,8 +166,11 @@ def plot_class_spectra(
     left, right = curves.subplots(1, 2)
     _draw_curves(left, spectra, 0, 'mean log$_{10}$ power of a ring')
     what = 'difference from the mean of the classes'
-    if len(spectra.classes) > 10: _draw_heat(right, spectra, what); return fig
+    if len(spectra.classes) > 10:
+        _draw_heat(right, spectra, what)
+        return fig
     _draw_curves(right, spectra, spectra.power.mean(0), what)
     right.axhline(0, c='.4', lw=.8, zorder=0)
-    curves.legend(*left.get_legend_handles_labels(), loc='outside right center', frameon=False, fontsize='small')
+    curves.legend(*left.get_legend_handles_labels(), loc='outside right center', frameon=False,
+        fontsize='small')
     return fig

@@ -26,8 +26,10 @@ class BandPrompt(SpectralPrompt):
         width:float=math.pi/4 # Of the sector around `angle`, radians, in (0,pi]
     ):
         super().__init__()
-        if not gain >= 0: raise ValueError(f"A filter multiplies amplitudes by gain >= 0, got {gain}.")
-        if not 0 < width <= math.pi: raise ValueError(f"A sector is wider than 0 and at most pi, got {width}.")
+        if not gain >= 0:
+            raise ValueError(f"A filter multiplies amplitudes by gain >= 0, got {gain}.")
+        if not 0 < width <= math.pi:
+            raise ValueError(f"A sector is wider than 0 and at most pi, got {width}.")
         self.low, self.high, self.gain, self.angle, self.width = low, high, gain, angle, width
         self.band((2, 2))
 
@@ -77,12 +79,17 @@ class RandomPrompt(SpectralPrompt):
     ):
         super().__init__()
         name = type(like).__name__
-        if not isinstance(like, SpectralPrompt): raise TypeError(f"`like` must be a SpectralPrompt, got a {name}.")
+        if not isinstance(like, SpectralPrompt):
+            raise TypeError(f"`like` must be a SpectralPrompt, got a {name}.")
         if getattr(like, 'gain', None) == 0:
-            raise ValueError(f"A {name} with gain=0 has a log gain of infinite norm: use gain > 0.")
-        self.z_dim, self.channels, self.n_radius, self.n_angle = like.z_dim or 64, like.channels or 3, n_radius, n_angle
-        self.__dict__['like'] = copy.deepcopy(like).requires_grad_(False) # not a submodule: never trained or saved
-        cells = torch.randn(self.z_dim, self.channels * n_angle * n_radius, generator=generator)
+            raise ValueError(
+                f"A {name} with gain=0 has a log gain of infinite norm: use gain > 0.")
+        self.z_dim, self.channels, self.n_radius, self.n_angle = (like.z_dim or 64,
+            like.channels or 3, n_radius, n_angle)
+        # not a submodule: never trained or saved
+        self.__dict__['like'] = copy.deepcopy(like).requires_grad_(False)
+        cells = torch.randn(self.z_dim, self.channels * n_angle * n_radius,
+            generator=generator)
         there = next((t.device for t in (*like.parameters(), *like.buffers())), None)
         self.register_buffer('directions', (cells / self.z_dim**.5).to(there))
 
@@ -105,6 +112,7 @@ def log_gain(self:RandomPrompt,
         like = self.like.to(x.device)
         want = field_norm(like.log_gain(x, z if like.z_dim else None), w)
         cells = (z.float() @ self.directions).view(len(x), self.channels, -1)
-        g = (cells @ polar_basis((h, w), self.n_angle, self.n_radius, x.device)).unflatten(-1, (h, -1))
+        g = (cells @ polar_basis((h, w), self.n_angle, self.n_radius,
+            x.device)).unflatten(-1, (h, -1))
         g = make_even(g, w) * self.band((h, w), x.device)
         return g * (want / field_norm(g, w).clamp_min(1e-12))[:, None, None, None]

@@ -39,6 +39,7 @@ class ExplorerState:
     strength:float = 0. # Factor on the prompt's log gain, 0: none, 1: as trained
     seed:int = 0 # Of the prompt's latent
 
+# %% ../../nbs/frequency/06_explorer.ipynb #c03aad98-b
 @dataclass(eq=False)
 class ExplorerView:
     "What one state shows; images of (H,W) pixels, R rings"
@@ -62,11 +63,14 @@ class ExplorerScene:
         names=None # (N,) names of the images; None: their numbers
     ):
         if x.ndim != 4 or x.shape[1] != 3 or len(x) < 2:
-            raise ValueError(f"An explorer needs at least two RGB images (N,3,H,W), got shape {tuple(x.shape)}.")
-        if not x.is_floating_point(): raise ValueError(f"An explorer needs pixels in [0,1], got {x.dtype}.")
+            raise ValueError(
+                f"An explorer needs at least two RGB images (N,3,H,W), got shape {tuple(x.shape)}.")
+        if not x.is_floating_point():
+            raise ValueError(f"An explorer needs pixels in [0,1], got {x.dtype}.")
         if any(o is not None and len(o) != len(x) for o in (labels, names)):
             raise ValueError(f"There are {len(x)} images, but labels or names of another number.")
-        self.x, self.prompt = x.as_subclass(Tensor).float().cpu(), None if prompt is None else deepcopy(prompt).cpu()
+        self.x, self.prompt = (x.as_subclass(Tensor).float().cpu(), None if prompt is None
+            else deepcopy(prompt).cpu())
         ready = isinstance(teacher, FrozenTeacher)
         self.teacher = teacher if ready else FrozenTeacher(teacher or 'embedded', size='image')
         self.names = [str(o) for o in (range(len(x)) if names is None else names)]
@@ -78,7 +82,8 @@ class ExplorerScene:
     def _see(self, x):
         "(B,d) normalised features"
         device = next(self.teacher.parameters()).device
-        return F.normalize(torch.cat([model_features(self.teacher, o.to(device)) for o in x.split(64)]), dim=1).cpu()
+        return F.normalize(torch.cat([model_features(self.teacher, o.to(device))
+            for o in x.split(64)]), dim=1).cpu()
 
     def add(self,
         x:Tensor, # (3,H,W) pixels in [0,1], of the scene's size
@@ -86,7 +91,8 @@ class ExplorerScene:
     )->int: # Its index
         "One image more, without a class"
         if x.shape != self.x.shape[1:]:
-            raise ValueError(f"This scene has images {tuple(self.x.shape[1:])}, not {tuple(x.shape)}.")
+            raise ValueError(
+                f"This scene has images {tuple(self.x.shape[1:])}, not {tuple(x.shape)}.")
         self.x, self.names = torch.cat([self.x, x[None]]), [*self.names, name]
         self.features = torch.cat([self.features, self._see(x[None])])
         if self.labels is not None: self.labels = [*self.labels, '']
@@ -136,6 +142,7 @@ def steer(self:ExplorerScene,
         g = g + s.strength * self.prompt.log_gain(x, z)
     return x + from_spectrum(to_spectrum(x) * torch.expm1(g), x.shape[-2:])
 
+# %% ../../nbs/frequency/06_explorer.ipynb #02d6739f-b
 @patch
 @torch.no_grad()
 def view(self:ExplorerScene,
@@ -148,12 +155,14 @@ def view(self:ExplorerScene,
     if s.image not in self._plain: self._plain[s.image] = _spectrum(x[None])
     logs, (freq, _), power = zip(self._plain[s.image], _spectrum(y))
     f, old = self._see(y)[0], self.features[s.image]
-    return ExplorerView(s, x.numpy(), y[0].numpy(), np.stack(logs), freq, np.stack(power), float(1 - f @ old),
+    return ExplorerView(s, x.numpy(), y[0].numpy(), np.stack(logs), freq, np.stack(power),
+                        float(1 - f @ old),
                         (self.nearest(old, s.image), self.nearest(f, s.image)))
 
 # %% ../../nbs/frequency/06_explorer.ipynb #461b6ff9
 MAX_UPLOAD = 7 * 2**20 # Bytes; Jupyter's connection breaks at 10 MiB, before anything could be said
 
+# %% ../../nbs/frequency/06_explorer.ipynb #461b6ff9-b
 def read_upload(
     data:bytes, # Content of a file
     size:tuple, # (H, W) of the result
@@ -168,8 +177,10 @@ def read_upload(
             pixels = im.width * im.height
         if pixels <= 50e6: rgb = open_rgb(data).resize(size[::-1], Image.BILINEAR)
     except Exception: # whatever Pillow finds wrong with a stranger's bytes
-        raise ValueError("The file is no image that can be read (JPEG, PNG, TIFF, BMP and the like can).") from None
-    if pixels > 50e6: raise ValueError(f"The image has {pixels/1e6:.0f} million pixels, more than 50.")
+        raise (ValueError(
+            "The file is no image that can be read (JPEG, PNG, TIFF, BMP and the like can).")) from None
+    if pixels > 50e6:
+        raise ValueError(f"The image has {pixels/1e6:.0f} million pixels, more than 50.")
     return torch.from_numpy(np.array(rgb)).permute(2, 0, 1) / 255
 
 # %% ../../nbs/frequency/06_explorer.ipynb #ex000005
@@ -188,5 +199,7 @@ def load_folder(
         except (ValueError, OSError): continue
         labels.append('' if p.parent == path else p.parent.name)
         names.append(p.name)
-    if len(x) < 2: raise ValueError(f"{str(path)!r} holds {len(x)} images that can be read: at least two are needed.")
+    if len(x) < 2:
+        raise ValueError(
+            f"{str(path)!r} holds {len(x)} images that can be read: at least two are needed.")
     return torch.stack(x), labels if all(labels) else None, names

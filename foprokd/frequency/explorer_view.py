@@ -22,7 +22,8 @@ import torch
 from fastcore.basics import patch
 from PIL import Image
 from ..data.synth import demo_classes, synth_images
-from .explorer import (MAX_UPLOAD, ExplorerScene, ExplorerState, ExplorerView, load_folder,
+from .explorer import (MAX_UPLOAD, ExplorerScene, ExplorerState, ExplorerView,
+                                        load_folder,
                                         read_upload)
 from ..prompt import FourierPromptGenerator
 from ..teacher import FrozenTeacher
@@ -30,8 +31,10 @@ from ..teacher import FrozenTeacher
 # %% ../../nbs/frequency/07_explorer_view.ipynb #fe67d4de
 _SIDE, _PAD, _TOP = 190, 62, 34 # Side of a panel, space left of it and above it, in SVG units
 
+# %% ../../nbs/frequency/07_explorer_view.ipynb #fe67d4de-b
 @lru_cache(maxsize=4)
-def _colours(name): return (mpl.colormaps[name](np.linspace(0, 1, 256))[:, :3] * 255).round().astype(np.uint8)
+def _colours(name):
+    return (mpl.colormaps[name](np.linspace(0, 1, 256))[:, :3] * 255).round().astype(np.uint8)
 
 @lru_cache(maxsize=64)
 def _encoded(pixels, size):
@@ -50,15 +53,22 @@ def _mapped(a, lo, hi, name):
 
 def _text(x, y, s, size=11, anchor='middle', turn=False, fill=None):
     "An SVG text"
-    more = (f' transform="rotate(-90 {x:g} {y:g})"' if turn else '') + (f' fill="{fill}"' if fill else '')
-    return f'<text x="{x:g}" y="{y:g}" font-size="{size}" text-anchor="{anchor}"{more}>{escape(str(s))}</text>'
+    more = (f' transform="rotate(-90 {x:g} {y:g})"' if turn else '') + (f' fill="{fill}"' if fill
+        else '')
+    return (
+        f'<text x="{x:g}" y="{y:g}" font-size="{size}" '
+        f'text-anchor="{anchor}"{more}>{escape(str(s))}</text>')
 
+# %% ../../nbs/frequency/07_explorer_view.ipynb #fe67d4de-c
 def _ticks(x, y, xs, ys):
     "Ticks of a panel at (x,y): pairs of position in [0,1] and label, from the left and from the top"
     tick = lambda at, to: f'<path d="M{at}{to}" stroke="#555"/>'
     out = [f'<rect x="{x}" y="{y}" width="{_SIDE}" height="{_SIDE}" fill="none" stroke="#555"/>']
-    for p, t in xs: out += [tick(f'{x + p*_SIDE:g} {y + _SIDE}', 'v4'), _text(x + p*_SIDE, y + _SIDE + 15, t, 10)]
-    for p, t in ys: out += [tick(f'{x} {y + p*_SIDE:g}', 'h-4'), _text(x - 6, y + p*_SIDE + 3.5, t, 10, 'end')]
+    for p, t in xs:
+        out += [tick(f'{x + p*_SIDE:g} {y + _SIDE}', 'v4'),
+            _text(x + p*_SIDE, y + _SIDE + 15, t, 10)]
+    for p, t in ys:
+        out += [tick(f'{x} {y + p*_SIDE:g}', 'h-4'), _text(x - 6, y + p*_SIDE + 3.5, t, 10, 'end')]
     return out
 
 # %% ../../nbs/frequency/07_explorer_view.ipynb #8a8ada65
@@ -67,26 +77,35 @@ def _picture_panel(x, y, title, rgb, xs, ys, labels):
     im = (f'<image x="{x}" y="{y}" width="{_SIDE}" height="{_SIDE}" preserveAspectRatio="none" '
           f'image-rendering="pixelated" href="{_png(rgb)}"/>')
     mid = x + _SIDE/2
-    return [im, *_ticks(x, y, xs, ys), _text(mid, y - 8, title, 12), _text(mid, y + _SIDE + 29, labels[0], 10),
+    return [im, *_ticks(x, y, xs, ys), _text(mid, y - 8, title, 12),
+            _text(mid, y + _SIDE + 29, labels[0], 10),
             _text(x - 36, y + _SIDE/2, labels[1], 10, turn=True)]
 
 def _bar(x, y, lo, hi, name):
     "A colour bar right of a panel"
     nine = _colours(name)[np.linspace(255, 0, 9).astype(int)]
-    stops = ''.join(f'<stop offset="{i/8:g}" stop-color="rgb({r},{g},{b})"/>' for i, (r, g, b) in enumerate(nine))
+    stops = ''.join(f'<stop offset="{i/8:g}" stop-color="rgb({r},{g},{b})"/>'
+        for i, (r, g, b) in enumerate(nine))
     grad = f'<linearGradient id="fopro-{name}" x1="0" y1="0" x2="0" y2="1">{stops}</linearGradient>'
-    return [grad, f'<rect x="{x}" y="{y}" width="9" height="{_SIDE}" fill="url(#fopro-{name})" stroke="#555"/>',
-            _text(x + 12, y + 9, f'{hi:.2g}', 10, 'start'), _text(x + 12, y + _SIDE, f'{lo:.2g}', 10, 'start')]
+    return [grad,
+            f'<rect x="{x}" y="{y}" width="9" height="{_SIDE}" fill="url(#fopro-{name})" '
+            'stroke="#555"/>',
+            _text(x + 12, y + 9, f'{hi:.2g}', 10, 'start'),
+            _text(x + 12, y + _SIDE, f'{lo:.2g}', 10, 'start')]
 
+# %% ../../nbs/frequency/07_explorer_view.ipynb #8a8ada65-b
 def _profile_panel(x, y, v, n):
     "Radial power before and after"
     lo, hi = math.floor(v.power[0].min() - 1), math.ceil(v.power[0].max() + 1.2)
-    at = lambda f, p: (x + f / .5**.5 * _SIDE, y + _SIDE * (1 - (min(max(p, lo), hi) - lo) / (hi - lo)))
+    at = lambda f, p: (x + f / .5**.5 * _SIDE,
+        y + _SIDE * (1 - (min(max(p, lo), hi) - lo) / (hi - lo)))
     line = lambda p: 'M' + 'L'.join('{:.1f} {:.1f}'.format(*at(f, q)) for f, q in zip(v.freq, p))
     xs = [(t / .5**.5, f'{t:g}') for t in (0, .2, .4, .6)]
-    out = _ticks(x, y, xs, [(1 - (t - lo) / (hi - lo), t) for t in range(lo, hi + 1, max(1, (hi - lo)//4))])
+    out = _ticks(x, y, xs,
+        [(1 - (t - lo) / (hi - lo), t) for t in range(lo, hi + 1, max(1, (hi - lo)//4))])
     out += [_text(x + p*_SIDE, y - 4, f'{float(t) * n:.0f}', 10) for p, t in xs]
-    for i, (p, name, c, width) in enumerate(zip(v.power, ('before', 'after'), ('#777', '#00496b'), (2.5, 1.5))):
+    for i, (p, name, c, width) in enumerate(zip(v.power, ('before', 'after'), ('#777', '#00496b'),
+            (2.5, 1.5))):
         out += [f'<path d="{line(p)}" fill="none" stroke="{c}" stroke-width="{width}"/>',
                 _text(x + _SIDE - 6, y + 14 + 13*i, name, 10, 'end', fill=c)]
     mid = x + _SIDE/2
@@ -100,17 +119,21 @@ def _nearest_text(x, y, v, what):
     out = [_text(x, y, f'feature shift (1 - cos): {v.shift:.3f}', 12, 'start')]
     for i, (title, rows) in enumerate(zip(('before', 'after'), v.nearest)):
         out.append(_text(x, y + 24 + 74*i, f'nearest {what} {title}, cos', 11, 'start'))
-        out += [_text(x + 8, y + 40 + 74*i + 15*j, f'{c:.2f}  {k[:28]}', 11, 'start') for j, (k, c) in enumerate(rows)]
+        out += [_text(x + 8, y + 40 + 74*i + 15*j, f'{c:.2f}  {k[:28]}', 11, 'start')
+            for j, (k, c) in enumerate(rows)]
     return out
 
+# %% ../../nbs/frequency/07_explorer_view.ipynb #3792a3cf-b
 def draw_view(
     v:ExplorerView, # From `ExplorerScene.view`
     what:str='classes' # What `nearest` holds
 )->str: # SVG
     "The picture of a view: image, prompted image, difference, both spectra, radial power, nearest classes"
     h, w = v.before.shape[-2:]
-    diff, rgb = (v.after - v.before).mean(0), lambda a: (a.clip(0, 1) * 255).round().astype(np.uint8).transpose(1, 2, 0)
-    top, (lo, hi) = max(float(abs(diff).max()), .01), (float(v.spectra[0].min()), float(v.spectra[0].max()))
+    diff, rgb = ((v.after - v.before).mean(0),
+        lambda a: (a.clip(0, 1) * 255).round().astype(np.uint8).transpose(1, 2, 0))
+    top, (lo, hi) = max(float(abs(diff).max()), .01), (float(v.spectra[0].min()),
+        float(v.spectra[0].max()))
     px = [[(0, 0), (.5, n//2), (1, n)] for n in (w, h)]
     cyc = [[(o, t) for o, t in zip((0, .5, 1), ('-.5', '0', '.5'))]] * 2
     X, Y = [_PAD + i * (_SIDE + _PAD + 18) for i in range(4)], [_TOP, _TOP + _SIDE + 74]
@@ -121,10 +144,12 @@ def draw_view(
     parts += _bar(X[2] + _SIDE + 5, Y[0], -top, top, 'vlag')
     for x, s, t in zip(X, v.spectra, ('log10 amplitude', 'the same, prompted')):
         parts += _picture_panel(x, Y[1], t, _mapped(s, lo, hi, 'cividis'), *cyc, cycles)
-    parts += _bar(X[1] + _SIDE + 5, Y[1], lo, hi, 'cividis') + _profile_panel(X[2], Y[1], v, min(h, w))
+    parts += _bar(X[1] + _SIDE + 5, Y[1], lo, hi,
+        'cividis') + _profile_panel(X[2], Y[1], v, min(h, w))
     parts += _nearest_text(X[3] - 20, Y[0] + 16, v, what)
     W, H = X[3] + 190, Y[1] + _SIDE + 40
-    look = f'width="100%" style="max-width:{W}px;background:#fff" font-family="sans-serif" fill="#222"'
+    look = (
+        f'width="100%" style="max-width:{W}px;background:#fff" font-family="sans-serif" fill="#222"')
     return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {W} {H}" {look} role="img" '
             f'aria-label="image, prompted image and their spectra">{"".join(parts)}</svg>')
 
@@ -147,7 +172,8 @@ class FrequencyExplorer:
                                          tooltip=f'up to {MAX_UPLOAD >> 20} MB')
             self.uploader.observe(self._uploaded, 'value')
             left.append(self.uploader)
-        self.box = w.HBox([w.VBox([*left, self.message, self.snippet]), self.picture], layout=w.Layout(width='100%'))
+        self.box = w.HBox([w.VBox([*left, self.message, self.snippet]), self.picture],
+            layout=w.Layout(width='100%'))
         self.refresh()
 
     def _sliders(self):
@@ -158,7 +184,8 @@ class FrequencyExplorer:
         angles = [('all', -1.), *((f'{a}°', float(a)) for a in range(0, 180, 45))]
         return dict(
             image=slide('image', w.Dropdown, options=self._options()),
-            band=slide('band', w.FloatRangeSlider, value=(0, .71), min=0, max=.71, step=.005, readout_format='.3f',
+            band=slide('band', w.FloatRangeSlider, value=(0, .71), min=0, max=.71, step=.005,
+            readout_format='.3f',
                        tooltip='cycles per pixel'),
             angle=slide('direction', w.Dropdown, options=angles),
             gain=slide('gain', value=1, min=0, max=4, step=.05),
@@ -168,25 +195,29 @@ class FrequencyExplorer:
     def _options(self):
         "Names of the images for the list, numbered so that they differ"
         labels = self.scene.labels or [''] * len(self.scene.x)
-        return [(f'{i}: {label or name}', i) for i, (name, label) in enumerate(zip(self.scene.names, labels))]
+        return [(f'{i}: {label or name}', i)
+            for i, (name, label) in enumerate(zip(self.scene.names, labels))]
 
     def _moved(self, change):
         "Read all controls and draw again"
         c = {k: o.value for k, o in self.controls.items()}
         (low, high), angle = c.pop('band'), c.pop('angle')
         low, high = min(low, .7), max(high, min(low, .7) + .005) if high < .71 else .7072
-        self.state = replace(self.state, **c, low=low, high=high, angle=None if angle < 0 else angle)
+        self.state = replace(self.state, **c, low=low, high=high, angle=None if angle < 0
+            else angle)
         self.refresh()
 
     def refresh(self):
         "Draw the current state"
         self.picture.value = self.svg()
-        look = 'font-size:11px;line-height:1.3;width:370px;white-space:pre-wrap;overflow-wrap:anywhere'
+        look = (
+            'font-size:11px;line-height:1.3;width:370px;white-space:pre-wrap;overflow-wrap:anywhere')
         self.snippet.value = f'<pre style="{look}">{escape(self.code())}</pre>'
 
     def svg(self)->str: # SVG
         "The current picture"
-        return draw_view(self.scene.view(self.state), 'images' if self.scene.labels is None else 'classes')
+        return draw_view(self.scene.view(self.state), 'images' if self.scene.labels is None
+            else 'classes')
 
 # %% ../../nbs/frequency/07_explorer_view.ipynb #62bc7eea
 @patch
@@ -198,8 +229,10 @@ def code(self:FrequencyExplorer,
     lines = [self.setup] if self.setup else []
     i = self.state.image
     if i >= self.n_own: lines.append(f'# image {i} was uploaded: {scene}.add(...) it first')
-    return '\n'.join([*lines, f"view = {scene}.view({', '.join(f'{k}={v!r}' for k, v in changed.items())})"])
+    return '\n'.join([*lines,
+        f"view = {scene}.view({', '.join(f'{k}={v!r}' for k, v in changed.items())})"])
 
+# %% ../../nbs/frequency/07_explorer_view.ipynb #62bc7eea-b
 @patch
 def _uploaded(self:FrequencyExplorer, change):
     "Take an uploaded image, or say why not"
@@ -211,7 +244,8 @@ def _uploaded(self:FrequencyExplorer, change):
         return
     i = self.scene.add(x, str(new.get('name', 'upload'))[:60])
     self.message.value, choice = f'<span>added as image {i}</span>', self.controls['image']
-    choice.unobserve(self._moved, 'value') # new options jump to the first image, which nobody asked to see
+    # new options jump to the first image, which nobody asked to see
+    choice.unobserve(self._moved, 'value')
     choice.options, choice.value = self._options(), i
     choice.observe(self._moved, 'value')
     self._moved(None)
@@ -234,15 +268,21 @@ def explorer_page(
     "The explorer that the page shows"
     y = np.arange(24) % 8
     x, labels, names = load_folder(images, size) if images else (
-        torch.from_numpy(synth_images(y, size=size)).permute(0, 3, 1, 2) / 255, [demo_classes[i] for i in y], None)
+        torch.from_numpy(synth_images(y, size=size)).permute(0, 3, 1, 2) / 255,
+        [demo_classes[i] for i in y], None)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        p = FourierPromptGenerator.from_file(prompt) if prompt else FourierPromptGenerator(init_std=.5)
+        p = (FourierPromptGenerator.from_file(prompt) if prompt
+            else FourierPromptGenerator(init_std=.5))
     given = dict(images=images, teacher=teacher, ckpt=ckpt, prompt=prompt, size=size)
     default = dict(images=None, teacher='embedded', ckpt=None, prompt=None, size=96)
-    told = ', '.join(f'{k}={str(v) if isinstance(v, Path) else v!r}' for k, v in given.items() if v != default[k])
-    setup = f'from foprokd.frequency.explorer_view import explorer_page\nscene = explorer_page({told}).scene'
-    scene = ExplorerScene(x, FrozenTeacher(teacher, ckpt=ckpt, size='image'), p.eval(), labels, names)
+    told = ', '.join(f'{k}={str(v) if isinstance(v, Path) else v!r}' for k, v in given.items()
+        if v != default[k])
+    setup = (
+        'from foprokd.frequency.explorer_view import explorer_page\nscene = '
+        f'explorer_page({told}).scene')
+    scene = ExplorerScene(x, FrozenTeacher(teacher, ckpt=ckpt, size='image'), p.eval(), labels,
+        names)
     ex = FrequencyExplorer(scene, upload=True, setup=setup)
     if not prompt: ex.message.value = 'The prompt is an untrained generator, until one is given.'
     return ex
@@ -250,6 +290,7 @@ def explorer_page(
 # %% ../../nbs/frequency/07_explorer_view.ipynb #97793bab
 EXPLORER_PAGE = Path(str(files('foprokd')))/'app'/'explorer.ipynb' # Notebook of the page, part of the package
 
+# %% ../../nbs/frequency/07_explorer_view.ipynb #97793bab-b
 def page_from_environment()->FrequencyExplorer: # With upload
     "What the served page shows: `explorer_page` with the settings of `foprokd_explore`"
     return explorer_page(**json.loads(os.environ.get('FOPROKD_EXPLORE', '{}')))

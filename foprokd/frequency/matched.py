@@ -17,10 +17,13 @@ from ..spectrum import amplitude_phase, band_mask, half_weights, polar_basis
 from ..teacher import FrozenTeacher
 
 # %% ../../nbs/frequency/08_matched.ipynb #ma000007
-# Mean amplitude of 1,000 ImageNet photographs of 128 px, in [0,1], at 8 radii in geometric steps from 1/64 to .7071
-# cycles/pixel; it halves from one to the next, as 1/f does, so that the size of the images hardly matters
+# Mean amplitude of 1,000 ImageNet photographs of 128 px, in [0,1], at 8 radii in geometric steps
+# from 1/64 to .7071
+# cycles/pixel; it halves from one to the next, as 1/f does, so that the size of the images hardly
+# matters
 NATURAL_AMPLITUDE = 2.87, 1.29, .665, .332, .165, .0833, .0420, .0280
 
+# %% ../../nbs/frequency/08_matched.ipynb #ma000007-b
 def spectrum_cells(
     px:Tensor, # (N,C,H,W) pixels in [0,1]
     n_angle:int=8, # Angular cells over half a turn
@@ -45,17 +48,23 @@ def matched_prompt(
     strength:float=3. # Bound of the log gain, > 0
 )->FourierPromptGenerator: # On the device of `px`; can be trained on
     "A prompt that gives images the mean colour and spectrum of others; `ValueError` for a rung with a latent (ours)"
-    if rung not in RUNGS[:-1]: raise ValueError(f"Closed forms are for {', '.join(RUNGS[:-1])}, not for {rung!r}.")
+    if rung not in RUNGS[:-1]:
+        raise ValueError(
+            f"Closed forms are for {', '.join(RUNGS[:-1])}, not for {rung!r}.")
     if not len(px) or share < 0:
-        raise ValueError(f"Got {len(px)} images and share={share}: give images, and at least 0.")
+        raise ValueError(
+            f"Got {len(px)} images and share={share}: give images, and at least 0.")
     channels, mean = px.shape[1], px.mean((0, 2, 3))
-    prompt = FourierPromptGenerator(rung=rung, centre=mean.tolist(), strength=strength, channels=channels).to(px.device)
+    prompt = FourierPromptGenerator(rung=rung, centre=mean.tolist(), strength=strength,
+        channels=channels).to(px.device)
     spread = lambda o: o.var((2, 3)).mean(0).sqrt()
     if to is None:
         aim, wide = torch.tensor(imagenet_stats, device=px.device)
-        if channels != 3: aim, wide = aim.mean().expand(channels), wide.mean().expand(channels)
+        if channels != 3:
+            aim, wide = aim.mean().expand(channels), wide.mean().expand(channels)
     else: aim, wide = to.mean((0, 2, 3)), spread(to)
-    if rung == 'contrast': log_gain = (wide / spread(px).clamp_min(1e-6)).log()[:, None, None]
+    if rung == 'contrast':
+        log_gain = (wide / spread(px).clamp_min(1e-6)).log()[:, None, None]
     else:
         want = px.new_tensor(NATURAL_AMPLITUDE) if to is None else spectrum_cells(to)
         log_gain = (want / spectrum_cells(px).clamp_min(1e-6)).log()
@@ -82,9 +91,11 @@ def held_out_error(
         k = f[fit] @ f[fit].T + torch.diag(ridge / w[fit] * w[fit].mean())
         mean = w[fit] @ targets[fit] / w[fit].sum()
         said = mean + f[~fit] @ f[fit].T @ torch.linalg.solve(k, targets[fit] - mean)
-        errors.append((w[~fit] @ (said - targets[~fit]).square().sum(1)) / w[~fit].sum())
+        errors.append((w[~fit] @ (said - targets[~fit]).square().sum(1))
+            / w[~fit].sum())
     return sum(errors) / 2
 
+# %% ../../nbs/frequency/08_matched.ipynb #ma000017-b
 def fit_prompt(
     prompt:FourierPromptGenerator, # Trained in place
     teacher:FrozenTeacher, # Frozen teacher, with BatchNorm if `w_prior` is not 0
@@ -100,14 +111,18 @@ def fit_prompt(
 )->FourierPromptGenerator: # `prompt`
     "Train a prompt of few numbers on images in memory; `ValueError` for a prior that the teacher does not have (ours)"
     if w_prior and not teacher.prior_layers:
-        raise ValueError(f"{teacher.name} has no BatchNorm, so it has no prior to train on: give labels, w_prior=0 and "
-                         "w_held=1.")
+        raise (ValueError(
+            f"{teacher.name} has no BatchNorm, so it has no prior to train on: give "
+            "labels, w_prior=0 and "
+                         "w_held=1."))
     if w_held and y is None: raise ValueError("w_held needs labels.")
-    rng, opt = torch.Generator().manual_seed(seed), torch.optim.Adam(prompt.parameters(), lr)
+    rng, opt = (torch.Generator().manual_seed(seed),
+        torch.optim.Adam(prompt.parameters(), lr))
     group = torch.arange(len(px)) if group is None else group.cpu()
     for _ in range(steps):
         i = torch.randperm(len(px), generator=rng)[:bs]
-        feats, prior = teacher.with_prior(prompt(px[i], prompt.batch_z(len(i), px.device)))
+        feats, prior = teacher.with_prior(prompt(px[i],
+            prompt.batch_z(len(i), px.device)))
         loss = w_prior * prior
         if w_held:
             names = group[i].unique()

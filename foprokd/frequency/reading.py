@@ -61,6 +61,7 @@ class PromptReading:
         lower, upper = mean_interval(y, np.arange(len(y)))
         return pd.DataFrame(dict(freq=freq, mean=y.mean(0), lower=lower, upper=upper, sd=y.std(0)))
 
+# %% ../../nbs/frequency/04_reading.ipynb #ba56e256-b
 @torch.no_grad()
 def read_prompt(
     prompt:SpectralPrompt, # Trained or fixed
@@ -84,6 +85,7 @@ def _ranks(m, size):
     norm = np.linalg.norm(r, axis=1, keepdims=True)
     return r / np.where(norm > 0, norm, np.nan)
 
+# %% ../../nbs/frequency/04_reading.ipynb #47901226-b
 def rank_correlation(
     a:np.ndarray, # (N,H,W//2+1) maps, one per image or latent
     b:np.ndarray, # (M,H,W//2+1) maps, one per image or latent
@@ -96,8 +98,10 @@ def rank_correlation(
     """Spearman's rank correlation of two mean maps over frequencies, with 95 % interval where noise is small (ours)
 
     `ValueError` for maps that do not fit."""
-    if a.shape[1:] != b.shape[1:]: raise ValueError(f"Maps of {a.shape[1:]} and {b.shape[1:]} have other frequencies.")
-    if paired and len(a) != len(b): raise ValueError(f"{len(a)} and {len(b)} maps cannot be paired.")
+    if a.shape[1:] != b.shape[1:]:
+        raise ValueError(f"Maps of {a.shape[1:]} and {b.shape[1:]} have other frequencies.")
+    if paired and len(a) != len(b):
+        raise ValueError(f"{len(a)} and {len(b)} maps cannot be paired.")
     rng, size = np.random.default_rng(seed), (a.shape[1], width)
     groups_of = lambda m, g: len(m) if g is None else int(group_codes(g).max()) + 1
     if groups_of(a, groups[0]) < 2 and groups_of(b, groups[1]) < 2: n_boot = 0 # nothing to resample
@@ -105,14 +109,16 @@ def rank_correlation(
         draws = np.random.default_rng(seed) if paired else rng
         g = np.arange(len(m)) if g is None else g
         w = np.concatenate([np.ones((1, len(m))), group_weights(g, draws, n_boot)])
-        return ((w / w.sum(1, keepdims=True)) @ m.reshape(len(m), -1).astype(float)).reshape(-1, *m.shape[1:])
+        return ((w / w.sum(1, keepdims=True))
+            @ m.reshape(len(m), -1).astype(float)).reshape(-1, *m.shape[1:])
     ranks = [_ranks(means(m, g), size) for m, g in zip((a, b), groups)]
     rho = (ranks[0] * ranks[1]).sum(1)
     z = np.arctanh(np.clip(rho, -1 + 1e-9, 1 - 1e-9))
     n = min(k for k in map(groups_of, (a, b), groups) if k > 1) if n_boot else 1
     lower, upper = np.tanh(drawn_interval(z[0], z[1:], n))
     alike = min((r[1:] * r[:1]).sum(1).mean() for r in ranks) if n_boot else 0.
-    if not 1 - alike < .05 * (1 - abs(rho[0])): lower = upper = np.nan # noise pulls the estimate towards 0
+    # noise pulls the estimate towards 0
+    if not 1 - alike < .05 * (1 - abs(rho[0])): lower = upper = np.nan
     return dict(rho=float(rho[0]), lower=float(lower), upper=float(upper))
 
 # %% ../../nbs/frequency/04_reading.ipynb #db7e5731
@@ -123,8 +129,10 @@ def relation(self:PromptReading,
     **kwargs # n_boot, seed
 )->dict: # rho, lower, upper
     "Rank correlation of mean log gain and mean sensitivity"
-    return rank_correlation(self.log_gain, other.values(kind), self.width, (None, other.groups), **kwargs)
+    return rank_correlation(self.log_gain, other.values(kind), self.width, (None, other.groups),
+        **kwargs)
 
+# %% ../../nbs/frequency/04_reading.ipynb #db7e5731-b
 @patch
 def class_relation(self:PromptReading,
     spectra:ClassSpectra, # At the same (square) image size
@@ -136,8 +144,10 @@ def class_relation(self:PromptReading,
     s = spectra.amplitude.shape[-1]
     half = np.fft.ifftshift(spectra.amplitude, axes=(-2, -1))[..., :s//2 + 1]
     more = half - half.mean(0)
-    return pd.DataFrame([dict(rank_correlation(self.log_gain, m[None], self.width, **kwargs), **{'class': c})
-                         for c, m in zip(spectra.classes, more)])[['class', 'rho', 'lower', 'upper']]
+    return pd.DataFrame([dict(rank_correlation(self.log_gain, m[None], self.width, **kwargs),
+                         **{'class': c})
+                         for c, m in zip(spectra.classes, more)])[['class', 'rho', 'lower',
+                         'upper']]
 
 # %% ../../nbs/frequency/04_reading.ipynb #30dbf60b
 @patch
@@ -150,7 +160,8 @@ def plot(self:PromptReading,
     mean, sd = whole(self.mean()), whole(self.spread())
     top = max(abs(mean).max(), 1e-9)
     styles = dict(cmap='vlag', vmin=-top, vmax=top), dict(cmap='cividis', vmin=0)
-    for ax, o, t, c in zip(axs, (mean, sd), ('mean log gain', 'standard deviation over latents'), styles):
+    for ax, o, t, c in zip(axs, (mean, sd), ('mean log gain', 'standard deviation over latents'),
+            styles):
         ax.figure.colorbar(ax.imshow(o, extent=spectrum_axes(ax, self.size), **c), ax=ax)
         ax.set_title(t)
     r = self.radial()
@@ -160,7 +171,8 @@ def plot(self:PromptReading,
     axs[2].fill_between(r.freq, *ends, color='#00496b', alpha=.2, lw=0)
     n = min(self.size)
     axs[2].set(xlabel='radial frequency [cycles/pixel]', ylabel='log gain', xlim=(0, .5**.5))
-    axs[2].secondary_xaxis('top', functions=(lambda f: f*n, lambda k: k/n)).set_xlabel('cycles per shorter side')
+    axs[2].secondary_xaxis('top',
+        functions=(lambda f: f*n, lambda k: k/n)).set_xlabel('cycles per shorter side')
     return axs
 
 # %% ../../nbs/frequency/04_reading.ipynb #0bfaa821
@@ -173,15 +185,19 @@ def student_features(
             out = forward(x)
             return pool_features(out, axis=channel_axis(out, net, x, forward))
         return features
-    if isinstance(model, Student): return lambda x: pool_features(model.backbone(x), axis=model.axis)
+    if isinstance(model, Student):
+        return lambda x: pool_features(model.backbone(x), axis=model.axis)
     if hasattr(model, 'forward_features') and hasattr(model, 'forward_head'):
-        return pooled(model, lambda x: model.forward_head(model.forward_features(x), pre_logits=True))
+        return pooled(model,
+            lambda x: model.forward_head(model.forward_features(x), pre_logits=True))
     if isinstance(model, nn.Sequential) and len(model) == 2: return pooled(model[0], model[0])
-    raise TypeError(f"A {type(model).__name__} does not say where its features are: give `features`.")
+    raise TypeError(
+        f"A {type(model).__name__} does not say where its features are: give `features`.")
 
 # %% ../../nbs/frequency/04_reading.ipynb #8ee06f2a
 HALF_OCTAVES = (0., *(2**(k/2) for k in range(-10, -2)), .7072) # cycles/pixel
 
+# %% ../../nbs/frequency/04_reading.ipynb #8ee06f2a-b
 class FrequencyRecorder(Callback):
     "Record every `every` epochs how far removing each band moves the student's features, and the teacher's once"
     order = Recorder.order + 6
@@ -194,23 +210,27 @@ class FrequencyRecorder(Callback):
         gain:float=0., # Factor on the amplitudes of a band
         features=None # Function from a model to its feature function; None: `student_features`
     ):
-        self.asked, self.n_images, self.every, self.edges, self.gain = teacher, n, every, edges, gain
+        self.asked, self.n_images, self.every, self.edges, self.gain = (teacher, n, every, edges,
+            gain)
         self.features_of, self.given = features or student_features, x
         self._forget()
 
     def _forget(self):
         "Nothing recorded yet"
-        self.images, self.answers, self.reference, self.seen, self.trained = self.given, {}, None, 0, False
+        self.images, self.answers, self.reference, self.seen, self.trained = (self.given, {}, None,
+            0, False)
         self.watched = None
 
     def before_fit(self):
         "Choose the images, ask the teacher, and the student before its first step"
-        if self.watched not in (None, id(self.learn)): self._forget() # another Learner is another story
+        # another Learner is another story
+        if self.watched not in (None, id(self.learn)): self._forget()
         self.watched, device = id(self.learn), next(self.learn.model.parameters()).device
         self.images = (self._first_images() if self.images is None else self.images).to(device)
         teacher = getattr(self.learn, 'teacher', None) if self.asked is None else self.asked
         if self.reference is None and teacher is not None:
-            self.reference = self._ask(teacher.to(device) if isinstance(teacher, nn.Module) else teacher)
+            self.reference = self._ask(teacher.to(device) if isinstance(teacher, nn.Module)
+                else teacher)
         if not self.answers: self._record()
 
     def __getstate__(self): # an exported Learner must carry neither images nor the teacher
@@ -241,7 +261,8 @@ class FrequencyRecorder(Callback):
 
     def _record(self):
         "Ask the student, in eval mode, and put it back as it was"
-        space, model = PixelSpace.from_dls(self.dls).to(self.images.device), get_model(self.learn.model)
+        space, model = (PixelSpace.from_dls(self.dls).to(self.images.device),
+            get_model(self.learn.model))
         with eval_mode(model):
             f = self.features_of(model)
             self.answers[self.seen] = self._ask(lambda x: f(space.normalize(x)))
@@ -256,13 +277,15 @@ def frame(self:FrequencyRecorder,
     rows = [a.frame(n_boot).query('measure == "cosine"').assign(epoch=e) for e, a in every.items()]
     return pd.concat(rows, ignore_index=True)[['epoch', 'low', 'high', 'value', 'lower', 'upper']]
 
+# %% ../../nbs/frequency/04_reading.ipynb #1fd99cb1-b
 @patch
 def drift(self:FrequencyRecorder,
     n_boot:int=200, # Resamples of the images
     seed:int=0 # Of the resampling
 )->pd.DataFrame: # epoch, distance in [0,1], lower, upper
     "Total variation distance to the teacher's profile, no interval where noise moves it; `ValueError`: no teacher"
-    if self.reference is None: raise ValueError("There was no teacher to compare with: FrequencyRecorder(teacher=...).")
+    if self.reference is None:
+        raise ValueError("There was no teacher to compare with: FrequencyRecorder(teacher=...).")
     w = self.reference.draws(n_boot, seed)
     def profile(a):
         s = w @ a.cosine.T
@@ -270,7 +293,8 @@ def drift(self:FrequencyRecorder,
     t, rows = profile(self.reference), []
     for e, a in self.answers.items():
         d = abs(profile(a) - t).sum(1) / 2
-        lower, upper = np.clip(drawn_interval(d[0], d[1:], len(np.unique(self.reference.group))), 0, 1)
+        lower, upper = np.clip(drawn_interval(d[0], d[1:], len(np.unique(self.reference.group))), 0,
+            1)
         rows.append(dict(epoch=e, distance=d[0], lower=lower, upper=upper))
     return pd.DataFrame(rows)
 
@@ -298,6 +322,7 @@ def plot(self:FrequencyRecorder,
         axs[1].set(xlabel='epoch', ylabel="distance from the teacher's profile", ylim=(0, None))
     ticks = [2**-k for k in (5, 4, 3, 2, 1)]
     axs[0].set(xscale='log', xlabel='band removed [cycles/pixel]', ylabel='share of the response')
-    axs[0].set_xticks(ticks, [f'1/{1/t:.0f}' for t in ticks]); axs[0].minorticks_off()
+    axs[0].set_xticks(ticks, [f'1/{1/t:.0f}' for t in ticks])
+    axs[0].minorticks_off()
     axs[0].legend(frameon=False)
     return axs

@@ -53,9 +53,11 @@ def _phases(
         p = ((p - .5) * 2 * torch.pi).expand(-1, x.shape[1], -1, -1).clone()
     else: raise ValueError(f"phase={phase!r} is none of 'image', 'random'.")
     for i in {0, h//2} if h % 2 == 0 else {0}:
-        for j in {0, w//2} if w % 2 == 0 else {0}: p[..., i, j] = (p[..., i, j].abs() > torch.pi/2) * torch.pi
+        for j in {0, w//2} if w % 2 == 0 else {0}:
+            p[..., i, j] = (p[..., i, j].abs() > torch.pi/2) * torch.pi
     return p
 
+# %% ../../nbs/frequency/02_sensitivity.ipynb #d82703ad-b
 def _waves(
     x:Tensor, # (P,C,H,W) float32 images, one per wave; overwritten
     phase:Tensor, # (P,C) radians
@@ -65,7 +67,8 @@ def _waves(
     "A plane wave added to each of `x`, in place"
     p, c, h, w = x.shape
     ys, xs = (torch.arange(n, device=x.device) for n in (h, w))
-    a, b = (2*torch.pi * ((n[:, None] * o) % o.numel()) / o.numel() for n, o in zip(freq.T, (ys, xs)))
+    a, b = (2*torch.pi * ((n[:, None] * o) % o.numel()) / o.numel()
+        for n, o in zip(freq.T, (ys, xs)))
     own = ((2 * freq[:, 0]) % h == 0) & ((2 * freq[:, 1]) % w == 0)
     amp = torch.where(own, eps, eps * 2**.5)[:, None, None]
     a = (a[:, None] + phase[..., None])
@@ -94,7 +97,8 @@ class SensitivityMap:
         kind:str='cosine' # 'cosine' or 'l2'
     )->np.ndarray: # (N,H,W//2+1)
         "One of the two measures; `ValueError` for another"
-        if kind not in ('cosine', 'l2'): raise ValueError(f"kind={kind!r} is none of 'cosine', 'l2'.")
+        if kind not in ('cosine', 'l2'):
+            raise ValueError(f"kind={kind!r} is none of 'cosine', 'l2'.")
         return getattr(self, kind)
 
     def mean(self,
@@ -134,7 +138,8 @@ class _Plane:
     "Half plane of shifts (H,W//2+1,N,2) while it is being measured"
     def __init__(self, size, n):
         (self.h, self.w), self.half = size, (size[0], size[1]//2 + 1)
-        self.values, self.measured = np.full((*self.half, n, 2), np.nan, np.float32), np.zeros(self.half, bool)
+        self.values, self.measured = (np.full((*self.half, n, 2), np.nan, np.float32),
+            np.zeros(self.half, bool))
 
     def lines(self, step):
         "Row and column coordinates of the grid of `step`; the outermost always belong to it"
@@ -148,19 +153,24 @@ class _Plane:
     def measure(self, points, f):
         "Measure each of the points once, by `f`, and store it with its mirror image"
         own = lambda j: j in (0, self.w - j)
-        once = sorted({(min(i % self.h, -i % self.h) if own(j) else i % self.h, j) for i, j in points.tolist()})
+        once = sorted({(min(i % self.h, -i % self.h) if own(j) else i % self.h, j)
+            for i, j in points.tolist()})
         once = [o for o in once if not self.measured[o]]
         if not once: return # nothing bends; a ViT refuses an empty batch
         for (i, j), v in zip(once, f(torch.tensor(once, dtype=torch.long).view(-1, 2))):
-            for k in {i, -i % self.h} if own(j) else {i}: self.values[k, j], self.measured[k, j] = v, True
+            for k in {i, -i % self.h} if own(j) else {i}:
+                self.values[k, j], self.measured[k, j] = v, True
 
     def refine(self, step, tol, f):
         "From the grid of `step` to that of `step//2`: interpolate, and measure where the map bends"
         (r, c), fine = self.lines(step), self.points(step//2)
         coarse = self.values[r[:, None] % self.h, c]
-        level, dc = coarse[..., 1].mean(-1), int(np.flatnonzero(r == 0)[0] * len(c)) # DC sets no scale
-        bend = maximum_filter(np.max([abs(convolve1d(level, [.25, -.5, .25], i)) for i in (0, 1)], 0), 3)
-        used = [i for i, n in enumerate((r, c)) if len(n) > 1] # a single line has nothing to interpolate across
+        # DC sets no scale
+        level, dc = coarse[..., 1].mean(-1), int(np.flatnonzero(r == 0)[0] * len(c))
+        bend = maximum_filter(np.max([abs(convolve1d(level, [.25, -.5, .25], i)) for i in (0, 1)],
+            0), 3)
+        # a single line has nothing to interpolate across
+        used = [i for i, n in enumerate((r, c)) if len(n) > 1]
         axes, shape = [(r, c)[i] for i in used], [level.shape[i] for i in used]
         at = lambda o: RegularGridInterpolator(axes, o.reshape(*shape, *o.shape[2:]))(fine[:, used])
         guess, bends = at(coarse), at(bend) >= tol * np.delete(level.ravel(), dc).max(initial=0)
@@ -184,13 +194,16 @@ def sensitivity_map(
 )->SensitivityMap: # On the CPU
     "Feature shift for every frequency (ours, after Yin et al. 2019); `ValueError` for what no map can be made of"
     if x.ndim != 4 or not x.is_floating_point() or not len(x):
-        raise ValueError(f"A map needs floating-point images (N,C,H,W), got {x.dtype} of shape {tuple(x.shape)}.")
+        raise (ValueError(
+            f"A map needs floating-point images (N,C,H,W), got {x.dtype} of shape {tuple(x.shape)}."))
     if not eps > 0 or step < 1 or step & (step - 1):
-        raise ValueError(f"A map needs eps > 0 and a step of 1, 2, 4, ..., got eps={eps}, step={step}.")
+        raise ValueError(
+            f"A map needs eps > 0 and a step of 1, 2, 4, ..., got eps={eps}, step={step}.")
     if getattr(model, 'training', False):
         raise ValueError(f"This {type(model).__name__} is in training mode: call eval() first.")
     x, plane = x.as_subclass(Tensor).float(), _Plane(x.shape[-2:], len(x))
-    base, phases = torch.cat([model_features(model, o) for o in x.split(chunk)]), _phases(x, phase, generator)
+    base, phases = (torch.cat([model_features(model, o) for o in x.split(chunk)]),
+        _phases(x, phase, generator))
     bar = (lambda o: progress_bar(o, leave=False)) if progress else (lambda o: o)
     measure = lambda freq: _measure(model, x, base, phases, freq, eps, chunk, bar)
     plane.measure(plane.points(step), measure)
@@ -198,8 +211,10 @@ def sensitivity_map(
         plane.refine(step, tol, measure)
         step //= 2
     cosine, l2 = np.ascontiguousarray(plane.values.transpose(3, 2, 0, 1))
-    return SensitivityMap(cosine, l2, base.norm(dim=1).cpu().numpy(), plane.measured, x.shape[-1], eps,
-                          getattr(model, 'name', type(model).__name__), None if group is None else as_array(group))
+    return SensitivityMap(cosine, l2, base.norm(dim=1).cpu().numpy(), plane.measured, x.shape[-1],
+                          eps,
+                          getattr(model, 'name', type(model).__name__), None if group is None
+                          else as_array(group))
 
 # %% ../../nbs/frequency/02_sensitivity.ipynb #7ab15173
 def radial_mean(
@@ -218,6 +233,7 @@ def radial_mean(
     mean = maps.reshape(len(maps), -1) @ (share[some] / share[some].sum(1, keepdims=True)).T
     return ((np.arange(n) + .5) * .5**.5 / n)[some], mean
 
+# %% ../../nbs/frequency/02_sensitivity.ipynb #7ab15173-b
 @patch
 def radial(self:SensitivityMap,
     kind:str='cosine', # 'cosine' or 'l2'
@@ -229,11 +245,13 @@ def radial(self:SensitivityMap,
     lower, upper = mean_interval(y, self.groups)
     return pd.DataFrame(dict(freq=freq, mean=y.mean(0), lower=lower, upper=upper))
 
+# %% ../../nbs/frequency/02_sensitivity.ipynb #7ab15173-c
 @patch(as_prop=True)
 def groups(self:SensitivityMap)->np.ndarray: # (N,)
     "What is resampled together"
     return np.arange(len(self.norm)) if self.group is None else self.group
 
+# %% ../../nbs/frequency/02_sensitivity.ipynb #7ab15173-d
 @patch
 def centroid(self:SensitivityMap,
     kind:str='cosine', # 'cosine' or 'l2'
@@ -246,7 +264,8 @@ def centroid(self:SensitivityMap,
     weight[0, 0] = 0
     share = self.values(kind).astype(float) * weight
     radius = radial_frequency(self.size).numpy()
-    w = np.concatenate([np.ones((1, len(share))), group_weights(self.groups, np.random.default_rng(seed), n_boot)])
+    w = np.concatenate([np.ones((1, len(share))),
+        group_weights(self.groups, np.random.default_rng(seed), n_boot)])
     value = (w @ (share * radius).sum((1, 2))) / (w @ share.sum((1, 2)))
     lower, upper = drawn_interval(value[0], value[1:], int(group_codes(self.groups).max()) + 1)
     return dict(value=float(value[0]), lower=float(lower), upper=float(upper))
@@ -274,7 +293,8 @@ def plot(self:SensitivityMap,
     if axs is None: axs = plt.subplots(1, 2, figsize=(7, 2.9), layout='constrained')[1]
     full, r = self.full(kind), self.radial(kind)
     rest = np.delete(full.ravel(), (self.size[0]//2) * self.width + self.width//2)
-    vmax = max(np.percentile(rest, 99.8), 1e-7) if vmax is None else vmax # a blind model has a map, too
+    # a blind model has a map, too
+    vmax = max(np.percentile(rest, 99.8), 1e-7) if vmax is None else vmax
     vmin = max(rest.min(), vmax / 1e4) if vmin is None else vmin
     label = {'cosine': '1 - cos', 'l2': 'relative distance'}[kind]
     im = axs[0].imshow(full, extent=spectrum_axes(axs[0], self.size), cmap='cividis', norm='log')
@@ -283,9 +303,11 @@ def plot(self:SensitivityMap,
     axs[0].set_title(self.name)
     axs[1].semilogy(r.freq, r['mean'], c='#00496b')
     axs[1].fill_between(r.freq, r.lower, r.upper, color='#00496b', alpha=.25, lw=0)
-    axs[1].set(xlabel='radial frequency [cycles/pixel]', ylabel=label, xlim=(0, .5**.5), ylim=(vmin, vmax * 1.2))
+    axs[1].set(xlabel='radial frequency [cycles/pixel]', ylabel=label, xlim=(0, .5**.5),
+        ylim=(vmin, vmax * 1.2))
     n = min(self.size)
-    axs[1].secondary_xaxis('top', functions=(lambda f: f*n, lambda k: k/n)).set_xlabel('cycles per shorter side')
+    axs[1].secondary_xaxis('top',
+        functions=(lambda f: f*n, lambda k: k/n)).set_xlabel('cycles per shorter side')
     return axs
 
 # %% ../../nbs/frequency/02_sensitivity.ipynb #734c3f38
@@ -294,12 +316,17 @@ def _check_map(
 )->None:
     "`ValueError` or `TypeError` if the arrays do not belong together"
     n, h, w = m.cosine.shape
-    if not isinstance(m.width, int) or w != m.width // 2 + 1: raise ValueError(f'{w} columns for another width')
+    if not isinstance(m.width, int) or w != m.width // 2 + 1:
+        raise ValueError(f'{w} columns for another width')
     floats = m.cosine, m.l2, m.norm
-    if [a.shape for a in floats[1:]] != [(n, h, w), (n,)] or m.measured.shape != (h, w): raise ValueError('odd sizes')
-    if [a.dtype.kind for a in (*floats, m.measured)] != [*'fffb']: raise TypeError('arrays of another type')
-    if not n * h * w or not all(np.isfinite(a).all() for a in floats): raise ValueError('no finite numbers')
-    if not isinstance(m.eps, float) or not 0 < m.eps < np.inf: raise ValueError(f'eps={repr(m.eps)[:40]}')
+    if [a.shape for a in floats[1:]] != [(n, h, w), (n,)] or m.measured.shape != (h, w):
+        raise ValueError('odd sizes')
+    if [a.dtype.kind for a in (*floats, m.measured)] != [*'fffb']:
+        raise TypeError('arrays of another type')
+    if not n * h * w or not all(np.isfinite(a).all() for a in floats):
+        raise ValueError('no finite numbers')
+    if not isinstance(m.eps, float) or not 0 < m.eps < np.inf:
+        raise ValueError(f'eps={repr(m.eps)[:40]}')
     if not isinstance(m.name, str): raise TypeError('a name that is no text')
     own = m.group is None or m.group.shape == (n,) and m.group.dtype.kind == 'U'
     if not own: raise ValueError('groups of other images')
@@ -313,22 +340,28 @@ def save(self:SensitivityMap,
     arrays = dict(cosine=self.cosine, l2=self.l2, norm=self.norm, measured=self.measured)
     notes = dict(width=self.width, eps=self.eps, name=self.name)
     notes['group'] = None if self.group is None else [str(o) for o in self.group]
-    save_file(arrays, str(path), metadata=dict(foprokd=json.dumps(dict(kind='SensitivityMap', **notes))))
+    save_file(arrays, str(path),
+        metadata=dict(foprokd=json.dumps(dict(kind='SensitivityMap', **notes))))
 
+# %% ../../nbs/frequency/02_sensitivity.ipynb #93a40449-b
 @patch(cls_method=True)
 def load(cls:SensitivityMap,
     path:str|Path # File that `save` wrote
 )->SensitivityMap: # As it was saved
     "Read a map; `ValueError` if the file holds none"
-    if not Path(path).is_file(): raise ValueError(f"{Path(path).name!r} is not a map that `save` wrote: no such file.")
+    if not Path(path).is_file():
+        raise ValueError(f"{Path(path).name!r} is not a map that `save` wrote: no such file.")
     try:
         with safe_open(str(path), 'np') as f:
-            notes, arrays = json.loads((f.metadata() or {})['foprokd']), {k: f.get_tensor(k) for k in f.keys()}
+            notes, arrays = (json.loads((f.metadata() or {})['foprokd']),
+                {k: f.get_tensor(k) for k in f.keys()})
         if notes.pop('kind') != 'SensitivityMap': raise KeyError('SensitivityMap')
         group = notes.pop('group')
         res = cls(**arrays, **notes, group=None if group is None else np.array(group))
         _check_map(res)
         return res
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as e:
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError,
+            RecursionError) as e:
         why = ' '.join(str(e).split())[:120]
-        raise ValueError(f"{Path(path).name!r} is not a map that `save` wrote ({type(e).__name__}: {why}).") from e
+        raise (ValueError(
+            f"{Path(path).name!r} is not a map that `save` wrote ({type(e).__name__}: {why}).")) from e

@@ -27,10 +27,12 @@ def dihedral_views(
     "An image as it can lie; `ValueError` for another number, or turns of images that are not square (ours)"
     if not 1 <= n <= 8: raise ValueError(f"There are 1 to 8 views of an image, not {n}.")
     if n > 4 and px.shape[-1] != px.shape[-2]:
-        raise ValueError(f"Images of {px.shape[-2]} x {px.shape[-1]} pixels are not square: at most 4 views.")
+        raise ValueError(
+            f"Images of {px.shape[-2]} x {px.shape[-1]} pixels are not square: at most 4 views.")
     flips = [px, px.flip(-1), px.flip(-2), px.flip(-1, -2)]
     return (flips + [o.transpose(-1, -2) for o in flips])[:n]
 
+# %% ../../nbs/frequency/08a_voice.ipynb #vo000006-b
 @torch.no_grad()
 def view_features(
     teacher:FrozenTeacher, # Frozen teacher, or any module in eval mode
@@ -43,7 +45,8 @@ def view_features(
     prompt = IdentityPrompt() if prompt is None else prompt
     parts = px.split(chunk) if isinstance(px, Tensor) else (o for b in px for o in b.split(chunk))
     see = lambda v: model_features(teacher, prompt(v))
-    return torch.cat([torch.stack([see(v) for v in dihedral_views(o, views)], 1).cpu() for o in parts]).numpy()
+    return torch.cat([torch.stack([see(v) for v in dihedral_views(o, views)], 1).cpu()
+        for o in parts]).numpy()
 
 # %% ../../nbs/frequency/08a_voice.ipynb #vo000008
 def cross_fitted(
@@ -62,20 +65,25 @@ def cross_fitted(
     group = np.arange(n) if group is None else np.asarray(group)
     for f in many:
         if callable(f) or f.ndim == 3 and len(f) == n == len(group): continue
-        raise ValueError(f"Features are (N,V,d), with labels and groups of the same N; got {f.shape}, "
-                         f"{n} labels and {len(group)} groups.")
-    if odd := set(labels.tolist()) - set(classes.tolist()): raise ValueError(f"{min(odd)!r} is none of the classes.")
+        raise (ValueError(
+            f"Features are (N,V,d), with labels and groups of the same N; got {f.shape}, "
+                         f"{n} labels and {len(group)} groups."))
+    if odd := set(labels.tolist()) - set(classes.tolist()):
+        raise ValueError(f"{min(odd)!r} is none of the classes.")
     probe = linear_probe() if probe is None else probe
     fold, probs = stratified_folds(labels, folds, group, seed), np.zeros((n, len(classes)))
     for k in np.unique(fold):
         fit, ask = fold != k, fold == k
-        if np.isin(group[ask], group[fit]).any(): raise ValueError("A group lies on two sides of a fold.")
+        if np.isin(group[ask], group[fit]).any():
+            raise ValueError("A group lies on two sides of a fold.")
         for f in (f(np.flatnonzero(fit)) if callable(f) else f for f in many):
             views = f.shape[1]
-            with threadpool_limits(1, 'blas'): # two threads take three times as long for matrices this small
+            # two threads take three times as long for matrices this small
+            with threadpool_limits(1, 'blas'):
                 clf = clone(probe).fit(f[fit].reshape(-1, f.shape[2]), labels[fit].repeat(views))
             at = [np.flatnonzero(classes == c)[0] for c in clf.classes_]
-            said = clf.predict_proba(f[ask].reshape(-1, f.shape[2])).reshape(-1, views, len(at)).mean(1)
+            said = clf.predict_proba(f[ask].reshape(-1, f.shape[2])).reshape(-1, views,
+                len(at)).mean(1)
             probs[np.ix_(ask, at)] += said / len(many)
         probs[ask & ~np.isin(labels, labels[fit])] = np.nan
     return np.log(np.maximum(probs, 1e-6))

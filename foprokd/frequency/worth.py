@@ -43,8 +43,10 @@ def candidate_prompts(
         res[rung] = matched_prompt(px, rung)
         if rung == 'contrast' and teacher.prior_layers:
             centre = px.mean((0, 2, 3)).tolist()
-            start = FourierPromptGenerator(rung=rung, strength=3., channels=px.shape[1], centre=centre).to(px.device)
-            res['contrast by prior'] = fit_prompt(start, teacher, px, steps=steps, bs=64, lr=.05, seed=seed)
+            start = FourierPromptGenerator(rung=rung, strength=3., channels=px.shape[1],
+                centre=centre).to(px.device)
+            res['contrast by prior'] = fit_prompt(start, teacher, px, steps=steps, bs=64, lr=.05,
+                seed=seed)
     return {k: p.requires_grad_(False) for k, p in res.items()}
 
 # %% ../../nbs/frequency/09_worth.ipynb #wo000009
@@ -59,8 +61,10 @@ def best_prompt(
     acc = np.nanmean(told.recalls(told.draws(n_boot, seed)), 2)
     diff = acc[:, 1:] - acc[:, :1]
     per_class = pd.Series(told.group).groupby(told.labels).nunique()
-    unit = max(np.sqrt(np.mean((told.correct[1:] - told.correct[0])**2)), 1e-9) # how much an image may well change
-    least, wider = (unit / (len(per_class)**2 / (1 / per_class).sum() + 2))**2, groups / max(groups - 1, 1)
+    # how much an image may well change
+    unit = max(np.sqrt(np.mean((told.correct[1:] - told.correct[0])**2)), 1e-9)
+    least, wider = ((unit / (len(per_class)**2 / (1 / per_class).sum() + 2))**2,
+        groups / max(groups - 1, 1))
     spread = lambda d: d[1:].var(0) * wider
     se = np.sqrt(spread(diff) + least)
     t, null = diff[0] / se, ((diff[1:] - diff[0]) / se).max(1)
@@ -85,14 +89,22 @@ class PromptWorth:
 
     def __str__(self):
         def points(r):
-            return (f"{100 * r.gain:+.1f} ({100 * r.lower:.1f} to {100 * r.upper:.1f}) points of the probability that "
-                    f"the teacher's probe gives to the right class ({100 * r.accuracy:+.1f} of balanced accuracy)")
+            return (
+                    f"{100 * r.gain:+.1f} ({100 * r.lower:.1f} to {100 * r.upper:.1f}) points of "
+                    "the probability that "
+                    f"the teacher's probe gives to the right class ({100 * r.accuracy:+.1f} of "
+                    "balanced accuracy)")
         if self.name != 'identity':
             row = self.table.set_index('prompt').loc[self.name]
-            return f"A prompt is worth it here: {self.name}, {points(row)}, by {self.images} training images."
+            return (
+                f"A prompt is worth it here: {self.name}, {points(row)}, by {self.images} training "
+                "images.")
         row = self.table.loc[self.table.gain.idxmax()]
-        return (f"Keep the identity: the best of {len(self.table)} prompts, {row.prompt}, gives {points(row)}, and so "
-                f"would the best of as many that are no good in {100 * row.chance:.0f} % of searches ({self.images} "
+        return (
+                f"Keep the identity: the best of {len(self.table)} prompts, {row.prompt}, gives "
+                f"{points(row)}, and so "
+                f"would the best of as many that are no good in {100 * row.chance:.0f} % of "
+                f"searches ({self.images} "
                 "training images).")
 
 # %% ../../nbs/frequency/09_worth.ipynb #wo000016
@@ -109,29 +121,38 @@ def search_prompt(
     seed:int=0 # Of folds and resampling; the global random state is not touched
 )->PromptWorth: # Its text is the sentence to read
     "Whether a prompt helps the teacher on images in memory, and which; `ValueError` for too few lesions (ours)"
-    start, per_label = time.perf_counter(), pd.Series(group).groupby(np.asarray(labels)).nunique()
+    start, per_label = (time.perf_counter(),
+        pd.Series(group).groupby(np.asarray(labels)).nunique())
     if len(per_label) < 2 or per_label.min() < 2:
-        raise ValueError("A prompt is judged by two classes or more, each with two lesions or more: use "
-                         "prompt='learned', or method='ekd'.")
+        raise (ValueError(
+            "A prompt is judged by two classes or more, each with two lesions or more: "
+            "use "
+                         "prompt='learned', or method='ekd'."))
     tried = prompts or candidate_prompts(px, teacher, seed=seed)
     tried, labels = {k: p.to(px.device) for k, p in tried.items()}, np.asarray(labels)
     cut = dict(labels=labels, group=group, folds=min(folds, int(per_label.max())))
     own, said = np.unique(labels, return_inverse=True)[1], []
     for p in (None, *tried.values()):
         f = view_features(teacher, px, p, views)
-        said.append(np.mean([np.exp(cross_fitted(f, **cut, seed=seed + r)) for r in range(repeats)], 0))
+        said.append(np.mean([np.exp(cross_fitted(f, **cut, seed=seed + r))
+            for r in range(repeats)], 0))
     said, frame = np.nan_to_num(np.stack(said)), pd.DataFrame(dict(prompt=list(tried)))
-    told = PromptResponse(frame, None, None, as_array(group), said[:, np.arange(len(own)), own], labels)
+    told = PromptResponse(frame, None, None, as_array(group),
+        said[:, np.arange(len(own)), own], labels)
     which, table = best_prompt(told, level, seed=seed)
     with torch.no_grad():
-        prior = [teacher.with_prior(p(px[:256]))[1].item() if teacher.prior_layers else np.nan for p in tried.values()]
-    table.insert(1, 'numbers', [sum(int((q != 0).sum()) for q in p.parameters()) for p in tried.values()])
+        prior = [teacher.with_prior(p(px[:256]))[1].item() if teacher.prior_layers
+            else np.nan for p in tried.values()]
+    table.insert(1, 'numbers', [sum(int((q != 0).sum()) for q in p.parameters())
+        for p in tried.values()])
     table.insert(2, 'prior', prior)
     right = [balanced_accuracy_score(own, o.argmax(1)) for o in said]
     table['accuracy'] = np.array(right[1:]) - right[0]
     name = 'identity' if which is None else table.prompt[which]
-    chosen = IdentityPrompt() if which is None else copy.deepcopy(tried[name]).cpu().requires_grad_(True)
-    return PromptWorth(table, name, chosen, right[0], len(px), time.perf_counter() - start)
+    chosen = (IdentityPrompt() if which is None
+        else copy.deepcopy(tried[name]).cpu().requires_grad_(True))
+    return PromptWorth(table, name, chosen, right[0], len(px),
+        time.perf_counter() - start)
 
 # %% ../../nbs/frequency/09_worth.ipynb #wo000015
 def training_groups(
@@ -140,13 +161,16 @@ def training_groups(
 )->np.ndarray: # (N,) 0, 1, ...; an image whose group is unknown is one of its own
     "What belongs together among the training images; `ValueError` for groups of another number (ours)"
     n, items = len(dls.train_ds), getattr(dls.train, 'items', None)
-    if groups is None: groups = items.group if isinstance(items, pd.DataFrame) and 'group' in items else range(n)
-    if len(groups) != n: raise ValueError(f"There are {n} training images, but groups of {len(groups)}.")
+    if groups is None:
+        groups = items.group if isinstance(items, pd.DataFrame) and 'group' in items else range(n)
+    if len(groups) != n:
+        raise ValueError(f"There are {n} training images, but groups of {len(groups)}.")
     return group_codes([('image', i) if o is None or o != o else o for i, o in enumerate(groups)])
 
 def _training_images(dls, groups, per_class, seed):
     "Pixels, labels and groups of training images; at most so many of a class"
-    (y, names), g, take, rng = loader_labels(dls), training_groups(dls, groups), [], np.random.default_rng(seed)
+    (y, names), g, take, rng = (loader_labels(dls), training_groups(dls, groups), [],
+        np.random.default_rng(seed))
     for c in np.unique(y):
         of = np.flatnonzero(y == c)
         if len(np.unique(g[of])) > 1: take.extend(sorted(rng.permutation(of)[:per_class]))
@@ -163,5 +187,6 @@ def prompt_worth(
     **kwargs # Passed to `search_prompt`: prompts, folds, repeats, views, level
 )->PromptWorth: # Its text is the sentence to read
     "Whether a prompt helps the teacher on training images, and which; `ValueError` for data that cannot tell (ours)"
-    with no_random(seed, reproducible=False): px, labels, group = _training_images(dls, groups, per_class, seed)
+    with no_random(seed, reproducible=False):
+        px, labels, group = _training_images(dls, groups, per_class, seed)
     return search_prompt(px, labels, group, teacher.to(px.device), seed=seed, **kwargs)

@@ -23,19 +23,22 @@ from .scores import as_array, calibration_error, check_probs, weighted_scores
 def _checked(logits, targs):
     "`(N,C)` float64 logits and `(N,)` int64 targets of two classes or more; `ValueError` in one sentence otherwise"
     z = as_array(logits)
-    if z.ndim != 2 or z.shape[1] < 2: raise ValueError(f"Need (N,C) logits of two or more classes, got {z.shape}.")
+    if z.ndim != 2 or z.shape[1] < 2:
+        raise ValueError(f"Need (N,C) logits of two or more classes, got {z.shape}.")
     z = z.astype(np.float64)
     if len(z) and (z >= 0).all() and np.allclose(z.sum(1), 1, atol=1e-3):
         raise ValueError("These are probabilities (every row sums to 1): give the raw logits.")
     y = check_probs(softmax(np.where(np.isfinite(z), z, np.nan), axis=1), targs)[1]
-    if len(np.unique(y)) < 2: raise ValueError(f"All {len(y)} images are of class {y[0]}: two are needed.")
+    if len(np.unique(y)) < 2:
+        raise ValueError(f"All {len(y)} images are of class {y[0]}: two are needed.")
     return z, y
 
 def _image_weights(weights, y):
     "(N,) weights of the images with mean 1"
     if weights is None: return np.ones(len(y))
     if isinstance(weights, str):
-        if weights != 'balanced': raise ValueError(f"Weights are None, 'balanced' or one per image, not {weights!r}.")
+        if weights != 'balanced':
+            raise ValueError(f"Weights are None, 'balanced' or one per image, not {weights!r}.")
         return compute_sample_weight('balanced', y)
     w = as_array(weights).astype(np.float64)
     if w.shape != y.shape or not np.isfinite(w).all() or (w < 0).any() or not w.sum():
@@ -61,8 +64,8 @@ def _fit(z, y, w):
     n = w.sum()**2 / (w**2).sum()
     if 2 * n * (loss(sharp) - best.fun) > chdtri(1, .05): return math.exp(best.x), ''
     right = (z.argmax(1) == y)[w > 0].all()
-    return max(1., math.exp(best.x)), ('every image counted is classified correctly' if right else
-                                       'the images do not speak against the smallest that was tried')
+    return (max(1., math.exp(best.x)), ('every image counted is classified correctly' if right else
+                                       'the images do not speak against the smallest that was tried'))
 
 # %% ../../nbs/measure/02_calibration.ipynb #b20m0201
 def _say_bound(t, why):
@@ -84,10 +87,12 @@ def fit_temperature(
 def _cross_fit(z, y, weights, lesions, folds, seed):
     "(N,) temperatures, each fitted on the folds that do not hold the image or its lesion"
     codes = np.arange(len(y)) if lesions is None else group_codes(lesions)
-    if len(codes) != len(y): raise ValueError(f"There are {len(y)} images but {len(codes)} lesions.")
+    if len(codes) != len(y):
+        raise ValueError(f"There are {len(y)} images but {len(codes)} lesions.")
     if len(np.unique(codes)) < folds or np.bincount(y).max() < folds:
-        raise ValueError(f"{len(np.unique(codes))} lesions, {np.bincount(y).max()} images in the largest class: "
-                         f"too few for {folds} folds.")
+        raise (ValueError(
+            f"{len(np.unique(codes))} lesions, {np.bincount(y).max()} images in the largest class: "
+                         f"too few for {folds} folds."))
     fold, t = stratified_folds(y, folds, None if lesions is None else codes, seed), np.empty(len(y))
     for i in range(folds):
         fit = fold != i
@@ -116,28 +121,36 @@ def calibrate(
 )->dict: # JSON-able: `temperature`, `at_bound`, `why_not` determined, `n`, `ece_before`, `ece_after`, ...; `test`
     "A temperature and its effect, cross-fitted; `ValueError` as `fit_temperature` and for fewer than 20 images"
     z, y = _checked(logits, targs)
-    if len(y) < 20: raise ValueError(f"{len(y)} images are too few to calibrate on: at least 20 are needed.")
+    if len(y) < 20:
+        raise ValueError(f"{len(y)} images are too few to calibrate on: at least 20 are needed.")
     t, why = _fit(z, y, _image_weights(weights, y))
     if why: _say_bound(t, why)
     apart = _cross_fit(z, y, weights, lesions, folds, seed)
     n = np.bincount(y, minlength=z.shape[1])
-    out = dict(method='temperature scaling', on='selection', temperature=t, at_bound=bool(why), why_not=why,
+    out = dict(method='temperature scaling', on='selection', temperature=t, at_bound=bool(why),
+               why_not=why,
                n=len(y), n_per_class=n.tolist(), classes=int((n > 0).sum()),
                n_lesions=None if lesions is None else len(np.unique(group_codes(lesions))),
-               weights=weights or 'none' if weights is None or isinstance(weights, str) else 'given',
-               folds=folds, fold_temperatures=[float(apart.min()), float(apart.max())], n_bins=n_bins,
-               **_quality(z, y, 'before', n_bins), **_quality(z / apart[:, None], y, 'after', n_bins), test=None)
+               weights=weights or 'none' if weights is None or isinstance(weights, str)
+               else 'given',
+               folds=folds, fold_temperatures=[float(apart.min()), float(apart.max())],
+               n_bins=n_bins,
+               **_quality(z, y, 'before', n_bins),
+               **_quality(z / apart[:, None], y, 'after', n_bins), test=None)
     if test is not None:
         zt, yt = _checked(*test)
-        out['test'] = dict(n=len(yt), **_quality(zt, yt, 'before', n_bins), **_quality(zt / t, yt, 'after', n_bins))
+        out['test'] = dict(n=len(yt), **_quality(zt, yt, 'before', n_bins),
+            **_quality(zt / t, yt, 'after', n_bins))
     return out
 
 # %% ../../nbs/measure/02_calibration.ipynb #1645bae4
 def _threshold(scores, level):
     "The smallest score that at least ceil((n+1) level) of `scores` do not exceed; 1 if there are too few"
-    k = math.ceil((len(scores) + 1) * level - 1e-9)  # 1e-9: .07*100 is more than 7 in floating point
+    # 1e-9: .07*100 is more than 7 in floating point
+    k = math.ceil((len(scores) + 1) * level - 1e-9)
     return min(float(np.partition(scores, k - 1)[k - 1]) + 1e-6, 1.) if k <= len(scores) else 1.
 
+# %% ../../nbs/measure/02_calibration.ipynb #1645bae4-b
 def conformal_thresholds(
     probs, # (N,C) probabilities of the calibration images, at the temperature and prior that will be used
     targs, # (N,) class indices
@@ -152,17 +165,22 @@ def conformal_thresholds(
     if lesions is not None:
         order = np.random.default_rng(seed).permutation(len(y))
         codes = group_codes(lesions)
-        if len(codes) != len(y): raise ValueError(f"There are {len(y)} images but {len(codes)} lesions.")
+        if len(codes) != len(y):
+            raise ValueError(f"There are {len(y)} images but {len(codes)} lesions.")
         keep = order[np.unique(codes[order], return_index=True)[1]]
         p, y = p[keep], y[keep]
     score, out = 1 - p[np.arange(len(y)), y], {}
     for level in levels:
-        q, n = [_threshold(score[y == k], level) for k in range(p.shape[1])], np.bincount(y, minlength=p.shape[1])
+        q, n = ([_threshold(score[y == k], level) for k in range(p.shape[1])],
+            np.bincount(y, minlength=p.shape[1]))
         few = np.flatnonzero(np.ceil((n + 1) * level - 1e-9) > n)
-        out[f'{level:g}'] = dict(overall=_threshold(score, level), by_class=q, n=len(y), too_few=few.tolist(),
-                                 too_few_overall=bool(np.ceil((len(y) + 1) * level - 1e-9) > len(y)))
+        out[f'{level:g}'] = dict(overall=_threshold(score, level), by_class=q, n=len(y),
+                                 too_few=few.tolist(),
+                                 too_few_overall=bool(np.ceil((len(y) + 1) * level - 1e-9)
+                                 > len(y)))
     return out
 
+# %% ../../nbs/measure/02_calibration.ipynb #1645bae4-c
 def conformal_sets(
     probs, # (N,C) probabilities
     thresholds:dict, # From `conformal_thresholds`
@@ -171,10 +189,13 @@ def conformal_sets(
 )->np.ndarray: # (N,C) bool, which classes are in each set
     "Prediction sets {c: 1 - p_c <= q}; `ValueError` for a level without threshold or another number of classes"
     p, key = as_array(probs), f'{level:g}'
-    if key not in thresholds: raise ValueError(f"There is no level {key}, only {', '.join(thresholds)}.")
+    if key not in thresholds:
+        raise ValueError(f"There is no level {key}, only {', '.join(thresholds)}.")
     q = thresholds[key]['by_class' if by_class else 'overall']
     if p.ndim != 2 or np.ndim(q) and len(q) != p.shape[1]:
-        raise ValueError(f"Probabilities of shape {p.shape} do not fit the {len(thresholds[key]['by_class'])} classes.")
+        raise ValueError(
+            f"Probabilities of shape {p.shape} do not fit the {len(thresholds[key]['by_class'])} "
+            "classes.")
     if not np.isfinite(p).all(): raise ValueError("The probabilities hold NaN or infinity.")
     return 1 - p.astype(np.float64) <= np.asarray(q)
 
@@ -187,11 +208,14 @@ def _covered(hit, size, codes, most):
     "Coverage and mean set size of some images with 95 % intervals; `None` without images"
     if not len(hit): return dict(coverage=None, coverage_ci=None, set_size=None, set_size_ci=None)
     n = len(np.unique(codes))
-    var = hit.mean() * (1 - hit.mean()) / n if n == len(hit) else np.nan_to_num(group_variance(hit, codes))
+    var = (hit.mean() * (1 - hit.mean()) / n if n == len(hit)
+        else np.nan_to_num(group_variance(hit, codes)))
     sizes = np.clip(mean_interval(size, codes), 0, most)
-    return dict(coverage=float(hit.mean()), coverage_ci=_ends(share_interval(hit.mean(), var, n, most=len(hit))),
+    return dict(coverage=float(hit.mean()),
+                coverage_ci=_ends(share_interval(hit.mean(), var, n, most=len(hit))),
                 set_size=float(size.mean()), set_size_ci=_ends(sizes))
 
+# %% ../../nbs/measure/02_calibration.ipynb #58e90cc2-b
 def coverage(
     sets, # (N,C) bool, from `conformal_sets`, of images that made no threshold
     targs, # (N,) class indices
@@ -203,11 +227,13 @@ def coverage(
     "How often sets hold the truth, and their size; `ValueError` unless sets are (N,C) bool and fit the targets"
     s, y = as_array(sets), as_array(targs)
     if s.dtype != bool or s.ndim != 2 or y.shape != (len(s),) or not len(s):
-        raise ValueError(f"Need sets (N,C) bool and as many targets (N,), got {s.dtype} {s.shape} and {y.shape}.")
+        raise (ValueError(
+            f"Need sets (N,C) bool and as many targets (N,), got {s.dtype} {s.shape} and {y.shape}."))
     if y.dtype.kind not in 'iu' or y.min() < 0 or y.max() >= s.shape[1]:
         raise ValueError(f"The targets must be class indices below {s.shape[1]}.")
     codes = np.arange(len(y)) if lesions is None else group_codes(lesions)
-    if len(codes) != len(y): raise ValueError(f"There are {len(y)} images but {len(codes)} lesions.")
+    if len(codes) != len(y):
+        raise ValueError(f"There are {len(y)} images but {len(codes)} lesions.")
     hit, size = s[np.arange(len(y)), y], s.sum(1)
     def of(keep): return _covered(hit[keep], size[keep], codes[keep], s.shape[1])
     per_class = [of(y == k) for k in range(s.shape[1])]

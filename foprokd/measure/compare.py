@@ -14,18 +14,23 @@ from collections import Counter
 from scipy.special import stdtrit
 from .intervals import (difference_interval, share_interval)
 from .results import (LabelRun, ResultRows, cluster_counts, cluster_scores,
-                                     cluster_weights, label_runs, newest_rows, option_words, row_value)
+                                     cluster_weights, label_runs, newest_rows, option_words,
+                                     row_value)
 from .rows import row_name
 from .scores import (FEWEST, pool_bins, recall_weights, score_bounds)
 
 # %% ../../nbs/measure/05_compare.ipynb #f602f0c6
 # Key of a score -> its name in tables and figures
-METRICS = dict(balanced_accuracy='balanced accuracy', recall_head='recall head', recall_medium='recall medium',
-               recall_tail='recall tail', recall_mean_of_groups='mean of groups', accuracy='accuracy',
+METRICS = dict(balanced_accuracy='balanced accuracy', recall_head='recall head',
+               recall_medium='recall medium',
+               recall_tail='recall tail', recall_mean_of_groups='mean of groups',
+               accuracy='accuracy',
                macro_f1='macro F1', mcc='MCC', macro_auroc='macro AUROC', ece='ECE',
-               balanced_accuracy_clean='balanced accuracy, clean', balanced_accuracy_leaked='balanced accuracy, leaked',
+               balanced_accuracy_clean='balanced accuracy, clean',
+               balanced_accuracy_leaked='balanced accuracy, leaked',
                recall_tail_clean='recall tail, clean', recall_tail_leaked='recall tail, leaked')
 
+# %% ../../nbs/measure/05_compare.ipynb #f602f0c6-b
 def _stated(
     run:LabelRun, # Its rows
     metric:str # Key of the score
@@ -44,8 +49,10 @@ def _groups(
     said = [r.get('class_groups') for run in runs for r in run.rows]
     if not all(said): return {}
     most = [Counter(o).most_common(1)[0][0] for o in zip(*said)]
-    return {g: [i for i, o in enumerate(most) if o == g] for g in ('head', 'medium', 'tail') if g in most}
+    return {g: [i for i, o in enumerate(most) if o == g] for g in ('head', 'medium', 'tail')
+        if g in most}
 
+# %% ../../nbs/measure/05_compare.ipynb #f602f0c6-c
 def _check_stated(
     run:LabelRun, # With predictions
     scores:dict # From them
@@ -54,8 +61,9 @@ def _check_stated(
     for m in ('accuracy', 'balanced_accuracy') if len(run.rows) == 1 else ():
         v = run.rows[0].get(m)
         if v is not None and abs(v - scores[m][0]) > 1e-3:
-            raise ValueError(f"{run.label!r}, seed {run.seed}: the row says {m} {v:.4f}, its predictions "
-                             f"{scores[m][0]:.4f}.")
+            raise (ValueError(
+                f"{run.label!r}, seed {run.seed}: the row says {m} {v:.4f}, its predictions "
+                             f"{scores[m][0]:.4f}."))
 
 def _label_scores(
     runs:list, # Runs of a label
@@ -68,7 +76,8 @@ def _label_scores(
         s = {} if run.test is None else cluster_scores(run, weights[run.test], _groups(runs))
         if s: _check_stated(run, s)
         per_run.append({m: s.get(m, np.array([_stated(run, m)])) for m in metrics})
-    return {m: np.stack([s[m][:min(len(o[m]) for o in per_run)] for s in per_run], 1) for m in metrics}
+    return {m: np.stack([s[m][:min(len(o[m]) for o in per_run)] for s in per_run], 1)
+        for m in metrics}
 
 # %% ../../nbs/measure/05_compare.ipynb #8c054c13
 def _ends(
@@ -86,6 +95,7 @@ def _ends(
     half = stdtrit(df, (1 + level) / 2) * np.sqrt(seeds + images)
     return float(mean - half), float(mean + half)
 
+# %% ../../nbs/measure/05_compare.ipynb #8c054c13-b
 def _pair(
     a:tuple, # Runs and (1+B,S) scores of one label
     b:tuple # The same of another
@@ -94,7 +104,9 @@ def _pair(
     (ra, va), (rb, vb) = a, b
     seeds = [r.seed for r in rb]
     at = [(i, seeds.index(r.seed)) for i, r in enumerate(ra) if r.seed in seeds]
-    if not at or any(None not in (ra[i].test, rb[j].test) and ra[i].test != rb[j].test for i, j in at): return None
+    if not at or any(None not in (ra[i].test, rb[j].test) and ra[i].test != rb[j].test
+            for i, j in at):
+        return None
     n = min(len(va), len(vb))
     return va[:n, [i for i, _ in at]] - vb[:n, [j for _, j in at]]
 
@@ -107,11 +119,13 @@ def _witnesses(
     "What an interval rests on"
     if run.test is None: return np.nan, np.nan
     whole = metric.removesuffix('_clean').removesuffix('_leaked')
-    n = (cluster_counts(run.cluster, run.y, max(len(run.classes), int(run.y.max()) + 1), run.part(metric)) > 0).sum(0)
+    n = (cluster_counts(run.cluster, run.y, max(len(run.classes), int(run.y.max()) + 1),
+        run.part(metric)) > 0).sum(0)
     weights = recall_weights(n, groups)
     w = weights.get(whole, weights['balanced_accuracy'])
     return 1 / (w[w > 0]**2 / n[w > 0]).sum(), n[n > 0].min()
 
+# %% ../../nbs/measure/05_compare.ipynb #b20m0301-b
 def _interval(
     v:np.ndarray, # (1+B,S) scores or differences, the first row observed
     kind:str, # sd, seeds, images or both
@@ -134,6 +148,7 @@ def _interval(
 # %% ../../nbs/measure/05_compare.ipynb #580a17a8
 INTERVALS = 'sd', 'seeds', 'images', 'both' # What is drawn again: nothing, seeds, test images, or both
 
+# %% ../../nbs/measure/05_compare.ipynb #580a17a8-b
 def _default_interval(
     runs:dict # Label -> runs
 )->str: # One of `INTERVALS`
@@ -142,6 +157,7 @@ def _default_interval(
     known = all(r.test is not None for o in runs.values() for r in o)
     return ('both' if several else 'images') if known else ('seeds' if several else 'sd')
 
+# %% ../../nbs/measure/05_compare.ipynb #580a17a8-c
 def _resamples(
     runs:dict, # Label -> runs
     kind:str, # Interval
@@ -152,17 +168,23 @@ def _resamples(
     need, first = kind in ('images', 'both'), {}
     for run in (r for o in runs.values() for r in o):
         if run.test is None:
-            if need: raise ValueError(f"{run.label!r}, seed {run.seed}, has no predictions in its row, which "
-                                      f"interval={kind!r} needs: use 'seeds' or 'sd'.")
+            if need:
+                raise (ValueError(
+                    f"{run.label!r}, seed {run.seed}, has no predictions in its row, which "
+                                      f"interval={kind!r} needs: use 'seeds' or 'sd'."))
             continue
         one = first.setdefault(run.test, run)
         if not (np.array_equal(one.y, run.y) and np.array_equal(one.cluster, run.cluster)):
-            raise ValueError(f"{one.label!r} and {run.label!r} name the same test images but not the same truth.")
+            raise (ValueError(
+                f"{one.label!r} and {run.label!r} name the same test images but not the same truth."))
     for label, o in runs.items():
-        if need and len({r.test for r in o}) > 1: raise ValueError(f"The seeds of {label!r} were tested on different "
-                                                                   "images: choose rows with `where`.")
+        if need and len({r.test for r in o}) > 1:
+            raise ValueError(f"The seeds of {label!r} were tested on different "
+                                                                   "images: choose rows with "
+                                                                   "`where`.")
     return {t: cluster_weights(r, n_boot if need else 0, seed) for t, r in first.items()}
 
+# %% ../../nbs/measure/05_compare.ipynb #580a17a8-d
 def _is_best(
     label:str, # Label
     scored:dict, # Label -> (runs, (1+B,S) scores, kind, score, lesions that count)
@@ -170,7 +192,8 @@ def _is_best(
     level:float # Coverage aimed at, in (0,1)
 )->bool:
     "Whether the paired difference to every other label has an interval beyond zero"
-    others = sorted((o for o in scored if o != label), key=lambda o: -sign * np.nan_to_num(scored[o][1][0].mean()))
+    others = sorted((o for o in scored if o != label),
+        key=lambda o: -sign * np.nan_to_num(scored[o][1][0].mean()))
     for o in others:
         d = _pair(scored[label][:2], scored[o][:2])
         if d is None: return False
@@ -178,6 +201,7 @@ def _is_best(
         if not _interval(sign * d, kind, level, metric, n, True)[0] > 0: return False
     return bool(others)
 
+# %% ../../nbs/measure/05_compare.ipynb #580a17a8-e
 def _difference(
     label:str, # Label
     baseline:str|None, # Label to compare with
@@ -192,6 +216,7 @@ def _difference(
     sd = d[0].std(ddof=1) if d.shape[1] > 1 else np.nan
     return dict(diff=d[0].mean(), diff_sd=sd, diff_lo=lo, diff_hi=hi, n_diff=d.shape[1])
 
+# %% ../../nbs/measure/05_compare.ipynb #580a17a8-f
 def _metric_rows(
     metric:str, # Its key
     scored:dict, # Label -> (runs, (1+B,S) scores)
@@ -201,15 +226,18 @@ def _metric_rows(
 )->list[dict]:
     "Rows of one metric, one per label; where no interval would cover it falls back to `sd`"
     rests = {k: _witnesses(o[0], metric, _groups(o)) for k, (o, _) in scored.items()}
-    unsure = any(len(v) == 1 for _, v in scored.values()) or min(n for _, n in rests.values()) < FEWEST.get(metric, 1)
+    unsure = (any(len(v) == 1 for _, v in scored.values()) or min(n for _, n in rests.values())
+        < FEWEST.get(metric, 1))
     if metric == 'ece' or kind in ('images', 'both') and unsure: kind = 'sd'
     scored, res = {k: (*v, kind, metric, rests[k][0]) for k, v in scored.items()}, []
     for label, (runs, v, *_) in scored.items():
         lo, hi = _interval(v, kind, level, metric, rests[label][0])
-        res.append(dict(label=label, metric=metric, mean=v[0].mean(), sd=v[0].std(ddof=1) if v.shape[1] > 1 else np.nan,
+        res.append(dict(label=label, metric=metric, mean=v[0].mean(), sd=v[0].std(ddof=1)
+                        if v.shape[1] > 1 else np.nan,
                         n_runs=len(runs), n_folds=len(runs[0].rows), lo=lo, hi=hi,
                         **_difference(label, baseline, scored, level),
-                        best=_is_best(label, scored, -1 if metric == 'ece' else 1, level), interval=kind))
+                        best=_is_best(label, scored, -1 if metric == 'ece' else 1, level),
+                        interval=kind))
     return res
 
 # %% ../../nbs/measure/05_compare.ipynb #4b2bbed8
@@ -221,7 +249,8 @@ def _uneven(
     kinds = Counter(map(str, values.values()))
     if len(kinds) < 2: return []
     common = kinds.most_common(1)[0][0] if len(values) > 8 else None
-    said = [f"{k} ({', '.join(o for o, v in values.items() if str(v) == k)})" for k in kinds if k != common]
+    said = [f"{k} ({', '.join(o for o, v in values.items() if str(v) == k)})" for k in kinds
+        if k != common]
     return [f"Unequal {what}: {', '.join(said)}" + (f', all others {common}.' if common else '.')]
 
 def _epochs(
@@ -230,8 +259,10 @@ def _epochs(
 )->int:
     "Epochs that a run trained; a teacher's probe counts as exploration"
     before = ('explore', 'probe')
-    return sum(h.get('epochs', 0) for h in row.get('phase_history') or [] if (h.get('name') not in before) == student)
+    return sum(h.get('epochs', 0) for h in row.get('phase_history') or []
+        if (h.get('name') not in before) == student)
 
+# %% ../../nbs/measure/05_compare.ipynb #4b2bbed8-b
 def _budget_notes(
     runs:dict # Label -> runs
 )->list[str]:
@@ -243,11 +274,14 @@ def _budget_notes(
              'training images': {k: r.get('n_train') for k, r in one.items()},
              'image sizes': {k: row_value(r, 'size') for k, r in one.items()},
              'classes of head, medium and tail': {k: _groups(o) for k, o in runs.items()},
-             'splits of the data': {k: r.get('split_hash') or r.get('data_hash') for k, r in one.items()}}
-    if all(r.get('split_hash') for r in one.values()) and len(set(facts['splits of the data'].values())) == 1:
+             'splits of the data': {k: r.get('split_hash') or r.get('data_hash')
+             for k, r in one.items()}}
+    if (all(r.get('split_hash') for r in one.values())
+            and len(set(facts['splits of the data'].values())) == 1):
         facts['images behind the names'] = {k: r.get('data_hash') for k, r in one.items()}
     return [s for what, values in facts.items() for s in _uneven(what, values)]
 
+# %% ../../nbs/measure/05_compare.ipynb #4b2bbed8-c
 def _test_notes(
     runs:dict # Label -> runs
 )->list[str]:
@@ -255,12 +289,16 @@ def _test_notes(
     run = next(iter(runs.values()))[0]
     if run.test is None: return []
     leak = [] if run.leaked is None or not run.leaked.any() else [
-        f"{int(run.leaked.sum())} of {len(run.y)} test images ({run.leaked.mean():.0%}) belong to something that was "
+        f"{int(run.leaked.sum())} of {len(run.y)} test images ({run.leaked.mean():.0%}) belong to "
+        "something that was "
         "trained on; the clean ones say how a method does on new cases."]
     lesions = (cluster_counts(run.cluster, run.y, int(run.y.max()) + 1) > 0).sum(0)
     single = [str(run.classes[k]) for k in np.flatnonzero(lesions == 1)]
-    return leak + [f"Tested on one lesion only, so without spread in any resample: {', '.join(single)}."] * bool(single)
+    return (leak
+        + [f"Tested on one lesion only, so without spread in any resample: {', '.join(single)}."]
+        * bool(single))
 
+# %% ../../nbs/measure/05_compare.ipynb #4b2bbed8-d
 def _provenance(
     rows:list # Rows with numbers
 )->dict: # data, commits, machines, group_rule: lists of what occurs
@@ -269,10 +307,13 @@ def _provenance(
     def machine(r):
         m = r.get('machine')
         return m and f"{m.get('system')} {m.get('cpu')}, {m.get('gpu') or 'no GPU'}"
-    def commit(r): return (r.get('git_commit') or 'unknown')[:8] + ('+changes' if r.get('git_dirty') else '')
-    return dict(data=each(lambda r: f"{row_value(r, 'data')} ({r.get('data_hash')})"), machines=each(machine),
+    def commit(r):
+        return (r.get('git_commit') or 'unknown')[:8] + ('+changes' if r.get('git_dirty') else '')
+    return dict(data=each(lambda r: f"{row_value(r, 'data')} ({r.get('data_hash')})"),
+                machines=each(machine),
                 commits=each(commit), group_rule=each(lambda r: r.get('group_rule')))
 
+# %% ../../nbs/measure/05_compare.ipynb #4b2bbed8-e
 def _facts(
     rows:ResultRows, # All rows
     runs:dict, # Label -> runs
@@ -280,10 +321,14 @@ def _facts(
 )->dict: # Plain data for the caption
     "What a caption says"
     run, fails = next(iter(runs.values()))[0], Counter(str(row_name(r)) for r in rows.failed)
-    if fails: notes = [*notes, f"Failed and left out: {', '.join(f'{n} x {k}' for k, n in fails.items())} "
+    if fails:
+        notes = [*notes,
+                               "Failed and left out: "
+                               f"{', '.join(f'{n} x {k}' for k, n in fails.items())} "
                                f"({rows.failed[0]['failed']})."]
     return dict(**_provenance(rows), notes=[*notes, *_budget_notes(runs), *_test_notes(runs)],
-                n_test=sum(r.get('n_test') or 0 for r in run.rows) or (0 if run.y is None else len(run.y)),
+                n_test=sum(r.get('n_test') or 0 for r in run.rows)
+                or (0 if run.y is None else len(run.y)),
                 n_clusters=0 if run.cluster is None else int(run.cluster.max()) + 1,
                 seeds=sorted({r.seed for o in runs.values() for r in o}, key=str),
                 tests_known=all(r.test is not None for o in runs.values() for r in o))
@@ -308,11 +353,14 @@ def compare_runs(
     keys, weights = option_words(metrics) or list(METRICS), _resamples(runs, interval, n_boot, seed)
     scores = {k: _label_scores(o, weights, keys) for k, o in runs.items()}
     keys = [m for m in keys if not all(np.isnan(s[m]).all() for s in scores.values())]
-    out = pd.DataFrame([r for m in keys for r in _metric_rows(m, {k: (o, scores[k][m]) for k, o in runs.items()},
+    out = pd.DataFrame([r for m in keys
+        for r in _metric_rows(m, {k: (o, scores[k][m]) for k, o in runs.items()},
                                                               baseline, interval, level)])
-    out.attrs = dict(_facts(rows, runs, notes), baseline=baseline, interval=interval, level=level, n_boot=n_boot)
+    out.attrs = dict(_facts(rows, runs, notes), baseline=baseline, interval=interval, level=level,
+        n_boot=n_boot)
     return out
 
+# %% ../../nbs/measure/05_compare.ipynb #2bbcc100-b
 def _check_arguments(
     metrics:list, # Keys
     interval:str, # Kind
@@ -322,21 +370,28 @@ def _check_arguments(
     "One sentence for what `compare_runs` cannot do"
     if interval and interval not in INTERVALS:
         raise ValueError(f"interval={interval!r} is none of {', '.join(INTERVALS)}.")
-    if not 0 < level < 1 or n_boot < 1: raise ValueError(f"level={level} must lie in (0,1), n_boot={n_boot} above 0.")
+    if not 0 < level < 1 or n_boot < 1:
+        raise ValueError(f"level={level} must lie in (0,1), n_boot={n_boot} above 0.")
     unknown = [m for m in metrics if m not in METRICS]
     if unknown: raise ValueError(f"The metric {unknown[0]!r} is none of {', '.join(METRICS)}.")
 
+# %% ../../nbs/measure/05_compare.ipynb #2bbcc100-c
 def _check_baseline(
     runs:dict, # Label -> runs
     baseline:str|None # Label
 )->None:
     "One sentence for a baseline that is not there, was tested on other images, or shares no seed with a label"
     if baseline is not None and baseline not in runs:
-        raise ValueError(f"There is no {baseline!r} to compare with, only {', '.join(map(repr, runs))}.")
+        raise ValueError(
+            f"There is no {baseline!r} to compare with, only {', '.join(map(repr, runs))}.")
     for label, o in runs.items() if baseline is not None else ():
         base = {r.seed: r for r in runs[baseline]}
         pairs = [(r, base[r.seed]) for r in o if r.seed in base]
-        if not pairs: raise ValueError(f"{label!r} and {baseline!r} have no seed in common, so no paired difference.")
+        if not pairs:
+            raise ValueError(
+                f"{label!r} and {baseline!r} have no seed in common, so no paired difference.")
         if any(None not in (a.test, b.test) and a.test != b.test for a, b in pairs):
-            raise ValueError(f"{label!r} and {baseline!r} were tested on different images: choose rows of one test set "
-                             "with `where`, or leave out the baseline.")
+            raise (ValueError(
+                f"{label!r} and {baseline!r} were tested on different images: choose rows of one "
+                "test set "
+                             "with `where`, or leave out the baseline."))

@@ -23,24 +23,32 @@ def compare_draws(
     seed:int=0 # Of the resampling
 )->dict: # draws, one, other, diff, lower, upper, detectable: shares in [0,1], and per_draw, (n,) differences
     "Mean recall of two methods over draws of the data (ours); `ValueError` for fewer than two draws"
-    draws, rng = [[np.asarray(o) for o in d] for d in draws], np.random.default_rng(seed)
+    draws, rng = ([[np.asarray(o) for o in d] for d in draws],
+        np.random.default_rng(seed))
     n = len(draws)
-    if n < 2: raise ValueError(f"An interval over draws needs at least 2 of them, not {n}.")
+    if n < 2:
+        raise ValueError(f"An interval over draws needs at least 2 of them, not {n}.")
     names, known = pd.factorize(np.concatenate([d[3] for d in draws]))
     kinds = np.unique(np.concatenate([d[0] for d in draws]))
     code = np.split(names, np.cumsum([len(d[0]) for d in draws])[:-1])
     stratum = pd.Series(np.concatenate([d[0] for d in draws])).groupby(names).first()
-    w = np.concatenate([np.ones((1, len(known))), stratified_weights(stratum, rng, n_boot, rao_wu=True)])
+    w = np.concatenate([np.ones((1, len(known))),
+        stratified_weights(stratum, rng, n_boot, rao_wu=True)])
     kept = [k for k in kinds if classes is None or k in classes]
     def recalls(d, g): # (2,1+B) mean recall of both methods
         own = [np.bincount(g, d[0] == k, len(known)) for k in kept]
-        hits = [[np.bincount(g, (d[0] == k) & (z == k), len(known)) for k in kept] for z in d[1:3]]
+        hits = [[np.bincount(g, (d[0] == k) & (z == k), len(known)) for k in kept]
+            for z in d[1:3]]
         total = w @ np.stack(own, 1)
-        with np.errstate(invalid='ignore'): return np.stack([np.nanmean(w @ np.stack(h, 1) / total, 1) for h in hits])
+        with np.errstate(invalid='ignore'):
+            return np.stack([np.nanmean(w @ np.stack(h, 1) / total, 1) for h in hits])
     both = np.stack([recalls(d, g) for d, g in zip(draws, code)]) # (n,2,1+B)
     diff = both[:, 0] - both[:, 1]
-    mean, draw, lesion = diff[:, 0].mean(), diff[:, 0].var(ddof=1) / n, diff[:, 1:].mean(0).var()
+    mean, draw, lesion = (diff[:, 0].mean(), diff[:, 0].var(ddof=1) / n,
+        diff[:, 1:].mean(0).var())
     se, df = np.sqrt(draw + lesion), (n - 1) * (1 + lesion / draw)**2 if draw else n - 1
     half = stdtrit(df, (1 + level) / 2) * se
-    return dict(draws=n, one=both[:, 0, 0].mean(), other=both[:, 1, 0].mean(), diff=mean, lower=mean - half,
-                upper=mean + half, detectable=half + stdtrit(df, .8) * se, per_draw=diff[:, 0])
+    return dict(draws=n, one=both[:, 0, 0].mean(), other=both[:, 1, 0].mean(),
+                diff=mean, lower=mean - half,
+                upper=mean + half, detectable=half + stdtrit(df, .8) * se,
+                per_draw=diff[:, 0])

@@ -28,7 +28,8 @@ def _styles(
     "A colour and a marker for each label"
     n = len(labels)
     colours = sns.color_palette('colorblind' if n <= 10 else 'viridis', n)
-    return {o: dict(color=c, marker=_MARKERS[i % len(_MARKERS)]) for i, (o, c) in enumerate(zip(labels, colours))}
+    return {o: dict(color=c, marker=_MARKERS[i % len(_MARKERS)])
+        for i, (o, c) in enumerate(zip(labels, colours))}
 
 def _panels(
     n:int, # Panels
@@ -43,6 +44,7 @@ def _panels(
     for ax in axes[n:]: ax.remove()
     return fig, list(axes[:n])
 
+# %% ../../nbs/measure/07_figures.ipynb #0da2ac94-b
 def _legend(
     fig:Figure, # Figure
     ax, # Axes with labelled artists
@@ -50,7 +52,8 @@ def _legend(
 )->None:
     "One legend below the figure"
     handles, labels = ax.get_legend_handles_labels()
-    fig.legend(handles, list(map(display_name, labels)), loc='outside lower center', ncols=min(columns, len(labels)),
+    fig.legend(handles, list(map(display_name, labels)), loc='outside lower center',
+               ncols=min(columns, len(labels)),
                frameon=False)
 
 # %% ../../nbs/measure/07_figures.ipynb #8b12b0fc
@@ -71,10 +74,12 @@ def _recalls(
     runs:list # `LabelRun`s of a label
 )->np.ndarray: # (S,C) recall, NaN without test images
     "Recall of each seed and class"
-    return np.stack([_stated_recall(o) if o.test is None else _confusions([o])[0].diagonal() for o in runs])
+    return np.stack([_stated_recall(o) if o.test is None else _confusions([o])[0].diagonal()
+        for o in runs])
 
 def _train_counts(runs): return np.mean([o.train_counts for o in runs], 0)
 
+# %% ../../nbs/measure/07_figures.ipynb #8b12b0fc-b
 def plot_recall_counts(
     rows, # Result rows
     by:str|list='name' # What makes a label: name, method, or settings
@@ -88,10 +93,12 @@ def plot_recall_counts(
         n = np.maximum(n, .5) * 1.03**(i - (len(runs) - 1) / 2)
         at = [k for k in np.argsort(n) if not np.isnan(recall[:, k]).any()]
         ax.plot(n[at], recall[:, at].mean(0), label=label, ms=5, lw=.7, **looks[label])
-        ax.vlines(n[at], recall[:, at].min(0), recall[:, at].max(0), color=looks[label]['color'], lw=1)
+        ax.vlines(n[at], recall[:, at].min(0), recall[:, at].max(0), color=looks[label]['color'],
+            lw=1)
     first = next(iter(runs.values()))
     for c, n in zip(first[0].classes, _train_counts(first)):
-        ax.annotate(display_name(c, 16), (max(n, .5), 1.03), ha='left', rotation=40, fontsize=7, annotation_clip=False)
+        ax.annotate(display_name(c, 16), (max(n, .5), 1.03), ha='left', rotation=40, fontsize=7,
+            annotation_clip=False)
     ax.set(xscale='log', ylim=(-.03, 1.02), xlabel='training images of the class (number)',
            ylabel='recall on test (share), mean and range over seeds')
     count_axis(ax.xaxis)
@@ -104,13 +111,16 @@ def _bins(
 )->np.ndarray: # (bins,3) share of images, mean confidence, accuracy
     "Reliability bins of all runs together; `ValueError` for rows without them"
     if not all(o.bins for o in runs):
-        raise ValueError(f"A row of {runs[0].label!r} has no reliability bins; older rows have none.")
+        raise ValueError(
+            f"A row of {runs[0].label!r} has no reliability bins; older rows have none.")
     bins = [b for o in runs for b in o.bins]
-    if len({len(b) for b in bins}) > 1: raise ValueError(f"The rows of {runs[0].label!r} have different bins.")
+    if len({len(b) for b in bins}) > 1:
+        raise ValueError(f"The rows of {runs[0].label!r} have different bins.")
     n, *sums = pool_bins(bins).T
     means = [np.divide(o, n, where=n > 0, out=np.full(len(n), np.nan)) for o in sums]
     return np.stack([n / n.sum(), *means], 1)
 
+# %% ../../nbs/measure/07_figures.ipynb #6a4fddce-b
 def plot_reliability(
     rows, # Result rows with `reliability`
     by:str|list='name' # What makes a label
@@ -119,7 +129,8 @@ def plot_reliability(
 
     A `ValueError` for rows without bins, or with different ones."""
     runs = label_runs(rows, by)[0]
-    bins, ece = {k: _bins(o) for k, o in runs.items()}, compare_runs(rows, by, metrics='ece', interval='sd')
+    bins, ece = {k: _bins(o) for k, o in runs.items()}, compare_runs(rows, by, metrics='ece',
+        interval='sd')
     ece = dict(zip(ece.label, ece['mean'])) if len(ece) else {}
     fig = Figure(figsize=(4.4, 4.8), layout='constrained')
     (top, low), looks = fig.subplots(2, 1, height_ratios=[3, 1], sharex=True), _styles(list(runs))
@@ -151,7 +162,8 @@ def plot_confusion(
         order = np.argsort(-_train_counts(o), kind='stable')
         names = [display_name(o[0].classes[k], 14) for k in order]
         sns.heatmap(_confusions(o).mean(0)[np.ix_(order, order)], vmin=0, vmax=1, cmap='cividis',
-                    square=True, annot=c <= 10, fmt='.2f', annot_kws=dict(fontsize=6), xticklabels=names,
+                    square=True, annot=c <= 10, fmt='.2f', annot_kws=dict(fontsize=6),
+                    xticklabels=names,
                     yticklabels=names, cbar=False, ax=ax)
         ax.set(title=display_name(label), xlabel='predicted class', ylabel='true class')
     fig.colorbar(axes[0].collections[0], ax=axes, label='share of the true class', shrink=.8)
@@ -164,12 +176,16 @@ def _layout(
     runs:list # `LabelRun`s of a label
 )->tuple: # ((phase, epochs), ...)
     "The sequence of phases, which all runs of a label share; `ValueError` for a label without history"
-    found = {tuple((h['name'], len(h['values'])) for h in r.get('phase_history') or []) for o in runs for r in o.rows}
+    found = {tuple((h['name'], len(h['values'])) for h in r.get('phase_history') or [])
+        for o in runs for r in o.rows}
     if len(found) > 1:
-        raise ValueError(f"The runs of {runs[0].label!r} trained different phases; name in `by` what differs.")
-    if not (layout := found.pop()): raise ValueError(f"The rows of {runs[0].label!r} have no phase_history.")
+        raise ValueError(
+            f"The runs of {runs[0].label!r} trained different phases; name in `by` what differs.")
+    if not (layout := found.pop()):
+        raise ValueError(f"The rows of {runs[0].label!r} have no phase_history.")
     return layout
 
+# %% ../../nbs/measure/07_figures.ipynb #72771002-b
 def _curve(
     runs:list, # `LabelRun`s of a label
     metric:str # Column of the recorder
@@ -181,11 +197,13 @@ def _curve(
         for i, h in enumerate(row['phase_history']):
             if metric in h['columns']:
                 k = h['columns'].index(metric)
-                known = [(start + e + 1, v[k]) for e, v in enumerate(h['values']) if v[k] is not None]
+                known = [(start + e + 1, v[k]) for e, v in enumerate(h['values'])
+                    if v[k] is not None]
                 out += [dict(epoch=e, value=v, phase=i) for e, v in known]
             start += len(h['values'])
     return pd.DataFrame(out, columns=['epoch', 'value', 'phase'])
 
+# %% ../../nbs/measure/07_figures.ipynb #72771002-c
 def _shade(
     ax, # Axes
     layout:tuple # ((phase, epochs), ...)
@@ -194,10 +212,12 @@ def _shade(
     start = .5
     for name, n in layout:
         ax.axvspan(start, start + n, color=_SHADES.get(name, '#eeeeee'), lw=0, zorder=-2)
-        ax.text(start + n / 2, 1.01, name, transform=ax.get_xaxis_transform(), ha='center', va='bottom', fontsize=7)
+        ax.text(start + n / 2, 1.01, name, transform=ax.get_xaxis_transform(), ha='center',
+            va='bottom', fontsize=7)
         start += n
     ax.set_xlim(.5, start)
 
+# %% ../../nbs/measure/07_figures.ipynb #72771002-d
 def plot_curves(
     rows, # Result rows with `phase_history`
     by:str|list='name', # What makes a label
@@ -208,13 +228,15 @@ def plot_curves(
     looks, layouts = _styles(list(runs)), {k: _layout(o) for k, o in runs.items()}
     curves = {k: c for k, o in runs.items() if len(c := _curve(o, metric))}
     if not curves:
-        known = dict.fromkeys(c for o in runs.values() for h in o[0].rows[0]['phase_history'] for c in h['columns'])
+        known = dict.fromkeys(c for o in runs.values() for h in o[0].rows[0]['phase_history']
+            for c in h['columns'])
         raise ValueError(f"No phase recorded {metric!r}; known are {', '.join(known)}.")
     kinds = list(dict.fromkeys(layouts[k] for k in curves))
     fig, axes = _panels(len(kinds), 4.2, 3., 3)
     for ax, kind in zip(axes, kinds):
         _shade(ax, kind)
-        for label in (k for k in curves if layouts[k] == kind): _draw_curve(ax, label, curves[label], looks[label])
+        for label in (k for k in curves if layouts[k] == kind):
+            _draw_curve(ax, label, curves[label], looks[label])
         ax.set(xlabel='epoch', ylabel=f"{metric.replace('_', ' ')}, mean and range")
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.legend(frameon=False, fontsize=7)
@@ -230,7 +252,8 @@ def _draw_curve(
 )->None:
     "Mean line and range of one label, broken where a phase ends (seaborn)"
     for i, (_, part) in enumerate(curve.groupby('phase')):
-        sns.lineplot(part, x='epoch', y='value', errorbar=('pi', 100), label=label if i == 0 else None, legend=False,
+        sns.lineplot(part, x='epoch', y='value', errorbar=('pi', 100), label=label if i == 0
+                     else None, legend=False,
                      ms=4, mec='none', ax=ax, **look)
 
 def _share_limits(axes):
@@ -239,8 +262,10 @@ def _share_limits(axes):
     for a in axes: a.set_ylim(min(e[0] for e in ends), max(e[1] for e in ends))
 
 # %% ../../nbs/measure/07_figures.ipynb #6d7eb0ad
-_WHISKERS = dict(sd='± standard deviation over seeds', seeds='interval over seeds, these images only',
-                 images='interval over images, these networks only', both='interval over seeds and test images')
+_WHISKERS = dict(sd='± standard deviation over seeds',
+                 seeds='interval over seeds, these images only',
+                 images='interval over images, these networks only',
+                 both='interval over seeds and test images')
 
 def _whiskers(
     ax, # Axes
@@ -252,13 +277,16 @@ def _whiskers(
     for y, (_, r) in enumerate(part.iterrows()):
         v, sd, lo, hi = (r[n] for n in names)
         if np.isnan(v): continue
-        ends = [v - lo, hi - v] if not np.isnan(lo) else [sd, sd] if r.interval == 'sd' and not np.isnan(sd) else [0, 0]
+        ends = ([v - lo, hi - v] if not np.isnan(lo) else [sd, sd] if r.interval == 'sd'
+            and not np.isnan(sd) else [0, 0])
         look = looks[r.label]
-        ax.errorbar(v, y, xerr=np.maximum([[e] for e in ends], 0), fmt=look['marker'], c=look['color'],
+        ax.errorbar(v, y, xerr=np.maximum([[e] for e in ends], 0), fmt=look['marker'],
+                    c=look['color'],
                     mfc=look['color'] if r.best else 'white', ms=6, capsize=2)
     ax.set(ylim=(len(part) - .5, -.5), yticks=range(len(part)))
     ax.grid(axis='x', lw=.4)
 
+# %% ../../nbs/measure/07_figures.ipynb #6d7eb0ad-b
 def _compare_panel(
     left, # Axes of the means
     right, # Axes of the differences, or None
@@ -270,12 +298,15 @@ def _compare_panel(
     metric, kind = part.metric.iloc[0].replace('_', ' '), _WHISKERS[part.interval.iloc[0]]
     level = '' if part.interval.iloc[0] == 'sd' else f"{100 * attrs['level']:g} % "
     _whiskers(left, part, ('mean', 'sd', 'lo', 'hi'), looks)
-    left.set(yticklabels=[display_name(o) for o in part.label], xlabel=f'{metric}, mean and\n{level}{kind}')
+    left.set(yticklabels=[display_name(o) for o in part.label],
+        xlabel=f'{metric}, mean and\n{level}{kind}')
     if right is None: return
     _whiskers(right, part, ('diff', 'diff_sd', 'diff_lo', 'diff_hi'), looks)
     right.axvline(0, c='.3', lw=1)
-    right.set(yticklabels=[], xlabel=f"difference to {display_name(attrs['baseline'])},\npaired in seeds and images")
+    right.set(yticklabels=[],
+        xlabel=f"difference to {display_name(attrs['baseline'])},\npaired in seeds and images")
 
+# %% ../../nbs/measure/07_figures.ipynb #6d7eb0ad-c
 def plot_comparison(
     data, # Result rows, or the table of `compare_runs`
     baseline:str|None=None, # Label to compare with; a table has its own
@@ -287,12 +318,17 @@ def plot_comparison(
 
     A `ValueError` for a metric that the comparison lacks."""
     keys = option_words(metrics)
-    tidy = data if isinstance(data, pd.DataFrame) else compare_runs(data, by, baseline, keys, interval)
+    tidy = data if isinstance(data, pd.DataFrame) else compare_runs(data, by, baseline, keys,
+        interval)
     missing = [m for m in keys if m not in set(tidy.metric)]
-    if missing: raise ValueError(f"The comparison has no {missing[0]!r}, only {', '.join(dict.fromkeys(tidy.metric))}.")
+    if missing:
+        raise ValueError(
+            f"The comparison has no {missing[0]!r}, only {', '.join(dict.fromkeys(tidy.metric))}.")
     labels, paired = list(dict.fromkeys(tidy.label)), tidy['diff'].notna().any()
-    fig = Figure(figsize=(3.4 * (1 + paired) + .6, (.9 + .26 * len(labels)) * len(keys)), layout='constrained')
+    fig = Figure(figsize=(3.4 * (1 + paired) + .6, (.9 + .26 * len(labels)) * len(keys)),
+        layout='constrained')
     axes = fig.subplots(len(keys), 1 + paired, squeeze=False)
     for row, m in zip(axes, keys):
-        _compare_panel(row[0], row[1] if paired else None, tidy[tidy.metric == m], tidy.attrs, _styles(labels))
+        _compare_panel(row[0], row[1] if paired else None, tidy[tidy.metric == m], tidy.attrs,
+            _styles(labels))
     return fig

@@ -19,9 +19,11 @@ def group_codes(
 )->np.ndarray: # (N,) 0, 1, ... in the order in which groups first appear
     "Groups as numbers, the same whatever they are called; `ValueError` for an image without a group"
     codes, _ = pd.factorize(pd.Series(list(group), dtype=object))
-    if (codes < 0).any(): raise ValueError(f"{(codes < 0).sum()} of {len(codes)} images have no group.")
+    if (codes < 0).any():
+        raise ValueError(f"{(codes < 0).sum()} of {len(codes)} images have no group.")
     return codes
 
+# %% ../../nbs/measure/00_intervals.ipynb #ba90eaab-b
 def group_weights(
     group, # (N,) group of each image
     rng:np.random.Generator, # Of the resampling
@@ -60,6 +62,7 @@ def percentile_interval(
     "The ends between which the middle of the resamples lies"
     return np.percentile(draws, [50 - 50*level, 50 + 50*level], axis=0)
 
+# %% ../../nbs/measure/00_intervals.ipynb #cfbd3127-b
 def format_interval(
     value:float, # Number, in any unit; NaN: none
     lo:float=np.nan, # Lower end, in its unit; NaN: no interval

@@ -27,14 +27,19 @@ def lost_images(
     a, b, y = np.asarray(before), np.asarray(after), np.asarray(targs)
     lengths = {len(o) for o in (a, b, y, names, lesions) if o is not None}
     if len(lengths) > 1:
-        raise ValueError(f"Answers, targets and names are of {sorted(lengths)} images: give one of each.")
-    (p, says), (q, now) = ((o[np.arange(len(y)), y], o.argmax(1)) if o.ndim == 2 else (np.full(len(y), np.nan), o)
+        raise ValueError(
+            f"Answers, targets and names are of {sorted(lengths)} images: give one of each.")
+    (p, says), (q, now) = ((o[np.arange(len(y)), y], o.argmax(1)) if o.ndim == 2
+                           else (np.full(len(y), np.nan), o)
                            for o in (a, b))
-    lost, name = (says == y) & (now != y), (lambda k: k) if classes is None else np.asarray(classes, object).__getitem__
-    out = dict(image=np.arange(len(y)) if names is None else np.asarray(names), **{'class': name(y)}, says=name(now),
+    lost, name = ((says == y) & (now != y), (lambda k: k) if classes is None
+        else np.asarray(classes, object).__getitem__)
+    out = dict(image=np.arange(len(y)) if names is None else np.asarray(names),
+               **{'class': name(y)}, says=name(now),
                before=p, after=q, **({} if lesions is None else dict(lesion=np.asarray(lesions))))
     res = pd.DataFrame(out)[lost]
-    return res.iloc[np.argsort(-(res.before - res.after).fillna(0), kind='stable')].reset_index(drop=True)
+    return res.iloc[np.argsort(-(res.before - res.after).fillna(0),
+        kind='stable')].reset_index(drop=True)
 
 # %% ../../nbs/measure/08_lost.ipynb #lo000011
 def _answers_of(
@@ -49,9 +54,11 @@ def _answers_of(
         if not files: return run.z, None
         with np.load(files[0]) as f: said.append(f['probs']), names.append(f['images'])
     said, names = np.concatenate(said), np.concatenate(names)
-    if said.shape[0] != len(run.z) or (said.argmax(1) != run.z).any(): return run.z, None # of another run by now
+    # of another run by now
+    if said.shape[0] != len(run.z) or (said.argmax(1) != run.z).any(): return run.z, None
     return said, names
 
+# %% ../../nbs/measure/08_lost.ipynb #lo000011-b
 def lost_between(
     rows, # Rows of results
     one:str, # Label of the earlier student
@@ -66,7 +73,9 @@ def lost_between(
     seeds = {r.seed: r for r in runs[other]}
     pairs = [(r, seeds[r.seed]) for r in runs[one] if r.seed in seeds]
     pairs = [(a, b) for a, b in pairs if a.test is not None and a.test == b.test]
-    if not pairs: raise ValueError(f"{one!r} and {other!r} share no seed with predictions of the same test images.")
+    if not pairs:
+        raise ValueError(
+            f"{one!r} and {other!r} share no seed with predictions of the same test images.")
     found, gained = [], 0
     for a, b in pairs:
         (p, names), (q, also) = _answers_of(a, folders), _answers_of(b, folders)
@@ -75,9 +84,12 @@ def lost_between(
         found.append(lost_images(p, q, a.y, names, a.classes, a.cluster))
         gained += int(((a.z != a.y) & (b.z == a.y)).sum())
     whole = pd.concat(found)
-    each = whole.groupby('image', sort=False).agg({'class': 'first', 'says': lambda o: o.mode()[0], 'before': 'mean',
-                                                   'after': 'mean', 'lesion': 'first', 'image': 'size'})
+    each = whole.groupby('image', sort=False).agg({'class': 'first', 'says': lambda o: o.mode()[0],
+        'before': 'mean',
+                                                   'after': 'mean', 'lesion': 'first',
+                                                   'image': 'size'})
     each = each.rename(columns=dict(image='seeds')).reset_index()
     order = np.lexsort((-(each.before - each.after).fillna(0), -each.seeds))
-    about = dict(seeds=len(pairs), images=len(pairs[0][0].y), lost=len(whole) / len(pairs), gained=gained / len(pairs))
+    about = dict(seeds=len(pairs), images=len(pairs[0][0].y), lost=len(whole) / len(pairs),
+        gained=gained / len(pairs))
     return each.iloc[order].reset_index(drop=True), about

@@ -15,7 +15,8 @@ from scipy import stats
 from sklearn.metrics import f1_score, recall_score, roc_auc_score
 from ..data.longtail import class_groups
 from .intervals import format_interval, mean_share_interval, share_interval, stratified_weights
-from .scores import (FEWEST, calibration_error, check_probs, recall_weights, score_bounds,
+from .scores import (FEWEST, calibration_error, check_probs, recall_weights,
+                                    score_bounds,
                                     scores_from_counts, weighted_scores)
 
 # %% ../../nbs/measure/01_metrics.ipynb #4cf15db5
@@ -28,15 +29,18 @@ def _resampled(p, y, groups, n_boot, seed):
         if 'macro_auroc' in names: return weighted_scores(p, y, w, groups)
         return scores_from_counts(*np.split(w @ cells, 3, 1), groups)
     chunks = [min(100, n_boot - i) for i in range(0, n_boot, 100)] if names else []
-    parts = [of(np.ones((1, len(y))))] + [of(stratified_weights(y, rng, n, rao_wu=True)) for n in chunks]
+    parts = [of(np.ones((1, len(y))))] + [of(stratified_weights(y, rng, n, rao_wu=True))
+        for n in chunks]
     return {k: np.concatenate([o[k] for o in parts]) for k in names if k in parts[0]}
 
 def _recall_intervals(p, y, groups, level=.95):
     "(C,) images, (C,) recall, name -> interval of each score that is a mean of recalls"
     n, hit = (np.bincount(o, minlength=p.shape[1]) for o in (y, y[p.argmax(1) == y]))
     share = np.divide(hit, n, where=n > 0, out=np.full(len(n), np.nan))
-    return n, share, {k: mean_share_interval(share, n, w, level) for k, w in recall_weights(n, groups).items()}
+    return n, share, {k: mean_share_interval(share, n, w, level)
+        for k, w in recall_weights(n, groups).items()}
 
+# %% ../../nbs/measure/01_metrics.ipynb #4cf15db5-b
 def bootstrap_intervals(
     probs, # (N,C) probabilities
     targs, # (N,) class indices
@@ -59,9 +63,12 @@ def bootstrap_intervals(
 def _point_scores(p, y, groups):
     "Scores of one test set, `None` where undefined; the AUROC is scikit-learn's"
     pred, here = p.argmax(1), np.unique(y)
-    counts = [np.bincount(o, minlength=p.shape[1])[None].astype(float) for o in (y[pred == y], y, pred)]
-    s = {k: float(v[0]) for k, v in scores_from_counts(*counts, groups).items() if k != 'class_recall'}
-    if len(here) > 1: s['macro_auroc'] = float(roc_auc_score(y[:, None] == here, p[:, here], average='macro'))
+    counts = [np.bincount(o, minlength=p.shape[1])[None].astype(float)
+        for o in (y[pred == y], y, pred)]
+    s = {k: float(v[0]) for k, v in scores_from_counts(*counts, groups).items()
+        if k != 'class_recall'}
+    if len(here) > 1:
+        s['macro_auroc'] = float(roc_auc_score(y[:, None] == here, p[:, here], average='macro'))
     names = ('accuracy', 'balanced_accuracy', 'mcc', 'macro_f1', 'macro_auroc',
              *(f'recall_{g}' for g in groups), 'recall_mean_of_groups')
     return {**{k: s.get(k) for k in names}, 'ece': calibration_error(p, y)}
@@ -69,7 +76,8 @@ def _point_scores(p, y, groups):
 def _per_class(p, y):
     "Recall of each class with Wilson's 95 % interval (scipy), `None` without a test image"
     n, hit = (np.bincount(o, minlength=p.shape[1]).tolist() for o in (y, y[p.argmax(1) == y]))
-    ci = [stats.binomtest(h, k).proportion_ci(method='wilson') if k else None for h, k in zip(hit, n)]
+    ci = [stats.binomtest(h, k).proportion_ci(method='wilson') if k else None
+        for h, k in zip(hit, n)]
     return dict(per_class_recall=[h / k if k else None for h, k in zip(hit, n)],
                 per_class_recall_ci=[[float(o.low), float(o.high)] if o else None for o in ci],
                 absent_classes=[i for i, k in enumerate(n) if not k])
@@ -78,24 +86,32 @@ def _per_class(p, y):
 def _by_leak(p, y, leaked, groups):
     "Recalls of leaked and of clean images with intervals, and a sentence; the parts can lack classes"
     leaked = np.asarray(leaked, bool)
-    if leaked.shape != y.shape: raise ValueError(f"There are {len(y)} images, but leaked is of {leaked.size}.")
+    if leaked.shape != y.shape:
+        raise ValueError(f"There are {len(y)} images, but leaked is of {leaked.size}.")
     if not leaked.any(): return dict(n_leaked=0)
     out, said, pred = dict(n_leaked=int(leaked.sum())), {}, p.argmax(1)
     for part, keep in dict(leaked=leaked, clean=~leaked).items():
-        n, share, ci = _recall_intervals(p[keep], y[keep], groups) if keep.any() else (None, None, {})
+        n, share, ci = (_recall_intervals(p[keep], y[keep], groups) if keep.any()
+            else (None, None, {}))
         for k in ('balanced_accuracy', *(f'recall_{g}' for g in groups)):
             w = recall_weights(n, groups).get(k) if k in ci else None
             out[f'{k}_{part}'] = None if w is None else float(share[w > 0] @ w[w > 0])
             out[f'{k}_{part}_ci'] = None if w is None else ci[k].tolist()
         if not keep.any(): continue
-        score = format_interval(out[f'balanced_accuracy_{part}'], *out[f'balanced_accuracy_{part}_ci'])
-        said[part] = f"{score} on {int(keep.sum())} {part} images of {len(np.unique(y[keep]))} classes"
+        score = format_interval(out[f'balanced_accuracy_{part}'],
+            *out[f'balanced_accuracy_{part}_ci'])
+        said[part] = (
+            f"{score} on {int(keep.sum())} {part} images of {len(np.unique(y[keep]))} classes")
     whole = float(np.mean([(pred == k)[y == k].mean() for k in np.unique(y)]))
-    out['leak_said'] = (f"{leaked.mean():.0%} of the test images belong to something that was trained on. Balanced "
+    out['leak_said'] = (
+                        f"{leaked.mean():.0%} of the test images belong to something that was "
+                        "trained on. Balanced "
                         f"accuracy: {'; '.join(said.values())}; {whole:.3f} on all."
-                        + (' The clean one says how it does on new cases.' if 'clean' in said else ''))
+                        + (' The clean one says how it does on new cases.' if 'clean' in said
+                        else ''))
     return out
 
+# %% ../../nbs/measure/01_metrics.ipynb #e926af62-b
 def evaluate(
     probs, # (N,C) probabilities of a test set
     targs, # (N,) class indices
@@ -110,7 +126,8 @@ def evaluate(
     c = p.shape[1]
     if groups is None:
         if counts is None: raise ValueError("Give the training counts or the groups, got neither.")
-        if len(counts) != c: raise ValueError(f"There are {c} classes but {len(counts)} training counts.")
+        if len(counts) != c:
+            raise ValueError(f"There are {c} classes but {len(counts)} training counts.")
         groups = class_groups(counts)
     if any(not 0 <= k < c for g in groups.values() for k in g):
         raise ValueError(f"The groups {dict(groups)} name a class outside 0..{c-1}.")
@@ -127,7 +144,8 @@ def pool_folds(
 )->dict: # the same keys: rows of all folds joined, counts (C,) float64, the mean over the folds
     "Test predictions of several folds as one set (ours); `ValueError` for an image in two folds or other classes"
     more = ['leaked'] if all('leaked' in p for p in parts) else []
-    parts = [{k: np.asarray(p[k]) for k in ('probs', 'targs', 'images', 'classes', 'counts', *more)} for p in parts]
+    parts = [{k: np.asarray(p[k]) for k in ('probs', 'targs', 'images', 'classes', 'counts', *more)}
+        for p in parts]
     if not parts: raise ValueError("There are no folds to pool.")
     classes = parts[0]['classes']
     for i, p in enumerate(parts):
@@ -136,7 +154,8 @@ def pool_folds(
     joined = {k: np.concatenate([p[k] for p in parts]) for k in ('probs', 'targs', 'images', *more)}
     names, n = np.unique(joined['images'], return_counts=True)
     twice = names[n > 1].tolist()
-    if twice: raise ValueError(f"{len(twice)} images are in several folds, the first is {twice[0]!r}.")
+    if twice:
+        raise ValueError(f"{len(twice)} images are in several folds, the first is {twice[0]!r}.")
     return {**joined, 'classes': classes, 'counts': np.mean([p['counts'] for p in parts], 0)}
 
 # %% ../../nbs/measure/01_metrics.ipynb #4f6bf80f
@@ -146,7 +165,8 @@ class GroupRecall(AccumMetric):
         classes, # Class indices of the group
         name:str='recall_tail', # Name in the recorder
     ):
-        super().__init__(recall_score, dim_argmax=-1, to_np=True, invert_arg=True, name=name, labels=list(classes),
+        super().__init__(recall_score, dim_argmax=-1, to_np=True, invert_arg=True, name=name,
+                         labels=list(classes),
                          average='macro', zero_division=np.nan)
 
 # %% ../../nbs/measure/01_metrics.ipynb #1c8c11c3
@@ -187,7 +207,8 @@ def results_table(
     "Mean, Student's interval and range over seeds; `ValueError` for unknown columns and for a seed that comes twice"
     df = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows))
     if not len(df): raise ValueError("There are no rows to tabulate.")
-    keys, metrics = [by] if isinstance(by, str) else list(by), _scores_in(df) if metrics is None else metrics
+    keys, metrics = ([by] if isinstance(by, str) else list(by), _scores_in(df) if metrics is None
+        else metrics)
     missing = [o for o in [*keys, *metrics] if o not in df]
     if missing: raise ValueError(f"The {len(df)} rows have no column {', '.join(missing)}.")
     bounds = {m: None if m == 'ece' else score_bounds(m) for m in metrics}
@@ -196,10 +217,13 @@ def results_table(
         run = [o for o in ('seed', 'fold') if o in g]
         twice = g[g.duplicated(run)] if 'seed' in run else g[:0]
         if len(twice):
-            raise ValueError(f"{name!r} has seed {twice.seed.iloc[0]} twice; name in `by` what else differs.")
+            raise ValueError(
+                f"{name!r} has seed {twice.seed.iloc[0]} twice; name in `by` what else differs.")
         res[name] = {('runs', 'n'): len(g), **{(m, k): v for m in metrics
-                                             for k, v in _over_runs(g[m], level, bounds[m]).items()}}
-    index = pd.Index(list(res), name=by) if isinstance(by, str) else pd.MultiIndex.from_tuples(list(res), names=keys)
+                                             for k, v in _over_runs(g[m], level,
+                                             bounds[m]).items()}}
+    index = (pd.Index(list(res), name=by) if isinstance(by, str)
+        else pd.MultiIndex.from_tuples(list(res), names=keys))
     columns = pd.MultiIndex.from_tuples(next(iter(res.values())))
     return pd.DataFrame([list(o.values()) for o in res.values()], index=index, columns=columns)
 
@@ -210,5 +234,6 @@ def format_table(
 )->pd.DataFrame: # strings `mean [lo, hi]`, one column per metric, and `runs`
     "A `results_table` as text for a page or a terminal"
     names = [m for m in dict.fromkeys(table.columns.get_level_values(0)) if m != 'runs']
-    text = {m: [format_interval(*v, digits) for v in table[m][['mean', 'lo', 'hi']].to_numpy(float)] for m in names}
+    text = {m: [format_interval(*v, digits) for v in table[m][['mean', 'lo', 'hi']].to_numpy(float)]
+        for m in names}
     return pd.DataFrame({**text, 'runs': table['runs', 'n'].to_list()}, index=table.index)

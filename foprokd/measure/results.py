@@ -29,6 +29,7 @@ class ResultRows(list):
         super().__init__(rows)
         self.failed = list(failed)
 
+# %% ../../nbs/measure/04_results.ipynb #a9e5407c-b
 def newest_rows(
     rows # Rows, older before newer
 )->ResultRows: # One row per settings, seed and fold
@@ -40,10 +41,14 @@ def newest_rows(
         both = [str(row_name(o)) for o in (good.get(key, r), r)]
         if not r.get('failed') and both[0] != both[1]: names += both
         (bad if r.get('failed') else good)[key] = r
-    if names: warnings.warn(f"Rows of equal settings, seed and fold have the names {', '.join(dict.fromkeys(names))}, "
+    if names:
+        warnings.warn(
+                            "Rows of equal settings, seed and fold have the names "
+                            f"{', '.join(dict.fromkeys(names))}, "
                             "and only the last row counts: give what differs a setting of its own.")
     return ResultRows(good.values(), [r for k, r in bad.items() if k not in good])
 
+# %% ../../nbs/measure/04_results.ipynb #a9e5407c-c
 def load_results(
     files:str|Path|list # Path(s) of JSONL files, or of folders that hold a `results.jsonl`
 )->ResultRows: # The newest row of each run, in the order of their first appearance
@@ -68,12 +73,14 @@ def row_value(
     if key in ('method', 'seed', 'fold'): return own
     return settings.get(key, None if isinstance(own, (dict, list)) else own)
 
+# %% ../../nbs/measure/04_results.ipynb #23806c5a-b
 def option_words(
     o:str|list|None # Words, split at blanks and commas if it is text
 )->list[str]: # Words without blanks
     "The words of an option, [] for none"
     return [w for w in re.split(r'[\s,]+', o) if w] if isinstance(o, str) else list(o or [])
 
+# %% ../../nbs/measure/04_results.ipynb #23806c5a-c
 def _check_keys(
     rows, # Rows
     keys:list # Keys
@@ -81,8 +88,10 @@ def _check_keys(
     "One sentence for a key that no row has"
     rows = [*rows, *getattr(rows, 'failed', ())]
     for k in keys:
-        if all(row_value(r, k) is None for r in rows) and not any(k in (r.get('settings') or {}) for r in rows):
-            known = {'name', 'method', 'seed', 'fold', *(o for r in rows for o in r.get('settings') or {})}
+        if all(row_value(r, k) is None for r in rows) and not any(k in (r.get('settings') or {})
+                for r in rows):
+            known = {'name', 'method', 'seed', 'fold',
+                *(o for r in rows for o in r.get('settings') or {})}
             raise ValueError(f"No row has {k!r}; known are {', '.join(sorted(known))}.")
 
 def label_rows(
@@ -94,8 +103,10 @@ def label_rows(
     if not keys: raise ValueError("Say by what the rows are labelled, e.g. by='name'.")
     _check_keys(rows, keys)
     bare = {'name', 'method'} if len(keys) > 1 else {*keys}
-    return [', '.join(str(row_value(r, k)) if k in bare else f'{k}={row_value(r, k)}' for k in keys) for r in rows]
+    return [', '.join(str(row_value(r, k)) if k in bare else f'{k}={row_value(r, k)}' for k in keys)
+        for r in rows]
 
+# %% ../../nbs/measure/04_results.ipynb #23806c5a-d
 def _pairs(o): return o.split(',') if all('=' in w for w in o.split(',')) else [o]
 
 def _plain(v):
@@ -108,8 +119,10 @@ def filter_rows(
     where:str|dict='' # 'method=ekd method=bsm size=64', or {key: value or list of values}
 )->ResultRows: # Those that fit
     "Rows with the wanted settings; `ValueError` for a bad word, an unknown key, and if none is left"
-    pairs = [(k, v) for k, o in where.items() for v in (o if isinstance(o, (list, tuple)) else [o])] \
-        if isinstance(where, dict) else [w.partition('=')[::2] for o in shlex.split(where) for w in _pairs(o)]
+    pairs = [(k, v) for k, o in where.items()
+        for v in (o if isinstance(o, (list, tuple)) else [o])] \
+        if isinstance(where, dict) else [w.partition('=')[::2] for o in shlex.split(where)
+        for w in _pairs(o)]
     bad = [k for k, v in pairs if v == '' or not k]
     if bad: raise ValueError(f"{bad[0]!r} in where={where!r} is not of the form key=value.")
     _check_keys(rows, [k for k, _ in pairs])
@@ -120,23 +133,29 @@ def filter_rows(
     return res
 
 # %% ../../nbs/measure/04_results.ipynb #57403467
-_FREE = ('fold', 'out', 'workers', 'data_root', 'splits', 'cache_dir', 'name', 'log', 'export', 'checkpoint', 'bank')
+_FREE = ('fold', 'out', 'workers', 'data_root', 'splits', 'cache_dir', 'name', 'log', 'export',
+    'checkpoint', 'bank')
 
 def _check_label(
     label:str, # Label
     rows:list # Its rows
 )->None:
     "One sentence for a label that mixes settings, for a seed that comes twice, and for folds beside whole runs"
-    settings = [r.get('settings') or {} for r in {r.get('settings_hash') or id(r): r for r in rows}.values()]
+    settings = [r.get('settings') or {} for r in {r.get('settings_hash') or id(r): r
+        for r in rows}.values()]
     for k in dict.fromkeys(k for o in settings for k in o if k not in _FREE):
         values = list(dict.fromkeys(repr(o[k]) for o in settings if k in o))
-        if len(values) > 1: raise ValueError(f"{label!r} mixes {k}={values[0]} and {k}={values[1]}: name {k} in `by`, "
-                                             "or choose rows with `where`.")
+        if len(values) > 1:
+            raise (ValueError(
+                f"{label!r} mixes {k}={values[0]} and {k}={values[1]}: name {k} in `by`, "
+                                             "or choose rows with `where`."))
     twice = [k for k, n in Counter((r.get('seed'), r.get('fold')) for r in rows).items() if n > 1]
-    if twice: raise ValueError(f"{label!r} has seed {twice[0][0]} twice: name in `by` what else differs.")
+    if twice:
+        raise ValueError(f"{label!r} has seed {twice[0][0]} twice: name in `by` what else differs.")
     if len({r.get('fold') is None for r in rows}) > 1:
         raise ValueError(f"{label!r} mixes runs with and without folds: choose rows with `where`.")
 
+# %% ../../nbs/measure/04_results.ipynb #57403467-b
 @dataclass
 class LabelRun:
     "The folds of one seed of one label, test predictions pooled"
@@ -173,6 +192,7 @@ class LabelRun:
         bins = [r.get('reliability') for r in self.rows]
         return bins if all(bins) else None
 
+# %% ../../nbs/measure/04_results.ipynb #57403467-c
 def _pool(
     label:str, # Label
     seed:int, # Seed
@@ -183,11 +203,14 @@ def _pool(
     parts = [unpack_predictions(r) for r in rows]
     if not all(parts): return LabelRun(label, seed, rows)
     ys, zs, gs, tests, flags = zip(*parts)
-    flags = [np.zeros(len(y), bool) if o is None else o for o, y in zip(flags, ys)] if any(map(np.any, flags)) else None
+    flags = ([np.zeros(len(y), bool) if o is None else o for o, y in zip(flags, ys)]
+        if any(map(np.any, flags)) else None)
     codes = np.concatenate([g + (tests.index(t) << 32) for g, t in zip(gs, tests)])
     return LabelRun(label, seed, rows, '+'.join(tests), np.concatenate(ys), np.concatenate(zs),
-                    np.unique(codes, return_inverse=True)[1], None if flags is None else np.concatenate(flags))
+                    np.unique(codes, return_inverse=True)[1], None if flags is None
+                    else np.concatenate(flags))
 
+# %% ../../nbs/measure/04_results.ipynb #57403467-d
 def label_runs(
     rows, # Rows; those of failed runs and older ones of the same run are passed over
     by:str|list='name' # What makes the label
@@ -201,9 +224,12 @@ def label_runs(
         seeds, folds = sorted({r.get('seed') for r in own}, key=str), {r.get('fold') for r in own}
         by_seed = {s: [r for r in own if r.get('seed') == s] for s in seeds}
         short = [s for s, o in by_seed.items() if len(o) < len(folds)]
-        if short: notes.append(f"{label}: left out, a fold is missing: seed {', '.join(map(str, short))}.")
+        if short:
+            notes.append(
+                f"{label}: left out, a fold is missing: seed {', '.join(map(str, short))}.")
         res[label] = [_pool(label, s, o) for s, o in by_seed.items() if s not in short]
-        if not res[label]: raise ValueError(f"No seed of {label!r} has all folds of {sorted(folds)}.")
+        if not res[label]:
+            raise ValueError(f"No seed of {label!r} has all folds of {sorted(folds)}.")
     return res, notes
 
 # %% ../../nbs/measure/04_results.ipynb #b20m0502
@@ -215,7 +241,8 @@ def cluster_counts(
 )->np.ndarray: # (K,C) images
     "Images of each cluster and class"
     k = int(cluster.max()) + 1
-    return np.bincount(cluster * c + classes, weights=keep, minlength=k * c).reshape(k, c).astype(float)
+    return np.bincount(cluster * c + classes, weights=keep,
+        minlength=k * c).reshape(k, c).astype(float)
 
 # %% ../../nbs/measure/04_results.ipynb #b20m0504
 @lru_cache(2)
@@ -238,6 +265,7 @@ def _drawn(
     w.setflags(write=False)
     return w
 
+# %% ../../nbs/measure/04_results.ipynb #b20m0504-b
 def cluster_weights(
     run:LabelRun, # With predictions
     n_boot:int, # Resamples
@@ -251,10 +279,12 @@ def cluster_weights(
 # %% ../../nbs/measure/04_results.ipynb #b20m0506
 def _part_scores(run, w, groups, keep, c):
     "Mean recalls over some of the images; a resample that loses a class of them averages over the others"
-    hit, true = (w @ cluster_counts(run.cluster, run.y, c, o) for o in (keep & (run.y == run.z), keep))
+    hit, true = (w @ cluster_counts(run.cluster, run.y, c, o)
+        for o in (keep & (run.y == run.z), keep))
     here = true[0] > 0
     with np.errstate(invalid='ignore', divide='ignore'): recall = hit / true
-    of = {'balanced_accuracy': here, **{f'recall_{g}': here & np.isin(np.arange(c), k) for g, k in groups.items()}}
+    of = {'balanced_accuracy': here, **{f'recall_{g}': here & np.isin(np.arange(c), k)
+        for g, k in groups.items()}}
     return {k: np.nanmean(recall[:, m], 1) for k, m in of.items() if m.any()}
 
 def cluster_scores(
@@ -264,7 +294,8 @@ def cluster_scores(
 )->dict: # Name -> (B,) score
     "Scores from weighted counts"
     c = max(len(run.classes), int(max(run.y.max(), run.z.max())) + 1)
-    cells = [cluster_counts(run.cluster, *o) for o in ((run.y, c, run.y == run.z), (run.y, c), (run.z, c))]
+    cells = [cluster_counts(run.cluster, *o) for o in ((run.y, c, run.y == run.z), (run.y, c),
+        (run.z, c))]
     scores = scores_from_counts(*np.split(w @ np.concatenate(cells, 1), 3, 1), groups)
     scores = {k: v for k, v in scores.items() if k != 'class_recall'}
     return scores | {f'{k}_{o}': v for o in ('leaked', 'clean') if run.leaked is not None

@@ -28,9 +28,11 @@ def append_row(
     with open(file, 'ab+', buffering=0) as f:
         torn = f.seek(0, os.SEEK_END) and (f.seek(-1, os.SEEK_END), f.read(1) != b'\n')[1]
         line = (b'\n' if torn else b'') + json.dumps(row).encode() + b'\n'
-        if f.write(line) != len(line): raise OSError(f"The row does not fit on the disk of {str(file)!r}.")
+        if f.write(line) != len(line):
+            raise OSError(f"The row does not fit on the disk of {str(file)!r}.")
         os.fsync(f.fileno())
 
+# %% ../../nbs/measure/03_rows.ipynb #d7d6c6b2-b
 def read_rows(
     file:str|Path # `results.jsonl`
 )->list[dict]: # The rows, without torn lines
@@ -50,9 +52,12 @@ def pack_ints(
     "Whole numbers as compressed text; `ValueError` for others"
     a = np.asarray(values)
     if a.ndim != 1 or a.dtype.kind not in 'iu' or (len(a) and not 0 <= a.min() <= a.max() < 2**16):
-        raise ValueError(f"Only (N,) whole numbers from 0 to 65535 can be packed, not {a.dtype} of shape {a.shape}.")
+        raise ValueError(
+            f"Only (N,) whole numbers from 0 to 65535 can be packed, not {a.dtype} of shape "
+            f"{a.shape}.")
     return base64.b64encode(zlib.compress(a.astype('<u2').tobytes(), 9)).decode()
 
+# %% ../../nbs/measure/03_rows.ipynb #30c60f04-b
 def unpack_ints(
     text:str # From `pack_ints`
 )->np.ndarray: # (N,) int64
@@ -99,11 +104,13 @@ _MEASURED = dict(
     n_boot=RowField('whole', 'resamples behind the intervals'),
     class_groups=RowField('list', '[C] head, medium or tail', '2026-11-21'),
     reliability=RowField('list', 'bins of `confidence_bins`', '2026-11-21'),
-    n_leaked=RowField('whole', 'test images that belong to something that was trained on', '2026-11-30'),
+    n_leaked=RowField('whole', 'test images that belong to something that was trained on',
+    '2026-11-30'),
     leak_said=RowField('text', 'what that does to the score, in words', '2026-11-30'),
     predictions=RowField('dict', 'from `pack_predictions`', '2026-11-21'))
 
-_ENDINGS = dict(_clean=RowField('number', 'the score on test images of which nothing was trained on'),
+_ENDINGS = dict(_clean=RowField('number',
+                'the score on test images of which nothing was trained on'),
                 _leaked=RowField('number', 'the score on the other test images'),
                 _ci=RowField('list', '[lower, upper] end of the 95 % interval, or None'))
 _BEGINNINGS = dict(recall_=RowField('number', 'mean recall of a group of classes'),
@@ -119,15 +126,19 @@ _DATA = dict(
     true_ratio=RowField('number', 'largest over smallest training class', '2026-11-21'),
     crossing_groups=RowField('whole', 'lesions or patients in more than one part'),
     about_data=RowField('dict', 'what the reader and the checks left out', '2026-11-21'),
-    split_hash=RowField('text', 'digest of which image is in which part, with its label', '2026-11-29'),
-    data_hash=RowField('text', 'the same with the content of each file; without split_hash it knows names only'))
+    split_hash=RowField('text', 'digest of which image is in which part, with its label',
+    '2026-11-29'),
+    data_hash=RowField('text',
+    'the same with the content of each file; without split_hash it knows names only'))
 
 _MADE = dict(
     teacher=RowField('dict', 'name, size, num_features, ckpt_sha256; None without a teacher'),
-    student_ckpt_sha256=RowField('text', "hash of the student's first weights, None without a file", '2026-11-29'),
+    student_ckpt_sha256=RowField('text', "hash of the student's first weights, None without a file",
+    '2026-11-29'),
     n_student=RowField('whole', 'parameters of the deployed student'),
     phase_history=RowField('list', 'per phase name, round, epochs, lr, seconds, columns, values'),
-    prompt_choice=RowField('dict', 'what `prompt_worth` found, None where no prompt is chosen', '2026-11-30'),
+    prompt_choice=RowField('dict', 'what `prompt_worth` found, None where no prompt is chosen',
+    '2026-11-30'),
     versions=RowField('dict', 'package -> version'),
     machine=RowField('dict', 'system, cpu, threads, gpu'),
     git_commit=RowField('text', 'commit of the checkout, None for an installed package'),
@@ -142,6 +153,7 @@ ROW_FIELDS = {**_WHO, **_MEASURED, **_DATA, **_MADE}
 _TYPES = dict(text=str, whole=int, number=(int, float), flag=bool, list=list, dict=dict,
               fold=(int, str))
 
+# %% ../../nbs/measure/03_rows.ipynb #8a430a83-b
 def row_field(
     key:str # Key of a row
 )->RowField|None: # None for a key that no row has
@@ -151,12 +163,14 @@ def row_field(
     found += [f for start, f in _BEGINNINGS.items() if key.startswith(start)]
     return found[0] if found else None
 
+# %% ../../nbs/measure/03_rows.ipynb #8a430a83-c
 def row_name(
     row:dict # Row
 )->str: # The grid's name for it, or its method
     "What a row is called in a table"
     return row.get('name') or row.get('method')
 
+# %% ../../nbs/measure/03_rows.ipynb #8a430a83-d
 def check_row(
     row:dict, # Row
     where:str='A row', # Subject of the error's sentence
@@ -167,7 +181,8 @@ def check_row(
     odd = [k for k, f in known.items() if f and not isinstance(row[k], _TYPES[f.kind])]
     said = row.get('predictions') or {}
     texts = ('targs', 'preds', 'test_hash')
-    if not odd and said and not all(isinstance(said.get(k), str) for k in texts): odd = ['predictions']
+    if not odd and said and not all(isinstance(said.get(k), str) for k in texts):
+        odd = ['predictions']
     if odd: raise ValueError(f"{where} has {odd[0]}={repr(row[odd[0]])[:40]}, which no run wrote.")
     new = [k for k in row if strict and row_field(k) is None]
     if new: raise ValueError(f"{where} has {new[0]!r}, which `ROW_FIELDS` does not know.")
@@ -182,6 +197,7 @@ class Predictions(NamedTuple):
     test_hash:str # Of the images and their order
     leaked:np.ndarray|None=None # (N,) bool, whether something of it was trained on; None: not known, or of none
 
+# %% ../../nbs/measure/03_rows.ipynb #8d54388e-b
 def pack_predictions(
     preds, # (N,) predicted class
     targs, # (N,) true class
@@ -192,9 +208,12 @@ def pack_predictions(
     "What a row says under `predictions`"
     codes = None if groups is None else pack_ints(groups)
     digest = hashlib.sha256('\n'.join(images).encode()).hexdigest()[:12]
-    more = {} if leaked is None or not np.any(leaked) else dict(leaked=pack_ints(np.asarray(leaked, int)))
-    return dict(targs=pack_ints(targs), preds=pack_ints(preds), groups=codes, test_hash=digest, **more)
+    more = ({} if leaked is None or not np.any(leaked)
+        else dict(leaked=pack_ints(np.asarray(leaked, int))))
+    return dict(targs=pack_ints(targs), preds=pack_ints(preds), groups=codes, test_hash=digest,
+        **more)
 
+# %% ../../nbs/measure/03_rows.ipynb #8d54388e-c
 def unpack_predictions(
     row:dict # Row
 )->Predictions|None: # None for a row without predictions
@@ -205,13 +224,16 @@ def unpack_predictions(
     g = unpack_ints(said['groups']) if said.get('groups') else np.arange(len(y))
     leaked = unpack_ints(said['leaked']).astype(bool) if said.get('leaked') else None
     if not len(y) == len(z) == len(g) == len(y if leaked is None else leaked) or not len(y):
-        raise ValueError(f"The predictions of {row_name(row)!r}, seed {row.get('seed')}, do not fit "
-                         "their images.")
+        raise (ValueError(
+            f"The predictions of {row_name(row)!r}, seed {row.get('seed')}, do not fit "
+                         "their images."))
     return Predictions(y, z, g, said['test_hash'], leaked)
 
 # %% ../../nbs/measure/03_rows.ipynb #2e6a6dcd
-# Packages by which a number can move, or a file be read differently -> module, where its name is not the package's
-_PACKAGES = dict.fromkeys(('torch', 'torchvision', 'timm', 'fastai', 'fastcore', 'numpy', 'scipy', 'pandas')) | {
+# Packages by which a number can move, or a file be read differently -> module, where its name is
+# not the package's
+_PACKAGES = dict.fromkeys(('torch', 'torchvision', 'timm', 'fastai', 'fastcore', 'numpy', 'scipy',
+    'pandas')) | {
     'scikit-learn': 'sklearn', 'pillow': 'PIL', 'safetensors': None, 'accelerate': None}
 
 def _version(name, module=None):
@@ -232,6 +254,7 @@ def _git_state():
         return res.stdout.strip() if res.returncode == 0 else None
     return git('rev-parse', 'HEAD'), bool(git('status', '--porcelain'))
 
+# %% ../../nbs/measure/03_rows.ipynb #2e6a6dcd-b
 def provenance()->dict: # versions, machine, git_commit and git_dirty, as rows have them
     "Where a result was made"
     torch = sys.modules.get('torch')

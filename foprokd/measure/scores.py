@@ -19,6 +19,7 @@ def as_array(
     if not hasattr(o, 'detach'): return np.asarray(o)
     return (o.float() if o.is_floating_point() else o).detach().cpu().numpy()
 
+# %% ../../nbs/measure/00a_scores.ipynb #cfd2305a-b
 def check_probs(
     probs, # (N,C) probabilities
     targs # (N,) class indices
@@ -26,16 +27,23 @@ def check_probs(
     "Both as arrays; `ValueError` for what is no distribution over classes or no class"
     p, y = as_array(probs), as_array(targs)
     if p.ndim != 2 or y.ndim != 1 or len(p) != len(y) or not len(y):
-        raise ValueError(f"Need probabilities (N,C) and as many targets (N,), got shapes {p.shape} and {y.shape}.")
-    if y.dtype.kind not in 'iu': raise ValueError(f"The targets must be class indices, got {y.dtype}.")
+        raise ValueError(
+            f"Need probabilities (N,C) and as many targets (N,), got shapes {p.shape} and "
+            f"{y.shape}.")
+    if y.dtype.kind not in 'iu':
+        raise ValueError(f"The targets must be class indices, got {y.dtype}.")
     out = y[(y < 0) | (y >= p.shape[1])]
     if len(out): raise ValueError(f"Target {out[0]} is not among the {p.shape[1]} classes.")
     p = p.astype(np.float64)
     bad = ~np.isfinite(p).all(1)
-    if bad.any(): raise ValueError(f"{bad.sum()} of {len(p)} rows hold NaN or infinity (first: row {bad.argmax()}).")
+    if bad.any():
+        raise ValueError(
+            f"{bad.sum()} of {len(p)} rows hold NaN or infinity (first: row {bad.argmax()}).")
     off = (p < 0).any(1) | (np.abs(p.sum(1) - 1) > .01)
     i = off.argmax()
-    if off[i]: raise ValueError(f"Row {i} is no distribution (its sum is {p[i].sum():.4g}): apply a softmax first.")
+    if off[i]:
+        raise ValueError(
+            f"Row {i} is no distribution (its sum is {p[i].sum():.4g}): apply a softmax first.")
     return p, y.astype(np.int64)
 
 # %% ../../nbs/measure/00a_scores.ipynb #6937a86e
@@ -71,6 +79,7 @@ def confidence_bins(
     def means(m): return [round(float(o[m].mean()), 5) if m.any() else None for o in (conf, hit)]
     return [[int((at == b).sum()), *means(at == b)] for b in range(n_bins)]
 
+# %% ../../nbs/measure/00a_scores.ipynb #2ba6e8e6-b
 def pool_bins(
     parts # Bins of several test sets or seeds, each as `confidence_bins` gives them
 )->np.ndarray: # (n_bins,3) images, sum of their confidences, number of them that are right
@@ -118,7 +127,8 @@ def recall_weights(
 )->dict: # name -> (C,) with sum 1
     "How each class recall counts in the scores that are means of them"
     n = np.asarray(n, float)
-    known = {f'recall_{g}': np.isin(np.arange(len(n)), list(k)) & (n > 0) for g, k in groups.items()}
+    known = {f'recall_{g}': np.isin(np.arange(len(n)), list(k)) & (n > 0)
+        for g, k in groups.items()}
     by_group = {g: k / k.sum() for g, k in known.items() if k.any()}
     if by_group: by_group['recall_mean_of_groups'] = np.mean(list(by_group.values()), 0)
     return dict(accuracy=n / n.sum(), balanced_accuracy=(n > 0) / (n > 0).sum(), **by_group)

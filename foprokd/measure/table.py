@@ -21,7 +21,8 @@ def _cells(
 )->list[list[str]]: # Header, then one line per label
     "The table as text"
     base, metrics = tidy.attrs.get('baseline'), list(dict.fromkeys(tidy.metric))
-    head = ['', *(o for m in metrics for o in [METRICS[m], f'difference to {base}'][:1 + (base is not None)]), 'runs']
+    head = ['', *(o for m in metrics
+        for o in [METRICS[m], f'difference to {base}'][:1 + (base is not None)]), 'runs']
     lines, at = [], tidy.set_index(['label', 'metric'])
     for label in dict.fromkeys(tidy.label):
         line = [label]
@@ -31,10 +32,12 @@ def _cells(
             text = format_interval(r['mean'], r.lo, r.hi, digits, sd=sd)
             line.append(bold(text) if r.best else text)
             sd = r.diff_sd if r.interval == 'sd' else np.nan
-            if base is not None: line.append(format_interval(r['diff'], r.diff_lo, r.diff_hi, digits, '+', sd))
+            if base is not None:
+                line.append(format_interval(r['diff'], r.diff_lo, r.diff_hi, digits, '+', sd))
         lines.append([*line, f'{r.n_runs}' + (f' x {r.n_folds} folds' if r.n_folds > 1 else '')])
     return [head, *lines]
 
+# %% ../../nbs/measure/06_table.ipynb #f6022ef8-b
 def _kind_text(
     tidy:pd.DataFrame # From `compare_runs`
 )->str:
@@ -47,8 +50,10 @@ def _kind_text(
                 images=f"[{pc} interval for other test {what}, for these trained networks only]",
                 both=f"[{pc} interval for other seeds and other test {what}]")[a['interval']]
     odd = [METRICS[m] for m in dict.fromkeys(tidy.metric[tidy.interval != a['interval']])]
-    return f"Mean over seeds {text}" + (f"; {', '.join(odd)} ± standard deviation over seeds" if odd else '')
+    return f"Mean over seeds {text}" + (f"; {', '.join(odd)} ± standard deviation over seeds" if odd
+        else '')
 
+# %% ../../nbs/measure/06_table.ipynb #f6022ef8-c
 def _caption(
     tidy:pd.DataFrame # From `compare_runs`
 )->list[str]: # Sentences
@@ -56,17 +61,25 @@ def _caption(
     a, k = tidy.attrs, int(tidy.diff_lo.notna().sum())
     tests = f"{a['n_test']} test images" + (f" of {a['n_clusters']} lesions or patients"
                                             if 0 < a['n_clusters'] < a['n_test'] else '')
-    res = [f"{_kind_text(tidy)}.", f"Data {', '.join(a['data'])}; {tests}; seeds {', '.join(map(str, a['seeds']))}; "
+    res = [f"{_kind_text(tidy)}.",
+           f"Data {', '.join(a['data'])}; {tests}; seeds {', '.join(map(str, a['seeds']))}; "
            f"commit {', '.join(a['commits'])}; machine {', '.join(a['machines']) or 'unknown'}."]
     if a['baseline'] is not None:
-        on = ' and test images' if a['tests_known'] else '; not every row says on which images it was tested'
+        on = (' and test images' if a['tests_known']
+            else '; not every row says on which images it was tested')
         res.append(f"Differences to {a['baseline']} are paired in seeds{on}.")
-    if tidy.metric.str.startswith('recall_').any(): res.append(f"Groups: {'; '.join(a['group_rule']) or 'unknown'}.")
-    if tidy.best.any(): res.append("Bold: the paired difference to every other row has an interval beyond zero.")
-    if k > 1: res.append(f"{k} differences, each at {100 * a['level']:g} % and not corrected for their number: "
+    if tidy.metric.str.startswith('recall_').any():
+        res.append(f"Groups: {'; '.join(a['group_rule']) or 'unknown'}.")
+    if tidy.best.any():
+        res.append("Bold: the paired difference to every other row has an interval beyond zero.")
+    if k > 1:
+        res.append(
+                         f"{k} differences, each at {100 * a['level']:g} % and not corrected for "
+                         "their number: "
                          + _by_chance(a['interval'], k * (1 - a['level'])))
     return res + a['notes']
 
+# %% ../../nbs/measure/06_table.ipynb #f6022ef8-d
 def _by_chance(
     kind:str, # Interval of the table
     n:float # Differences that would exclude zero if the interval held all chance
@@ -74,10 +87,13 @@ def _by_chance(
     "What an interval beyond zero is worth, where there is no true difference"
     if kind == 'both': return f"without any true difference about {n:.2g} would exclude zero."
     lacks = dict(images='another seed', seeds='other test images')[kind]
-    return f"without any true difference more than {n:.2g} would exclude zero, as the intervals do not hold {lacks}."
+    return (
+        f"without any true difference more than {n:.2g} would exclude zero, as the intervals do "
+        f"not hold {lacks}.")
 
 # %% ../../nbs/measure/06_table.ipynb #aeb00e29
-_TEX = {'\\': r'\textbackslash{}', '~': r'\textasciitilde{}', '^': r'\textasciicircum{}', '±': r'$\pm$',
+_TEX = {'\\': r'\textbackslash{}', '~': r'\textasciitilde{}', '^': r'\textasciicircum{}',
+        '±': r'$\pm$',
         **{c: '\\' + c for c in '&%$#_{}'}, '<': '$<$', '>': '$>$'}
 
 def _tex(text): return ''.join(_TEX.get(c, c) for c in str(text))
@@ -90,18 +106,24 @@ def _markdown(
     def line(cells): return f"| {' | '.join(str(c).replace('|', chr(92) + '|') for c in cells)} |"
     head, *rows = _cells(tidy, digits, lambda t: f'**{t}**')
     rule = '|---|' + '---:|' * (len(head) - 1)
-    return '\n'.join([line(head), rule, *map(line, rows), '', ' '.join(_caption(tidy)).replace('$', r'\$'), ''])
+    return '\n'.join([line(head), rule, *map(line, rows), '',
+        ' '.join(_caption(tidy)).replace('$', r'\$'), ''])
 
+# %% ../../nbs/measure/06_table.ipynb #aeb00e29-b
 def _latex(
     tidy:pd.DataFrame, # From `compare_runs`
     digits:int # Decimals
 )->str:
     "A booktabs table; `\\usepackage{booktabs}`"
     marks = '\0', '\1'
-    def line(cells): return ' & '.join(map(_tex, cells)).replace(marks[0], r'\textbf{').replace(marks[1], '}') + r' \\'
+    def line(cells):
+        return (' & '.join(map(_tex, cells)).replace(marks[0], r'\textbf{').replace(marks[1], '}')
+            + r' \\')
     head, *rows = _cells(tidy, digits, lambda t: f'{marks[0]}{t}{marks[1]}')
-    return '\n'.join([r'\begin{table}', r'\centering', rf'\caption{{{_tex(" ".join(_caption(tidy)))}}}',
-                      rf'\begin{{tabular}}{{l{"r" * (len(head) - 1)}}}', r'\toprule', line(head), r'\midrule',
+    return '\n'.join([r'\begin{table}', r'\centering',
+                      rf'\caption{{{_tex(" ".join(_caption(tidy)))}}}',
+                      rf'\begin{{tabular}}{{l{"r" * (len(head) - 1)}}}', r'\toprule', line(head),
+                      r'\midrule',
                       *map(line, rows), r'\bottomrule', r'\end{tabular}', r'\end{table}', ''])
 
 def format_results(

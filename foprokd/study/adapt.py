@@ -37,21 +37,29 @@ def moving(
     what:str # One of `ADAPTATIONS`
 )->list[str]: # Names of parameters or buffers; for lora of the weights that get an addition
     "What of a network may move; `ValueError` where it has nothing of the kind (ours)"
-    if what not in ADAPTATIONS: raise ValueError(f"what={what!r} is none of {', '.join(ADAPTATIONS)}.")
-    kinds = dict(statistics=_BatchNorm, norms=(_BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm), lora=nn.Linear)
-    ends = dict(statistics=('running_mean', 'running_var'), norms=('weight', 'bias'), lora=('weight',))
+    if what not in ADAPTATIONS:
+        raise ValueError(f"what={what!r} is none of {', '.join(ADAPTATIONS)}.")
+    kinds = dict(statistics=_BatchNorm, norms=(_BatchNorm, nn.LayerNorm, nn.GroupNorm,
+        nn.RMSNorm), lora=nn.Linear)
+    ends = dict(statistics=('running_mean', 'running_var'), norms=('weight', 'bias'),
+        lora=('weight',))
     if what == 'all': names = [k for k, _ in net.named_parameters()]
     elif what != 'last':
         own = [(k, m) for k, m in net.named_modules() if isinstance(m, kinds[what])]
-        names = [f'{k}.{e}' for k, m in own for e in ends[what] if getattr(m, e, None) is not None]
+        names = [f'{k}.{e}' for k, m in own for e in ends[what]
+            if getattr(m, e, None) is not None]
     else:
         shapes, names = {k: p.ndim for k, p in net.named_parameters()}, []
-        stages = group_parameters(net, net.group_matcher(coarse=True)) if hasattr(net, 'group_matcher') else {}
+        stages = (group_parameters(net, net.group_matcher(coarse=True))
+            if hasattr(net, 'group_matcher') else {})
         for stage in sorted(stages)[::-1]:
             names = stages[stage] + names
             if any(shapes[k] > 1 for k in names): break
-    if not names: raise ValueError(f"{type(net).__name__} has nothing that {what!r} could move: use another of "
-                                   f"{', '.join(ADAPTATIONS)}.")
+    if not names:
+        raise (ValueError(
+            f"{type(net).__name__} has nothing that {what!r} could move: use another "
+            "of "
+                                   f"{', '.join(ADAPTATIONS)}."))
     return names
 
 # %% ../../nbs/study/01a_adapt.ipynb #ad000010
@@ -77,7 +85,9 @@ def _restate(net, batches):
     "Statistics of BatchNorm become those of the images, all batches alike"
     norms = [m for m in net.modules() if isinstance(m, _BatchNorm)]
     was = [m.momentum for m in norms]
-    for m in norms: m.reset_running_stats(); m.momentum, m.training = None, True
+    for m in norms:
+        m.reset_running_stats()
+        m.momentum, m.training = None, True
     for x in batches: net(x)
     for m, momentum in zip(norms, was): m.momentum, m.training = momentum, False
 
@@ -85,20 +95,25 @@ def _restate(net, batches):
 def _train(teacher, show, y, fit, held, free, epochs, lr, rng):
     "Train `free` beside a head; the network stays as it was after the best epoch, whose number is returned"
     net, n_out = teacher.model, int(y.max()) + 1
-    head = nn.Sequential(nn.BatchNorm1d(teacher.num_features, affine=False), nn.Linear(teacher.num_features, n_out))
+    head = nn.Sequential(nn.BatchNorm1d(teacher.num_features, affine=False),
+        nn.Linear(teacher.num_features, n_out))
     head, at, least, kept = head.to(free[0].device), 0, np.inf, None
-    opt = torch.optim.AdamW([dict(params=free, lr=lr), dict(params=head.parameters(), lr=1e-2)], weight_decay=.01)
+    opt = torch.optim.AdamW([dict(params=free, lr=lr), dict(params=head.parameters(), lr=1e-2)],
+        weight_decay=.01)
     plan = torch.optim.lr_scheduler.CosineAnnealingLR(opt, epochs)
     loss_func = BalancedSoftmaxLoss(class_counts(y[fit], n_out).clamp(min=1)).to(free[0].device)
     even = torch.as_tensor(1 / np.bincount(y[held], minlength=n_out).clip(1))
-    def say(x): return head(pool_features(net(teacher.prepare(x)), teacher.name, teacher.axis).float())
+    def say(x):
+        return head(pool_features(net(teacher.prepare(x)), teacher.name, teacher.axis).float())
     for epoch in range(epochs):
         head.train()
         for x, targ in show(rng.permutation(fit)):
             if len(x) < 2: continue
             loss_func(say(dihedral_views(x, 4)[rng.integers(4)]), targ).backward()
-            opt.step(); opt.zero_grad()
-        plan.step(); head.eval()
+            opt.step()
+            opt.zero_grad()
+        plan.step()
+        head.eval()
         with torch.no_grad():
             z, targ = map(torch.cat, zip(*[(say(x).cpu(), t.cpu()) for x, t in show(held)]))
         if (loss := F.cross_entropy(z, targ, even.to(z))) < least:
@@ -107,12 +122,14 @@ def _train(teacher, show, y, fit, held, free, epochs, lr, rng):
     net.load_state_dict(kept)
     return at
 
+# %% ../../nbs/study/01a_adapt.ipynb #ad000011-b
 def _score(teacher, dls, y, fit, held, prompt):
     "Mean over classes of the probability that a probe of some images gives to the right class of others"
     feats = [view_features(teacher, training_pixels(dls, o), prompt, 1)[:, 0] for o in (fit, held)]
     probe = linear_probe().fit(feats[0], y[fit])
     known = np.isin(y[held], probe.classes_)
-    p = probe.predict_proba(feats[1][known])[np.arange(known.sum()), np.searchsorted(probe.classes_, y[held][known])]
+    p = probe.predict_proba(feats[1][known])[np.arange(known.sum()), np.searchsorted(probe.classes_,
+        y[held][known])]
     return float(pd.Series(p).groupby(y[held][known]).mean().mean())
 
 # %% ../../nbs/study/01a_adapt.ipynb #ad000012
@@ -136,31 +153,40 @@ def adapt_teacher(
     fold = stratified_folds(y[rows], 5, training_groups(dls, groups)[rows], seed)
     fit, held, rng = rows[fold > 0], rows[fold == 0], np.random.default_rng(seed)
     new, dtype = fresh_copy(teacher.to(dls.device)), teacher.dtype
-    if prompt is not None: prompt = copy.deepcopy(prompt).to(dls.device).requires_grad_(False)
+    if prompt is not None:
+        prompt = copy.deepcopy(prompt).to(dls.device).requires_grad_(False)
     new.dtype = None
     def show(order):
         done = 0
         for x in training_pixels(dls, order):
-            yield x if prompt is None else prompt(x), torch.as_tensor(y[order[done:done + len(x)]], device=x.device)
+            yield x if prompt is None else prompt(x), torch.as_tensor(
+                y[order[done:done + len(x)]], device=x.device)
             done += len(x)
     with no_random(seed, reproducible=False):
         if what == 'statistics':
             moving(new.model, what)
-            with torch.no_grad(): _restate(new.model, (new.prepare(x) for x, _ in show(fit)))
+            with torch.no_grad():
+                _restate(new.model, (new.prepare(x) for x, _ in show(fit)))
             epoch = 0
-        else: epoch = _train(new, show, y, fit, held, _free(new.model, what, rank), epochs, lr, rng)
-    for m in filter(parametrize.is_parametrized, list(new.modules())): parametrize.remove_parametrizations(m, 'weight')
+        else:
+            epoch = _train(new, show, y, fit, held, _free(new.model, what, rank),
+                epochs, lr, rng)
+    for m in filter(parametrize.is_parametrized, list(new.modules())):
+        parametrize.remove_parametrizations(m, 'weight')
     new.requires_grad_(False).dtype = dtype
     with no_random(seed, reproducible=False):
         before, after = (_score(t, dls, y, fit, held, prompt) for t in (teacher, new))
     if not after > before: new = fresh_copy(teacher)
-    new.adapted = dict(what=what, epoch=epoch, before=before, after=after, used=after > before)
+    new.adapted = dict(what=what, epoch=epoch, before=before, after=after,
+        used=after > before)
     return new
 
+# %% ../../nbs/study/01a_adapt.ipynb #ad000012-b
 def _adapt_parts(dls, teacher, how):
     "Each part of several teachers that count as one, then their common scale"
     how = {k: v for k, v in how.items() if k not in ('dls', 'teacher')}
     parts = [adapt_teacher(dls, t, **how) for t in teacher.teachers]
-    new = TeacherFeatures(parts, teacher.stages, teacher.scale).fit_scale(training_pixels(dls, how['rows']))
+    new = TeacherFeatures(parts, teacher.stages,
+        teacher.scale).fit_scale(training_pixels(dls, how['rows']))
     new.adapted = dict(parts=[t.adapted for t in parts])
     return new

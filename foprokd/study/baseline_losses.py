@@ -18,7 +18,8 @@ from ..losses import LongTailLoss, checked_pair, full_precision
 # %% ../../nbs/study/02_baseline_losses.ipynb #bl000008
 def _reduce(loss, reduction):
     "`loss` (B,) reduced as torch does"
-    if reduction not in ('mean', 'sum', 'none'): raise ValueError(f"{reduction!r} is not one of 'mean', 'sum', 'none'.")
+    if reduction not in ('mean', 'sum', 'none'):
+        raise ValueError(f"{reduction!r} is not one of 'mean', 'sum', 'none'.")
     return getattr(loss, reduction)() if reduction != 'none' else loss
 
 # %% ../../nbs/study/02_baseline_losses.ipynb #eb508eaa
@@ -59,7 +60,8 @@ def class_balanced_loss(
     reduction:str='mean', # 'mean' over images, 'sum' or 'none'
 ) -> Tensor: # scalar, or (B,) with reduction 'none'
     "Cross-entropy or focal loss weighted by `class_balanced_weights` (Cui et al. 2019)."
-    return focal_loss(pred, targ, gamma=gamma, alpha=class_balanced_weights(counts, beta), reduction=reduction)
+    return focal_loss(pred, targ, gamma=gamma, alpha=class_balanced_weights(counts, beta),
+        reduction=reduction)
 
 # %% ../../nbs/study/02_baseline_losses.ipynb #0a692ba8
 def ldam_margins(
@@ -75,7 +77,8 @@ def _margin_ce(pred, targ, margins, s, weight, reduction):
     "Cross-entropy of `s` times cosines `pred` with the true class lowered by its margin"
     pred, targ = checked_pair(pred, targ, len(margins))
     lowered = pred - F.one_hot(targ, pred.shape[1]).to(pred)*margins.to(pred)
-    return F.cross_entropy(s*lowered, targ, weight=None if weight is None else weight.to(pred), reduction=reduction)
+    return F.cross_entropy(s*lowered, targ, weight=None if weight is None else weight.to(pred),
+        reduction=reduction)
 
 def ldam_loss(
     pred:Tensor, # (B,C) cosines in [-1,1], from `NormedLinear`
@@ -98,13 +101,15 @@ class NormedLinear(nn.Module):
         out_features:int, # number of classes C
     ):
         super().__init__()
-        self.weight = nn.Parameter(F.normalize(torch.empty(out_features, in_features).uniform_(-1, 1), dim=1))
+        self.weight = nn.Parameter(
+            F.normalize(torch.empty(out_features, in_features).uniform_(-1, 1), dim=1))
 
     def forward(self,
         x:Tensor, # (B,in_features) features
     ) -> Tensor: # (B,C) cosines in [-1,1], float32 also under autocast
         "Cosine between the features and each class vector."
-        weight = F.normalize(full_precision(self.weight), dim=1) # outside, where torch.export can follow it
+        # outside, where torch.export can follow it
+        weight = F.normalize(full_precision(self.weight), dim=1)
         with torch.autocast(x.device.type, enabled=False):
             return F.linear(F.normalize(full_precision(x), dim=1), weight)
 
@@ -142,6 +147,7 @@ class FocalLoss(LongTailLoss):
         "The loss of a batch."
         return focal_loss(pred, targ, gamma=self.gamma, alpha=self.alpha, reduction=self.reduction)
 
+# %% ../../nbs/study/02_baseline_losses.ipynb #4c3248f2-b
 class ClassBalancedLoss(FocalLoss):
     "`class_balanced_loss` as a fastai loss function."
     def __init__(self,
@@ -151,7 +157,8 @@ class ClassBalancedLoss(FocalLoss):
         classes=None, # C class names, for error messages
         reduction:str='mean', # 'mean' over images, 'sum' or 'none'
     ):
-        super().__init__(gamma, class_balanced_weights(check_counts(counts, classes).cpu(), beta), reduction)
+        super().__init__(gamma, class_balanced_weights(check_counts(counts, classes).cpu(), beta),
+            reduction)
         self.beta = beta
 
 # %% ../../nbs/study/02_baseline_losses.ipynb #d5332f0a
@@ -177,7 +184,9 @@ class LDAMLoss(LongTailLoss):
     ) -> Tensor: # scalar, or (B,) with reduction 'none'
         "The loss of a batch; `ValueError` for no cosines."
         if (top := pred.detach().abs().max().item()) > 1.01:
-            raise ValueError(f"LDAM needs cosines in [-1,1] but got {top:.3g}; make `NormedLinear` the last layer.")
+            raise ValueError(
+                f"LDAM needs cosines in [-1,1] but got {top:.3g}; make `NormedLinear` the last "
+                "layer.")
         return _margin_ce(pred, targ, self.margins, self.s, self.weight, self.reduction)
 
     def activation(self,

@@ -34,6 +34,7 @@ def _make(
     with os.fdopen(f, 'w') as to: to.write(text)
     return True
 
+# %% ../../nbs/study/08a_claims.ipynb #cl000007-b
 def _is_dead(file, patience):
     "Whether a claim was not touched for too long, or is of a process of this host that has ended"
     with suppress(FileNotFoundError):
@@ -46,18 +47,21 @@ def _is_dead(file, patience):
                 except PermissionError: pass # somebody else's, and alive
     return False
 
+# %% ../../nbs/study/08a_claims.ipynb #cl000007-c
 def _take(
     file:Path, # The claim
     patience:float # Seconds after which a claim that is not touched is dead
 )->str|None: # The mark of this holder; None: somebody else holds it
     "Make the file, or take a dead one over"
-    mark, guard = json.dumps(dict(host=socket.gethostname(), pid=os.getpid(), key=os.urandom(8).hex())), f'{file}.over'
+    mark, guard = json.dumps(dict(host=socket.gethostname(), pid=os.getpid(),
+        key=os.urandom(8).hex())), f'{file}.over'
     if _is_dead(file, patience):
         if _make(Path(guard)): # one of several may remove it, and only if it is dead still
             try:
                 if _is_dead(file, patience): file.unlink(missing_ok=True)
             finally: Path(guard).unlink(missing_ok=True)
-        elif _is_dead(Path(guard), patience): Path(guard).unlink(missing_ok=True) # its maker was killed just then
+        # its maker was killed just then
+        elif _is_dead(Path(guard), patience): Path(guard).unlink(missing_ok=True)
     return mark if _make(file, mark) else None
 
 def _holds(file, mark):
@@ -69,6 +73,7 @@ def _missing(folder):
     "Folders above that are not there yet, the deepest first"
     return [o for o in folder.parents if not o.exists()]
 
+# %% ../../nbs/study/08a_claims.ipynb #cl000007-d
 @contextmanager
 def claim(
     file:str|Path, # Path of the claim, the same for all who want it; its folder is made
@@ -77,7 +82,8 @@ def claim(
 )->Iterator: # A function that tells whether the claim is still held; None where somebody else has it
     "Hold a claim for the length of a block (ours); `ValueError` for beats that come too late"
     file, beat = Path(file), patience / 10 if beat is None else beat
-    if not 0 < beat < patience: raise ValueError(f"beat={beat} s does not keep a claim of patience={patience} s alive.")
+    if not 0 < beat < patience:
+        raise ValueError(f"beat={beat} s does not keep a claim of patience={patience} s alive.")
     made, mark, known = _missing(file.parent), None, False
     for _ in range(20): # another may remove the folder, empty, at this moment
         with suppress(OSError):
@@ -116,5 +122,6 @@ def in_turn(
             if mine is not None:
                 yield
                 return
-        if time.monotonic() > end: raise TimeoutError(f"{str(file)!r} was held by others for {wait:g} s.")
+        if time.monotonic() > end:
+            raise TimeoutError(f"{str(file)!r} was held by others for {wait:g} s.")
         time.sleep(.05)

@@ -23,7 +23,8 @@ def take_fields(
 ): # Decorator of a function with `**kwargs`
     "Give a function the fields of `cls`, and of the dataclasses it extends, as arguments with their comments"
     bases = [b for b in cls.__mro__ if '__dataclass_fields__' in vars(b)]
-    for b, parent in zip(bases, bases[1:]): b.__delwrap__ = parent # where docments looks for comments next
+    # where docments looks for comments next
+    for b, parent in zip(bases, bases[1:]): b.__delwrap__ = parent
     def wrap(f):
         f = delegates(cls)(f)
         f.__delwrap__ = cls
@@ -50,8 +51,10 @@ def flag_words(
 # %% ../../nbs/study/13_command.ipynb #b20c0005
 class _Parser(argparse.ArgumentParser):
     "A parser whose errors are one sentence"
-    def error(self, message): self.exit(2, f'{self.prog}: {message} ({self.prog} --help lists all flags)\n')
+    def error(self, message):
+        self.exit(2, f'{self.prog}: {message} ({self.prog} --help lists all flags)\n')
 
+# %% ../../nbs/study/13_command.ipynb #b20c0005-b
 def _add_argument(
     to, # Parser or group
     name:str, # Argument
@@ -60,16 +63,20 @@ def _add_argument(
 )->None:
     "An argument of a function becomes one of its program; what is not given is left to the function"
     kind, default = about.anno, about.default
-    text = flag_words(re.sub(r'\bNone: ', 'default: ', about.docment or ''), names).replace('%', '%%')
+    text = flag_words(re.sub(r'\bNone: ', 'default: ', about.docment or ''),
+        names).replace('%', '%%')
     if default is Parameter.empty:
         to.add_argument(name, nargs='+' if kind is list else None, metavar=name.upper(), help=text)
     elif kind is bool:
-        to.add_argument(_dashed(name), dest=name, action='store_true', default=argparse.SUPPRESS, help=text)
+        to.add_argument(_dashed(name), dest=name, action='store_true', default=argparse.SUPPRESS,
+            help=text)
     elif kind is tuple:
-        to.add_argument(_dashed(name), dest=name, nargs=2, metavar=('A', 'B'), default=argparse.SUPPRESS, help=text)
+        to.add_argument(_dashed(name), dest=name, nargs=2, metavar=('A', 'B'),
+            default=argparse.SUPPRESS, help=text)
     else:
         shown = '' if default in (None, '') else f' (default: {default})'
-        to.add_argument(_dashed(name), dest=name, type=kind if kind in (int, float) else str, help=text + shown,
+        to.add_argument(_dashed(name), dest=name, type=kind if kind in (int, float) else str,
+                        help=text + shown,
                         metavar=name.split('_')[-1].upper(), default=argparse.SUPPRESS)
 
 # %% ../../nbs/study/13_command.ipynb #b20c0006
@@ -82,9 +89,11 @@ def command_parser(
     found = docments(f, full=True, returns=False)
     about = {k: p for k, p in found.items() if p.get('kind') is not Parameter.VAR_KEYWORD}
     words = [k.upper() for k, p in about.items() if p.default is Parameter.empty]
-    p = _Parser(f.__name__, usage=' '.join([f.__name__, *words, '[--flag value ...]']), epilog=example,
+    p = _Parser(f.__name__, usage=' '.join([f.__name__, *words, '[--flag value ...]']),
+                epilog=example,
                 description=textwrap.fill((f.__doc__ or '').split('\n\n')[0], 96), add_help=False,
-                formatter_class=partial(argparse.RawDescriptionHelpFormatter, max_help_position=26, width=100))
+                formatter_class=partial(argparse.RawDescriptionHelpFormatter, max_help_position=26,
+                width=100))
     heading = {n: title for title, ns in (groups or {}).items() for n in ns.split()}
     to = {title: p.add_argument_group(title) for title in groups or {}}
     for k, o in about.items(): _add_argument(to.get(heading.get(k), p), k, o, about)
@@ -107,8 +116,12 @@ def _asked(
     if not odd: return vars(given)
     close = get_close_matches(odd[0].partition('=')[0], flags, 1)
     if odd[0].startswith('--'): end = f': did you mean {close[0]}?' if close else ''
-    elif os.path.exists(odd[0]) and '--data' in flags: end = f' and belongs to no flag: did you mean --data {odd[0]}?'
-    else: end = ' and belongs to no flag: several values are joined by commas, one with blanks needs quotes'
+    elif os.path.exists(odd[0]) and '--data' in flags:
+        end = f' and belongs to no flag: did you mean --data {odd[0]}?'
+    else:
+        end = (
+            ' and belongs to no flag: several values are joined by commas, one with blanks needs '
+            'quotes')
     parser.error(f'{odd[0]!r} is not understood{end}')
 
 # %% ../../nbs/study/13_command.ipynb #b20c0009
@@ -121,7 +134,8 @@ class _Pipe:
         try: return act(*args)
         except OSError as e:
             if not isinstance(e, BrokenPipeError): self.error = e
-            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno()) # what is written from now on goes nowhere
+            # what is written from now on goes nowhere
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
 
     def write(self, text):
         self._try(self._stream.write, text)
@@ -131,16 +145,19 @@ class _Pipe:
 
 _running = [] # the program that runs, if any
 
+# %% ../../nbs/study/13_command.ipynb #b20c0009-b
 @contextmanager
 def loading():
     "Where a program imports what takes seconds: no remarks of other packages, and Ctrl-C leaves at once"
     main = threading.current_thread() is threading.main_thread()
-    if not _running or not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+    if (not _running or not main
+            or signal.getsignal(signal.SIGINT) is not signal.default_int_handler):
         yield
         return
     def leave(*args):
         os.write(2, f'\n{_running[-1]}: interrupted\n'.encode())
-        os._exit(130) # an import that is broken off leaves half a package behind, and tells of it at length
+        # an import that is broken off leaves half a package behind, and tells of it at length
+        os._exit(130)
     before = signal.signal(signal.SIGINT, leave)
     try:
         with warnings.catch_warnings():
@@ -151,6 +168,7 @@ def loading():
 # %% ../../nbs/study/13_command.ipynb #b20c0010
 _SAID = (ValueError, TypeError, RuntimeError, OSError, ImportError)
 
+# %% ../../nbs/study/13_command.ipynb #b20c0010-b
 @contextmanager
 def _program(
     parser:argparse.ArgumentParser, # From `command_parser`
@@ -162,7 +180,8 @@ def _program(
     def show(message, *args): sys.stderr.write(f'{name}: {said(message)}\n')
     _running.append(name)
     try:
-        with redirect_stdout(_Pipe(sys.stdout)) as out, redirect_stderr(_Pipe(sys.stderr)), warnings.catch_warnings():
+        with redirect_stdout(_Pipe(sys.stdout)) as out, redirect_stderr(
+                _Pipe(sys.stderr)), warnings.catch_warnings():
             for kind in (DeprecationWarning, PendingDeprecationWarning, FutureWarning):
                 warnings.simplefilter('ignore', kind) # these are for developers
             warnings.showwarning = show
@@ -172,7 +191,8 @@ def _program(
                 if any(s.name in loud for s in traceback.extract_tb(e.__traceback__)): raise
                 parser.exit(2, f'{name}: {said(e)}\n')
             finally: out.flush()
-            if out.error: parser.exit(2, f'{name}: its output could not be written ({out.error.strerror})\n')
+            if out.error:
+                parser.exit(2, f'{name}: its output could not be written ({out.error.strerror})\n')
     finally: _running.pop()
 
 # %% ../../nbs/study/13_command.ipynb #4dd184d4

@@ -34,9 +34,12 @@ def _say(
     sys.stdout.flush()
 
 # %% ../../nbs/study/14_commands.ipynb #bd470a7d
-_DATA = ('data data_root splits protocol fold n_folds missing bad image_col label_col group_col class_folder frames '
+_DATA = (
+         'data data_root splits protocol fold n_folds missing bad image_col label_col group_col '
+         'class_folder frames '
          'imbalance profile n_max valid test split_seed white groups groups_on')
 
+# %% ../../nbs/study/14_commands.ipynb #bd470a7d-b
 @as_command(groups=dict(data=_DATA, prompt='teacher teacher_ckpt teacher_kwargs size',
                         output='out no_samples'), example="""examples:
   foprokd_data --data images                     a folder per class
@@ -51,7 +54,8 @@ def foprokd_data(
     **kwargs # Fields of `DataConfig`
 ):
     "Show what is in the data: counts, true ratio, leakage, damaged files, the worth of a prompt; a page goes to OUT"
-    cfg, asked = DataConfig(**kwargs), dict(teacher_ckpt=teacher_ckpt, teacher_kwargs=teacher_kwargs, size=size)
+    cfg, asked = DataConfig(**kwargs), dict(teacher_ckpt=teacher_ckpt,
+        teacher_kwargs=teacher_kwargs, size=size)
     check_used(kwargs, [cfg])
     if not teacher and asked != dict(teacher_ckpt=None, teacher_kwargs='', size=64):
         raise ValueError("teacher_ckpt, teacher_kwargs and size have no effect without `teacher`.")
@@ -69,7 +73,8 @@ def foprokd_data(
         worth = teacher and worth_from_config(RunConfig(**vars(one), teacher=teacher, **asked), df)
         if worth: _say(f'{worth.table.round(3).to_string(index=False)}\n\n{worth}\n')
         file = data_page(df, Path(cfg.out)/f"data{'' if k is None else f'_fold{k}'}.html",
-                         title=Path(cfg.data).name, samples=not no_samples, groups=run_groups(cfg, df),
+                         title=Path(cfg.data).name, samples=not no_samples,
+                         groups=run_groups(cfg, df),
                          white=cfg.white, worth=worth)
         _say(f'Page: {file}\n')
 
@@ -77,6 +82,7 @@ def foprokd_data(
 # Settings of the demo, where flags say nothing else
 DEMO = dict(student='test_resnet', distill=15, lr=3e-3)
 
+# %% ../../nbs/study/14_commands.ipynb #096e642b-b
 def grid_from_flags(
     grid:str|None, # File
     seeds:str|None, # Seeds as text
@@ -84,10 +90,12 @@ def grid_from_flags(
 )->list[tuple[RunConfig, list[int]]]: # Settings and seeds
     "The runs that the flags of the command stand for; `ValueError` for a flag that changes none of them"
     if grid is not None: return read_grid(grid, seeds, **given)
-    methods = [m for m in re.split(r'[\s,]+', given.get('method', RunConfig.method)) if m]
+    methods = [m for m in re.split(r'[\s,]+', given.get('method', RunConfig.method))
+        if m]
     usual = DEMO if given.get('data', RunConfig.data) == 'demo' else {}
     whole = [{**usual, **given, 'method': m} for m in methods]
-    own = [with_own_prompt(o, given) for o in whole] # a prompt goes to the methods that have it
+    # a prompt goes to the methods that have it
+    own = [with_own_prompt(o, given) for o in whole]
     cfgs = [RunConfig(**o) for o in (own if any('prompt' in o for o in own) else whole)]
     if not cfgs: raise ValueError(f"method={given['method']!r} names no method.")
     check_used({k: v for k, v in given.items() if k != 'method'}, cfgs)
@@ -112,18 +120,24 @@ def _run_all(
     "Read what is to be run, and run it"
     from foprokd.study.jobs import run_grid
     from foprokd.train.ranks import main_first
-    def read(): return [(c, s) for c, s in grid_from_flags(grid, seeds, given) if only in (None, c.name, c.method)]
+    def read():
+        return [(c, s) for c, s in grid_from_flags(grid, seeds, given)
+            if only in (None, c.name, c.method)]
     runs = main_first(read)
-    if not runs: raise ValueError(f"only={only!r} is the name of no run{f' of {grid}' if grid else ''}.")
+    if not runs:
+        raise ValueError(f"only={only!r} is the name of no run{f' of {grid}' if grid else ''}.")
     return runs, run_grid(runs, jobs, again, not quiet, patience)
 
 # %% ../../nbs/study/14_commands.ipynb #p1c0f011
 _GROUPS = {'what is run': 'method method_kwargs seeds grid only jobs again patience', 'data': _DATA,
-           'teacher and prompt': 'teacher teacher_ckpt teacher_kwargs teacher_size teacher_stages teacher_scale '
-                                 'teacher_adapt prompt prompt_kwargs explore explore_lr explore_kwargs rounds lam '
+           'teacher and prompt': 'teacher teacher_ckpt teacher_kwargs teacher_size teacher_stages '
+           'teacher_scale '
+                                 'teacher_adapt prompt prompt_kwargs explore explore_lr '
+                                 'explore_kwargs rounds lam '
                                  'projector_layers views bank',
            'student': 'student student_kwargs student_pretrained student_ckpt size',
-           'training': 'distill adversarial lr bs sampling precision valid_every workers cache_dir checkpoint',
+           'training': 'distill adversarial lr bs sampling precision valid_every workers cache_dir '
+           'checkpoint',
            'output': 'out name export log quiet test_views'}
 _EXAMPLE = f"""examples:
   foprokd_run                                    the demo, in a minute
@@ -137,6 +151,7 @@ The demo has defaults of its own: {' '.join(f'--{k} {v}' for k, v in DEMO.items(
 A flag that changes nothing in any of the runs is refused. Exit codes: 0 all is
 written; 2 something was not, or nothing was done; 130 interrupted."""
 
+# %% ../../nbs/study/14_commands.ipynb #p1c0f011-b
 @as_command(groups=_GROUPS, example=_EXAMPLE)
 @take_fields(RunConfig)
 def foprokd_run(
@@ -165,7 +180,8 @@ def foprokd_run(
         if rank_distrib(): raise SystemExit(2) from None # rank 0 says it
         raise
     pooled = pool_grid(runs)
-    shown = pooled if pooled and all(c.fold == 'all' for c, _ in runs) else [r for r in rows if 'failed' not in r]
+    shown = pooled if pooled and all(c.fold == 'all' for c, _ in runs) else [r for r in rows
+        if 'failed' not in r]
     _report(shown, shown is pooled, [c.out for c, _ in runs])
     _check_ends(rows)
 
@@ -181,13 +197,17 @@ def _report(
     where = f"Rows: {files}; student, prompt, predictions and figures beside it."
     if not rows: return _say(where)
     for r in (r for r in rows if r.get('prompt_choice')):
-        where = f"{r.get('name') or r['method']}, seed {r['seed']}: {r['prompt_choice']['said']}\n{where}"
+        where = (
+            f"{r.get('name') or r['method']}, seed {r['seed']}: "
+            f"{r['prompt_choice']['said']}\n{where}")
     for r in (r for r in rows if r.get('leak_said')):
         where = f"{r.get('name') or r['method']}, seed {r['seed']}: {r['leak_said']}\n{where}"
     what = ('mean [95 % interval over runs, on these test images only]' if len(rows) > 1 else
             'value [95 % interval for other test images, for this trained network only]')
     over = f', {rows[0]["n_folds"]} folds pooled' if pooled else ''
-    _say(f"\nTest{over}, {what}; groups: {rows[0]['group_rule']}\n\n{summary_table(rows).to_string()}\n\n{where}"
+    _say(
+         f"\nTest{over}, {what}; groups: "
+         f"{rows[0]['group_rule']}\n\n{summary_table(rows).to_string()}\n\n{where}"
          + (' Pooled folds: pooled.jsonl.' if pooled else ''))
 
 # %% ../../nbs/study/14_commands.ipynb #b20c0091
@@ -199,7 +219,8 @@ def _check_ends(
     if failed:
         first = failed[0]
         raise RuntimeError(f"{len(failed)} of {len(rows)} runs failed, the first is "
-                           f"{first['name'] or first['method']}, seed {first['seed']}: {first['failed']}")
+                           f"{first['name'] or first['method']}, seed {first['seed']}: "
+                           f"{first['failed']}")
     many = f'{len(unsaved)} runs were not written whole; the first: ' if len(unsaved) > 1 else ''
     if unsaved: raise RuntimeError(many + unsaved[0]['unsaved'])
 
@@ -219,5 +240,7 @@ def foprokd_export(
     notes = OnnxStudent(file).notes
     sets = f"sets for {', '.join(f'{v:g}' for v in notes.levels)}" if notes.levels else 'no sets'
     alike = f'{notes.parity.n} images answered alike, to {notes.parity.max_difference:.1g}'
-    _say(f"{file}: {len(notes.classes)} classes; {alike}; prior of the logits: {notes.prior_source}; temperature "
+    _say(
+         f"{file}: {len(notes.classes)} classes; {alike}; prior of the logits: "
+         f"{notes.prior_source}; temperature "
          f"{notes.temperature:.3g}; {sets}. Next: foprokd_predict {file} IMAGES")

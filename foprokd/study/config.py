@@ -17,9 +17,11 @@ from difflib import get_close_matches
 
 # %% ../../nbs/study/00_config.ipynb #b84e3d4c
 # Which counts make the groups -> what they are called, and the parts that are counted
-GROUPS_ON = {'train': ('training counts', ('train',)), 'full': ('full counts', ('train', 'valid', 'test')),
+GROUPS_ON = {'train': ('training counts', ('train',)),
+             'full': ('full counts', ('train', 'valid', 'test')),
              'train+valid': ('counts of training and validation', ('train', 'valid'))}
 
+# %% ../../nbs/study/00_config.ipynb #b84e3d4c-b
 @dataclass
 class DataConfig:
     "Which images, and how they are split; `ValueError` with one sentence for what cannot work"
@@ -48,7 +50,8 @@ class DataConfig:
     out:str='runs' # Folder for results
 
     def __post_init__(self):
-        for k, f in self.__dataclass_fields__.items(): setattr(self, k, _cast(k, f.type, getattr(self, k)))
+        for k, f in self.__dataclass_fields__.items():
+            setattr(self, k, _cast(k, f.type, getattr(self, k)))
         _check_data(self)
 
     def idle(self,
@@ -59,12 +62,15 @@ class DataConfig:
         def add(why, names): idle.update(dict.fromkeys(names.split(), why))
         if self.imbalance is None: add('without `imbalance`', 'profile n_max')
         if published:
-            if published['imbalances']: add(f'with data={self.data!r}, which brings its ratios', 'profile n_max')
-            add(f'with data={self.data!r}, which brings that itself', 'image_col label_col group_col frames '
+            if published['imbalances']:
+                add(f'with data={self.data!r}, which brings its ratios', 'profile n_max')
+            add(f'with data={self.data!r}, which brings that itself',
+                'image_col label_col group_col frames '
                 'class_folder n_folds test')
             return idle
         add(f'with data={self.data!r}, which is no published set', 'splits protocol')
-        add(f'with data={self.data!r}, which is no published set: for unusable files there is `bad`', 'missing')
+        add(
+            f'with data={self.data!r}, which is no published set: for unusable files there is `bad`', 'missing')
         if self.fold is None: add('without `fold`', 'n_folds')
         else: add('with `fold`: a fold is one part of `n_folds`', 'test')
         brings = set() if self.fold else set(brings)
@@ -72,7 +78,8 @@ class DataConfig:
             add("with data='demo'", 'data_root image_col label_col group_col frames class_folder')
             if self.fold is None: brings |= {'valid', 'test'}
         for part in brings & {'valid', 'test'}: add(f'since the data bring their {part} part', part)
-        if brings > {'train', 'valid'} and not self.imbalance: add('since the data bring all parts', 'split_seed')
+        if brings > {'train', 'valid'} and not self.imbalance:
+            add('since the data bring all parts', 'split_seed')
         return idle
 
 # %% ../../nbs/study/00_config.ipynb #e5bef3f4
@@ -94,9 +101,11 @@ def _cast(
 # First words of published sets: settings are read before what reads images is loaded
 PUBLISHED = 'isic2019_lt', 'hyper_kvasir', 'medmnist'
 
+# %% ../../nbs/study/00_config.ipynb #2066ac09-b
 # What of a teacher may be adapted to the target, see `adapt_teacher`
 ADAPTATIONS = 'statistics', 'norms', 'last', 'lora', 'all'
 
+# %% ../../nbs/study/00_config.ipynb #2066ac09-c
 def published_set(
     cfg:DataConfig # Settings
 )->dict|None: # Its entry in `DATASETS`: folds, imbalances, partition, ...
@@ -113,7 +122,8 @@ def parse_groups(
     "A rule for head, medium and tail from text; `ValueError` for anything else"
     if text == 'tertile': return text
     words = str(text).split(',')
-    if len(words) != 2 or not all(w.strip().isdigit() for w in words) or int(words[0]) > int(words[1]):
+    if (len(words) != 2 or not all(w.strip().isdigit() for w in words)
+            or int(words[0]) > int(words[1])):
         raise ValueError(f"groups={text!r} is neither 'tertile' nor two rising counts like 70,700.")
     return int(words[0]), int(words[1])
 
@@ -132,11 +142,15 @@ def _check_data(
     if cfg.fold not in (None, 'all') and not str(cfg.fold).isdigit():
         raise ValueError(f"fold={cfg.fold!r} is neither a number nor 'all'.")
     if cfg.frames not in ('first', 'middle', 'all') and not str(cfg.frames).isdigit():
-        raise ValueError(f"frames={cfg.frames!r} is neither first, middle, all nor a number from 0.")
+        raise ValueError(
+            f"frames={cfg.frames!r} is neither first, middle, all nor a number from 0.")
     if published_set(cfg):
-        if not cfg.data_root: raise ValueError(f"data={cfg.data!r} needs data_root, the folder it was unpacked to.")
-    elif cfg.imbalance is not None and cfg.imbalance < 1: raise ValueError(f"imbalance={cfg.imbalance} is below 1.")
-    if cfg.n_max is not None and cfg.n_max < 1: raise ValueError(f"n_max={cfg.n_max} must be positive.")
+        if not cfg.data_root:
+            raise ValueError(f"data={cfg.data!r} needs data_root, the folder it was unpacked to.")
+    elif cfg.imbalance is not None and cfg.imbalance < 1:
+        raise ValueError(f"imbalance={cfg.imbalance} is below 1.")
+    if cfg.n_max is not None and cfg.n_max < 1:
+        raise ValueError(f"n_max={cfg.n_max} must be positive.")
     _check_word(cfg)
 
 # %% ../../nbs/study/00_config.ipynb #a1c0f002
@@ -166,7 +180,8 @@ def _check_word(
     if os.path.exists(os.path.expanduser(cfg.data)): return
     key = re.sub('[^a-z]', '', cfg.data.lower())
     known = 'isiclt', 'isic', 'hyperkvasir', 'kvasir', 'medmnist', 'demo'
-    if 'mnist' not in key and not get_close_matches(key, known, 1): return # without the imports below
+    # without the imports below
+    if 'mnist' not in key and not get_close_matches(key, known, 1): return
     from foprokd.data.datasets import similar_set
     near = similar_set(cfg.data)
     if near: raise ValueError(f"No folder or file at {cfg.data!r}: did you mean {near}?")
@@ -182,6 +197,7 @@ def folds_of(
     if not folds: raise ValueError(f"{cfg.data!r} is published with one split and has no folds.")
     return folds
 
+# %% ../../nbs/study/00_config.ipynb #a1c0f003-b
 def folds_partition(
     cfg:DataConfig # Settings
 )->bool: # False for resamplings, whose test parts overlap

@@ -50,6 +50,7 @@ figcaption{color:#5b6166;font-size:.85rem;margin-top:.4rem;max-width:44rem}
 @media(max-width:40rem){body{padding:.7rem}figure img{max-width:none;width:max(100%,var(--least))}}
 """
 
+# %% ../../nbs/study/08_data_page.ipynb #d4ff379d-b
 def _text(
     s, # Anything
     cls:str='' # CSS class
@@ -63,8 +64,11 @@ def _html_table(
 )->str: # HTML
     "A table that scrolls by itself where it is too wide"
     with pd.option_context('display.max_colwidth', None):
-        return f'<div class=scroll>{df.to_html(index=False, border=0, classes=cls, na_rep="", escape=True)}</div>'
+        return (
+            '<div '
+            f'class=scroll>{df.to_html(index=False, border=0, classes=cls, na_rep="", escape=True)}</div>')
 
+# %% ../../nbs/study/08_data_page.ipynb #d4ff379d-c
 def _picture(
     fig:Figure, # Figure
     alt:str, # What it shows, for those who do not see it
@@ -73,7 +77,8 @@ def _picture(
     "A figure as PNG inside the page"
     out = BytesIO()
     fig.savefig(out, format='png', dpi=120)
-    px, under = round(fig.get_figwidth() * 120), caption and f'<figcaption>{html.escape(caption)}</figcaption>'
+    px, under = (round(fig.get_figwidth() * 120),
+        caption and f'<figcaption>{html.escape(caption)}</figcaption>')
     src = f'data:image/png;base64,{b64encode(out.getvalue()).decode()}'
     img = f'<img width={px} style="--least:{px * .62:.0f}px" alt="{html.escape(alt)}" src="{src}">'
     return f'<figure><div class=scroll>{img}</div>{under}</figure>'
@@ -88,17 +93,22 @@ def _facts(
     lost, nominal = about.get('not_found'), about.get('nominal_ratio')
     if isinstance(lost, dict): lost = sum(lost.values())
     elif isinstance(lost, (list, tuple, set)): lost = len(lost)
-    parts = {} if a['parts'] == ['images'] else {f'{p} images': f'{table[p].sum():,}' for p in a['parts']}
+    parts = {} if a['parts'] == ['images'] else {f'{p} images': f'{table[p].sum():,}'
+        for p in a['parts']}
     facts = {'images': f"{a['images']:,}", 'classes': a['classes'],
              **({'groups': f'{df.group.nunique():,}'} if 'group' in df else {}), **parts,
              'largest : smallest class': f"{a['largest']:,} : {a['smallest']:,}",
-             'true ratio': f"{a['true_ratio']:.4g}" if a['true_ratio'] else 'none: a class is empty',
+             'true ratio': f"{a['true_ratio']:.4g}" if a['true_ratio']
+             else 'none: a class is empty',
              **({'nominal ratio': nominal} if nominal else {}),
              **({'listed, but not found': f'{lost:,}'} if lost is not None else {}),
-             **({'dropped as unusable': sum(df.attrs['dropped'].values())} if df.attrs.get('dropped') else {})}
-    cells = ''.join(f'<div><dt>{html.escape(k)}</dt><dd>{html.escape(str(v))}</dd></div>' for k, v in facts.items())
+             **({'dropped as unusable': sum(df.attrs['dropped'].values())}
+             if df.attrs.get('dropped') else {})}
+    cells = ''.join(f'<div><dt>{html.escape(k)}</dt><dd>{html.escape(str(v))}</dd></div>'
+        for k, v in facts.items())
     return f'<dl>{cells}</dl>' + (_text(about['text']) if about.get('text') else '')
 
+# %% ../../nbs/study/08_data_page.ipynb #e2c2cb9b-b
 def _counts(
     df:pd.DataFrame, # Label table
     table:pd.DataFrame, # From `count_table`
@@ -109,13 +119,19 @@ def _counts(
     for p in table.attrs['parts']:
         name = f'{p} groups' if 'split' in df else 'groups'
         if name in total: total[name] = keys.group[keys.part == p].nunique()
-    shown = pd.concat([table.reset_index(), pd.DataFrame([total])], ignore_index=True).astype(object)
-    for c in shown.columns[1:]: shown[c] = [f'{v:.1%}' if c == 'share' else f'{int(v):,}' for v in shown[c]]
+    shown = pd.concat([table.reset_index(), pd.DataFrame([total])],
+        ignore_index=True).astype(object)
+    for c in shown.columns[1:]:
+        shown[c] = [f'{v:.1%}' if c == 'share' else f'{int(v):,}' for v in shown[c]]
     a = table.attrs
-    alt = f"Bars of the images of {a['classes']} classes, {a['largest']:,} to {a['smallest']:,}: see the table below."
-    caption = 'Bars: training images, on a log axis. Markers: the other parts.' if len(a['parts']) > 1 else ''
+    alt = (
+        f"Bars of the images of {a['classes']} classes, {a['largest']:,} to {a['smallest']:,}: see "
+        "the table below.")
+    caption = ('Bars: training images, on a log axis. Markers: the other parts.'
+        if len(a['parts']) > 1 else '')
     return _picture(plot_class_counts(df, groups), alt, caption) + _html_table(shown, 'total')
 
+# %% ../../nbs/study/08_data_page.ipynb #e2c2cb9b-c
 def _integrity(
     scan:pd.DataFrame, # From `scan_images`
     dropped:dict # Files that were left out before, by problem
@@ -125,7 +141,8 @@ def _integrity(
     before = f' Left out before, and in no other number here: {gone}.' if gone else ''
     if not len(wrong): return _text(f'All {len(scan):,} files could be read and decoded.{before}')
     n = ', '.join(f'{k} {v:,}' for k, v in wrong.problem.value_counts().items())
-    rows = wrong.assign(file=[os.path.basename(f) for f in wrong.image])[['file', 'problem', 'detail']].head(50)
+    rows = wrong.assign(file=[os.path.basename(f)
+        for f in wrong.image])[['file', 'problem', 'detail']].head(50)
     more = f' The first {len(rows)}:' if len(wrong) > len(rows) else ''
     said = f'{len(wrong):,} of {len(scan):,} files have a problem ({n}).{before}{more}'
     return _text(said, 'note') + _html_table(rows, 'text')
@@ -133,6 +150,7 @@ def _integrity(
 # %% ../../nbs/study/08_data_page.ipynb #b91de455
 _READABLE = ['', 'wrong extension'] # problems of a file that opens all the same
 
+# %% ../../nbs/study/08_data_page.ipynb #b91de455-b
 def _leaks(
     df:pd.DataFrame, # Label table
     scan:pd.DataFrame # From `scan_images`
@@ -142,16 +160,24 @@ def _leaks(
     torn = report.label_conflict & (report.kind != 'group') # a patient may well have two diseases
     wrong = report[report.crosses | torn]
     rows = pd.DataFrame([[r.kind, r.parts or '-', ', '.join(map(str, r.labels)),
-                          ', '.join(map(os.path.basename, r.images[:4])) + (' ...' if r.n > 4 else '')]
-                         for r in wrong.head(50).itertuples()], columns=['kind', 'parts', 'labels', 'files'])
-    res = _text(f'Sets of images that belong together: {len(report):,}. They cross the parts of the split: '
-                f'{report.crosses.sum():,}. The same picture has more than one label: {torn.sum():,}.',
-                'note' if len(wrong) else '')
+                          ', '.join(map(os.path.basename, r.images[:4]))
+                          + (' ...' if r.n > 4 else '')]
+                         for r in wrong.head(50).itertuples()],
+                         columns=['kind', 'parts', 'labels', 'files'])
+    res = (_text(
+        f'Sets of images that belong together: {len(report):,}. They cross the parts of the split: '
+                f'{report.crosses.sum():,}. The same picture has more than one label: '
+                f'{torn.sum():,}.',
+                'note' if len(wrong) else ''))
     summary = leakage_summary(report).rename(columns=lambda c: c.replace('_', ' '))
     res += _html_table(summary.rename_axis('what is shared').reset_index())
-    if 'split' in df: res += _picture(plot_leakage(report), 'Sets that cross each pair of parts, as numbers in a grid.')
-    return res + (_text(f'The first {len(rows)} of {len(wrong):,}:') + _html_table(rows, 'text') if len(rows) else '')
+    if 'split' in df:
+        res += _picture(plot_leakage(report),
+            'Sets that cross each pair of parts, as numbers in a grid.')
+    return res + (_text(f'The first {len(rows)} of {len(wrong):,}:') + _html_table(rows, 'text')
+        if len(rows) else '')
 
+# %% ../../nbs/study/08_data_page.ipynb #b91de455-c
 def _pictures(
     df:pd.DataFrame, # Label table, readable images only
     samples:bool, # Show images
@@ -162,15 +188,21 @@ def _pictures(
     "The sections that open images"
     if not columns_to_show(df).part.isin(['train', 'images']).any():
         return _text('No image to look at could be read.', 'note')
-    res = _section('Samples', _picture(show_samples(df, **kwargs), 'Sample images, one row per class.',
+    res = _section('Samples',
+        _picture(show_samples(df, **kwargs), 'Sample images, one row per class.',
         'Drawn at random, from different groups first where these are known.')) if samples else ''
     spectra = class_spectra(df, n_max=n_max, workers=workers, **kwargs)
-    how = (f'Luminance in [0,1], images squeezed to {kwargs["size"]} pixels a side, at most {n_max} a class, of the '
-           'training part if there is one. Bands: 95 % bootstrap intervals of the mean, groups resampled where known. '
+    how = (
+           f'Luminance in [0,1], images squeezed to {kwargs["size"]} pixels a side, at most '
+           f'{n_max} a class, of the '
+           'training part if there is one. Bands: 95 % bootstrap intervals of the mean, groups '
+           'resampled where known. '
            'The frame of a map has the colour of its curve.')
     fig = plot_class_spectra(spectra)
-    return res + _section('Spectra', _picture(fig, 'Amplitude and radial power of every class.', how))
+    return res + _section('Spectra', _picture(fig, 'Amplitude and radial power of every class.',
+        how))
 
+# %% ../../nbs/study/08_data_page.ipynb #b91de455-d
 def _section(
     title:str, # Heading
     body:str # HTML
@@ -186,6 +218,7 @@ _HEAD = """<!DOCTYPE html>
 <h1>{title}</h1>{body}</body></html>
 """
 
+# %% ../../nbs/study/08_data_page.ipynb #37f5a101-b
 def data_page(
     df:pd.DataFrame, # Label table: image, label, and where known split and group
     file:str|Path, # Page to write, `.html`
@@ -210,12 +243,15 @@ def data_page(
     keep = 'This page shows images of the data: keep it as you keep the data.' if samples else \
         'This page shows no images. It names classes, and files with problems or duplicates.'
     with style.context(['default', {'font.size': 9}]):
-        body = _text(keep, 'note') + _facts(df, table) + _section('Classes', _counts(df, table, groups))
+        body = _text(keep, 'note') + _facts(df, table) + _section('Classes',
+            _counts(df, table, groups))
         if verify: body += _section('Files', _integrity(scan, df.attrs.get('dropped') or {}))
         if leakage: body += _section('Leakage', _leaks(df, scan))
         body += _pictures(fine, samples, n_max, workers, size=size, seed=seed, white=white)
         if worth: body += _section('Prompt', _text(str(worth)) + _html_table(worth.table.round(3)))
-        if len(fine): body += _section('Sizes', _picture(plot_sizes(df, scan), 'Widths, heights and aspect ratios.'))
+        if len(fine):
+            body += _section('Sizes',
+                _picture(plot_sizes(df, scan), 'Widths, heights and aspect ratios.'))
     text = _HEAD.format(title=html.escape(title or 'What is in the data'), style=_STYLE, body=body)
     Path(file).parent.mkdir(parents=True, exist_ok=True)
     with write_aside(file) as aside: aside.write_text(text, encoding='utf-8')

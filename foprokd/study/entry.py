@@ -14,8 +14,10 @@ from importlib import import_module
 
 # %% ../../nbs/study/15_entry.ipynb #b20c00b5
 # Name of a program -> the module that holds it
-PROGRAMS = {**dict.fromkeys(('foprokd_run', 'foprokd_export', 'foprokd_data'), 'foprokd.study.commands'),
-            **dict.fromkeys(('foprokd_table', 'foprokd_plot', 'foprokd_explore'), 'foprokd.study.shown'),
+PROGRAMS = {**dict.fromkeys(('foprokd_run', 'foprokd_export', 'foprokd_data'),
+            'foprokd.study.commands'),
+            **dict.fromkeys(('foprokd_table', 'foprokd_plot', 'foprokd_explore'),
+            'foprokd.study.shown'),
             'foprokd_predict': 'foprokd.deploy.predict'}
 
 # %% ../../nbs/study/15_entry.ipynb #b20c00b6
@@ -26,8 +28,10 @@ def _enter(
     def leave(*args):
         os.write(2, f'\n{name}: interrupted\n'.encode())
         os._exit(130)
-    main = threading.current_thread() is threading.main_thread() # no other thread may say what a signal does
-    usual = main and signal.getsignal(signal.SIGINT) is signal.default_int_handler # not told to ignore it
+    # no other thread may say what a signal does
+    main = threading.current_thread() is threading.main_thread()
+    # not told to ignore it
+    usual = main and signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if usual: signal.signal(signal.SIGINT, leave)
     try: program = getattr(import_module(PROGRAMS[name]), name)
     finally:

@@ -33,7 +33,8 @@ from ..prompt import SpectralPrompt
 from .config import GROUPS_ON
 from .methods import METHODS
 from .rivals import SoftTargetCallback
-from .run_files import (EpochLines, UnsavedError, check_room, checkpoint_folder, keep_run, on_screen,
+from .run_files import (EpochLines, UnsavedError, check_room, checkpoint_folder,
+                                     keep_run, on_screen,
                                      run_folder, save_run)
 from .settings import RunConfig, parse_kwargs, phase_epochs, settings_hash
 from .targets import view_preds
@@ -71,7 +72,8 @@ def weights_digests(
         words = [os.path.expandvars(w) for w in (names or '').split('+') if w]
         files = [Path(EMBEDDED_TEACHER if w == 'embedded' else w).expanduser() for w in words]
         if not any(f.is_file() for f in files): return None
-        said = [hashlib.sha256(f.read_bytes()).hexdigest()[:12] if f.is_file() else w for f, w in zip(files, words)]
+        said = [hashlib.sha256(f.read_bytes()).hexdigest()[:12] if f.is_file() else w
+            for f, w in zip(files, words)]
         return '+'.join(said)
     return dict(teacher=digest(cfg.teacher_ckpt or cfg.teacher), student=digest(cfg.student_ckpt))
 
@@ -98,8 +100,10 @@ def _fit_probe(
     "The probe for soft targets where no exploration trains it: of images under the prompt as it stands"
     for cb in learn._grab_cbs(DistillCallback):
         if not cb.soft or cb.targets is not None: continue
-        own = explore_learner(learn.dls, learn.teacher, learn.prompt, counts=learn.counts, w_prior=0., w_div=0.)
-        with share_ranks(learn, own): probe = SoftTargetCallback(own).fit_probe(cfg.explore, cfg.explore_lr)
+        own = explore_learner(learn.dls, learn.teacher, learn.prompt, counts=learn.counts,
+            w_prior=0., w_div=0.)
+        with share_ranks(learn, own):
+            probe = SoftTargetCallback(own).fit_probe(cfg.explore, cfg.explore_lr)
         learn.phase_history.append(probe)
         cb.probe = own.model.probe
 
@@ -107,7 +111,8 @@ def _choose_prompt(
     learn:FoProLearner # Learner of the run
 )->None:
     "Set the prompt that earns its place on the training images, perhaps none, and remember why (ours)"
-    worth = prompt_worth(learn.dls, learn.teacher) # by all processes, which pool the teacher's moments
+    # by all processes, which pool the teacher's moments
+    worth = prompt_worth(learn.dls, learn.teacher)
     worth = on_main(lambda: worth)
     learn.prompt = worth.prompt
     row = worth.table.set_index('prompt').loc[worth.name] if worth.name != 'identity' else {}
@@ -115,6 +120,7 @@ def _choose_prompt(
                         seconds=round(worth.seconds, 2),
                         **{k: float(v) for k, v in row.items() if v == v})
 
+# %% ../../nbs/study/10_experiment.ipynb #7b61c245-b
 def _phases(
     learn:FoProLearner, # Learner of the run
     cfg:RunConfig, # Settings
@@ -124,8 +130,10 @@ def _phases(
     "What trains, in order; with checkpoints, what a killed run has done already is not done again"
     plan = phase_epochs(cfg)
     def kept(name):
-        return {} if cfg.checkpoint is None else dict(checkpoint=folder/name, resume=True, minutes=cfg.checkpoint)
-    for cb in learn._grab_cbs(SoftTargetCallback): learn.phase_history.append(cb.fit_probe(cfg.explore, cfg.explore_lr))
+        return {} if cfg.checkpoint is None else dict(checkpoint=folder/name, resume=True,
+            minutes=cfg.checkpoint)
+    for cb in learn._grab_cbs(SoftTargetCallback):
+        learn.phase_history.append(cb.fit_probe(cfg.explore, cfg.explore_lr))
     if cfg.prompt == 'random':
         learn.fit_fopro(**{**plan, 'distill': 0}, **kept('prompt'))
         learn.prompt, plan['explore'] = RandomPrompt(learn.prompt), 0
@@ -144,12 +152,16 @@ def _train(
     folder:Path # For checkpoints
 )->None:
     "All phases, with or without a bar; each process draws its own augmentation, dropout and latents"
-    if rank_distrib(): set_seed(torch.initial_seed() + 1_000_003 * rank_distrib(), reproducible=True)
+    if rank_distrib():
+        set_seed(torch.initial_seed() + 1_000_003 * rank_distrib(), reproducible=True)
     shown = bar and on_screen()
     with ExitStack() as stack:
         stack.enter_context(learn.distrib_ctx())
-        if not shown: stack.enter_context(learn.no_bar()); stack.enter_context(learn.no_logging())
-        _phases(learn, cfg, [*cbs, EpochLines()] if bar and not shown and not rank_distrib() else cbs, folder)
+        if not shown:
+            stack.enter_context(learn.no_bar())
+            stack.enter_context(learn.no_logging())
+        _phases(learn, cfg, [*cbs, EpochLines()] if bar and not shown and not rank_distrib()
+            else cbs, folder)
 
 # %% ../../nbs/study/10_experiment.ipynb #e1c0f004
 def _names(
@@ -180,7 +192,8 @@ def _measure(
                'class_groups': [group_of[c] for c in range(len(vocab))],
                'reliability': confidence_bins(probs, targs),
                'predictions': pack_predictions(probs.argmax(1), targs, images, lesions, leaked)}
-    n = df.label[df.split.isin(GROUPS_ON[cfg.groups_on][1])].value_counts().reindex(vocab, fill_value=0)
+    n = df.label[df.split.isin(GROUPS_ON[cfg.groups_on][1])].value_counts().reindex(vocab,
+        fill_value=0)
     return metrics, dict(probs=probs, targs=targs, leaked=leaked, images=np.array(images, str),
                          classes=np.array(vocab, str), counts=counts, group_counts=n.to_numpy(),
                          settings_hash=settings_hash(cfg))
@@ -193,24 +206,29 @@ def _check_packages(
     "`ValueError` or `ImportError` for what a run would need at its end and is not installed"
     for name in cfg.log.split():
         if name != 'csv' and find_spec(name) is None:
-            raise ValueError(f"log={name!r} needs a package that is not installed: pip install {name}.")
+            raise ValueError(
+                f"log={name!r} needs a package that is not installed: pip install {name}.")
     if cfg.export: import_onnx()
 
+# %% ../../nbs/study/10_experiment.ipynb #b20c0034-b
 def _loggers(
     cfg:RunConfig, # Settings
     folder:Path # Where to
 )->list: # fastai callbacks
     "Loggers by name"
     begun = any((folder/'checkpoints').glob('*/*.ckpt')) # a run that goes on keeps its lines
-    if 'csv' in cfg.log.split() and not begun: (folder/'epochs.csv').unlink(missing_ok=True) # of a run that was killed
-    res = [CSVLogger(folder.resolve()/'epochs.csv', append=True)] if 'csv' in cfg.log.split() else []
+    # of a run that was killed
+    if 'csv' in cfg.log.split() and not begun: (folder/'epochs.csv').unlink(missing_ok=True)
+    res = ([CSVLogger(folder.resolve()/'epochs.csv', append=True)] if 'csv' in cfg.log.split()
+        else [])
     if 'tensorboard' in cfg.log.split():
         from fastai.callback.tensorboard import TensorBoardCallback
         res.append(TensorBoardCallback(folder/'tensorboard', trace_model=False, log_preds=False))
     if 'wandb' in cfg.log.split():
         import wandb
         from fastai.callback.wandb import WandbCallback
-        wandb.init(project='foprokd', name=cfg.name or folder.name, config=asdict(cfg), dir=str(folder), reinit=True)
+        wandb.init(project='foprokd', name=cfg.name or folder.name, config=asdict(cfg),
+            dir=str(folder), reinit=True)
         res.append(WandbCallback(log_preds=False, log_model=False))
     return res
 
@@ -238,9 +256,11 @@ def _row(
     "All that is kept of a run"
     seconds = {f"{h['name']}_{h['round']}": h['seconds'] for h in learn.phase_history} | seconds
     fold = None if cfg.fold is None else int(cfg.fold)
-    return dict(name=cfg.name, method=cfg.method, seed=seed, fold=fold, settings_hash=settings_hash(cfg), **found,
+    return dict(name=cfg.name, method=cfg.method, seed=seed, fold=fold,
+                settings_hash=settings_hash(cfg), **found,
                 settings=asdict(cfg), teacher=about_teacher(learn, cfg),
-                n_student=sum(p.numel() for p in learn.student.deploy().parameters()), phase_history=_history(learn),
+                n_student=sum(p.numel() for p in learn.student.deploy().parameters()),
+                phase_history=_history(learn),
                 prompt_choice=getattr(learn, 'choice', None),
                 **made, processes=n_ranks(), seconds={k: round(v, 2) for k, v in seconds.items()},
                 finished=datetime.now(timezone.utc).isoformat(timespec='seconds'))
@@ -253,7 +273,9 @@ def _begin_checkpoints(
     "Checkpoints of other images or weights under the same names are removed, and it is said; others are gone on with"
     note, now = folder/'made_from.json', json.dumps(made_from, sort_keys=True)
     if note.exists() and note.read_text() != now:
-        warnings.warn("The images or the weights behind the settings have changed since the checkpoints in "
+        warnings.warn(
+                      "The images or the weights behind the settings have changed since the "
+                      "checkpoints in "
                       f"{str(folder)!r} were written: the run begins anew.")
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -265,7 +287,9 @@ def _say_changed(
 )->None:
     "One warning if images were changed while the run was under way"
     if describe_data(df)['data_hash'] == data['data_hash']: return
-    warnings.warn("Images were changed while the run was under way, so it saw old and new ones: its row names the old "
+    warnings.warn(
+                  "Images were changed while the run was under way, so it saw old and new ones: "
+                  "its row names the old "
                   "ones, and the next call runs it again.")
 
 # %% ../../nbs/study/10_experiment.ipynb #841adaf6
@@ -282,15 +306,19 @@ def run_experiment(
     `ValueError` for a log whose package is not installed, `TypeError` or `ValueError` for a prompt it cannot use,
     `OSError` where there is no room, `UnsavedError`, which holds the row, for files that could not be written."""
     given, cfg = cfg, with_prompt(cfg, prompt)
-    start, made, df = time.perf_counter(), provenance(), main_first(lambda: load_data(cfg)) if df is None else df
+    start, made, df = (time.perf_counter(), provenance(),
+        main_first(lambda: load_data(cfg)) if df is None else df)
     folder = run_folder(cfg, seed)
     _check_packages(cfg)
     learn = main_first(lambda: learner_from_config(given, df, seed))
     on_main(lambda: check_room(learn, cfg, int((df.split == 'test').sum())))
     folder.mkdir(parents=True, exist_ok=True)
     loggers = []
-    data, files = on_main(lambda: (describe_data(df), weights_digests(cfg))) # as they are before the training
-    if cfg.checkpoint is not None: on_main(lambda: _begin_checkpoints(checkpoint_folder(cfg, seed), {**data, **files}))
+    # as they are before the training
+    data, files = on_main(lambda: (describe_data(df), weights_digests(cfg)))
+    if cfg.checkpoint is not None:
+        on_main(lambda: _begin_checkpoints(checkpoint_folder(cfg, seed),
+            {**data, **files}))
     on_main(lambda: loggers.extend(_loggers(cfg, folder))) # in one process only
     if prompt is not None: learn.prompt = copy.deepcopy(prompt)
     _train(learn, cfg, bar, loggers, checkpoint_folder(cfg, seed))
@@ -298,12 +326,15 @@ def run_experiment(
     said = [_predict(learn, dl, cfg.test_views) for dl in (test, learn.dls.valid)]
     def finish():
         metrics, preds = _measure(learn, cfg, df, *said)
-        seconds = dict(evaluate=time.perf_counter() - trained, total=time.perf_counter() - start)
+        seconds = dict(evaluate=time.perf_counter() - trained,
+            total=time.perf_counter() - start)
         _say_changed(df, data)
         preds |= {k: data[k] for k in ('data_hash', 'split_hash')}
-        row = _row(learn, cfg, seed, {**metrics, **data, 'student_ckpt_sha256': files['student']}, made, seconds)
+        row = _row(learn, cfg, seed,
+            {**metrics, **data, 'student_ckpt_sha256': files['student']}, made, seconds)
         row = check_row(json.loads(json.dumps(row, default=float)), strict=True)
-        return keep_run(row, rows and Path(rows), folder, lambda: save_run(learn, cfg, row, preds, folder, test))
+        return keep_run(row, rows and Path(rows), folder,
+            lambda: save_run(learn, cfg, row, preds, folder, test))
     row, lost = on_main(finish)
     if lost: raise UnsavedError(lost, row)
     return row

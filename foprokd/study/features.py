@@ -22,13 +22,16 @@ def feature_maps(
     x:Tensor # (B,3,H,W) normalised images
 )->list[Tensor]: # (B,d,h,w) per stage, from fine to coarse
     "Maps of the stages by timm's `forward_intermediates`, or the one last map; `ValueError` for a net without maps"
-    if hasattr(net, 'forward_intermediates'): return list(net.forward_intermediates(x, intermediates_only=True))
+    if hasattr(net, 'forward_intermediates'):
+        return list(net.forward_intermediates(x, intermediates_only=True))
     forward = getattr(net, 'forward_features', net)
     out = forward(x)
-    if isinstance(out, Tensor) and out.ndim == 4: return [out.movedim(channel_axis(out, net, x, forward), 1)]
+    if isinstance(out, Tensor) and out.ndim == 4:
+        return [out.movedim(channel_axis(out, net, x, forward), 1)]
     what = f'shape {tuple(out.shape)}' if isinstance(out, Tensor) else f'a {type(out).__name__}'
-    raise ValueError(f"{type(net).__name__} returns no map (B,d,h,w) but {what}: use a timm model, or one whose "
-                     "forward returns maps.")
+    raise (ValueError(
+        f"{type(net).__name__} returns no map (B,d,h,w) but {what}: use a timm model, or one whose "
+                     "forward returns maps."))
 
 # %% ../../nbs/study/01_features.ipynb #65111d46
 class TeacherFeatures(FrozenTeacher):
@@ -48,10 +51,12 @@ class TeacherFeatures(FrozenTeacher):
         if scale not in (None, 'standard', 'whiten'):
             raise ValueError(f"scale={scale!r} is none of None, 'standard', 'whiten'.")
         self.teachers, self.stages, self.scale = nn.ModuleList(teachers), stages, scale
-        self.name, self.size = '+'.join(t.name for t in teachers), max(t.size or 0 for t in teachers) or None
+        self.name, self.size = ('+'.join(t.name for t in teachers),
+            max(t.size or 0 for t in teachers) or None)
         known = all(t.prior_layers for t in teachers)
         self.prior_layers = [m for t in teachers for m in t.prior_layers] if known else []
-        self.register_buffer('center', None); self.register_buffer('directions', None)
+        self.register_buffer('center', None)
+        self.register_buffer('directions', None)
         device = teachers[0].mean.device # that of all parts
         self.to(device).requires_grad_(False).eval()
         self.works = (self.size, self.size) if self.size else max(t.works for t in teachers)
@@ -69,7 +74,8 @@ class TeacherFeatures(FrozenTeacher):
     @property
     def reference(self):
         "Statistics of the parts without BatchNorm, None while one of them lacks them"
-        return next((None for t in self.teachers if not t.prior_layers and t.reference is None), True)
+        return next((None for t in self.teachers if not t.prior_layers and t.reference is None),
+            True)
 
     def combine(self,
         x:Tensor # (B,3,H,W) pixels
@@ -84,7 +90,8 @@ class TeacherFeatures(FrozenTeacher):
         with t.precision(x): maps = feature_maps(t.model, x)
         try: maps = maps if self.stages == 'all' else [maps[i] for i in self.stages]
         except IndexError:
-            raise ValueError(f"{t.name} has the stages 0-{len(maps) - 1}, not all of {self.stages}.") from None
+            raise ValueError(
+                f"{t.name} has the stages 0-{len(maps) - 1}, not all of {self.stages}.") from None
         return torch.cat([pool_features(m, t.name).float() for m in maps], 1)
 
     def forward(self,
@@ -93,7 +100,8 @@ class TeacherFeatures(FrozenTeacher):
         "Features on one scale; `ValueError` if a scale was asked for and `fit_scale` has not been called"
         f = self.combine(x)
         if self.scale is None: return f
-        if self.center is None: raise ValueError(f"scale={self.scale!r} needs fit_scale(batches of pixels) first.")
+        if self.center is None:
+            raise ValueError(f"scale={self.scale!r} needs fit_scale(batches of pixels) first.")
         if f.device != self.center.device: self.to(f.device) # as the parts have done
         f = f - self.center
         return f * self.directions if self.directions.ndim == 1 else f @ self.directions
@@ -135,7 +143,8 @@ def fit_scale(self:TeacherFeatures,
     "Estimate centre and scale of the features once, where the pixels are; `ValueError` for fewer than two images"
     if self.scale is None: return self
     f = torch.cat([self.combine(x) for x in batches])
-    if len(f) < 2: raise ValueError(f"{len(f)} images are too few to estimate a scale: give at least 2.")
+    if len(f) < 2:
+        raise ValueError(f"{len(f)} images are too few to estimate a scale: give at least 2.")
     self.center = f.mean(0)
     self.directions = _directions(f - self.center, self.scale)
     return self

@@ -30,17 +30,22 @@ def _run_of(
     folder = folder.parent if folder.name == 'student.safetensors' else folder
     if not (folder/'student.safetensors').is_file():
         runs = sorted(p.parent.name for p in folder.glob('*/student.safetensors'))
-        held = f': it holds {len(runs)} runs, the first is {runs[0]!r}; name one of them' if runs else ''
+        held = (f': it holds {len(runs)} runs, the first is {runs[0]!r}; name one of them' if runs
+            else '')
         none = ', which holds a student.safetensors'
         raise ValueError(f"{str(path)!r} is no folder of a finished run{held or none}.")
     notes = read_checkpoint(folder/'student.safetensors')[1]
     if not isinstance(notes.get('settings'), dict):
-        raise ValueError(f"The student in {str(folder)!r} does not say its settings: no run of foprokd_run wrote it.")
+        raise ValueError(
+            f"The student in {str(folder)!r} does not say its settings: no run of foprokd_run "
+            "wrote it.")
     known = {k: v for k, v in notes['settings'].items() if k in RunConfig.__dataclass_fields__}
-    if known.get('prompt') not in (None, *METHODS[known['method']].prompts): # an object of somebody's own
+    # an object of somebody's own
+    if known.get('prompt') not in (None, *METHODS[known['method']].prompts):
         known |= dict(prompt=None, prompt_kwargs='')
     return folder, RunConfig(**known), notes['seed']
 
+# %% ../../nbs/study/10a_finished.ipynb #b20c0086-b
 def _untaught(
     cfg:RunConfig # Settings
 )->RunConfig: # With the same student, loss and loaders
@@ -58,11 +63,14 @@ def _same_answers(
 )->None:
     "`ValueError` unless the student answers as it did at the end of its run"
     with learn.no_bar(): probs = view_preds(learn, test, views)[0].float().numpy()
-    off = np.abs(probs - saved['probs']).max() if probs.shape == saved['probs'].shape else float('inf')
+    off = (np.abs(probs - saved['probs']).max() if probs.shape == saved['probs'].shape
+        else float('inf'))
     if not off < 1e-3:
-        raise ValueError("The student gives its test images other probabilities than its run noted (by up to "
-                         f"{off:.2g}): images, settings or packages have changed since.")
+        raise (ValueError(
+            "The student gives its test images other probabilities than its run noted (by up to "
+                         f"{off:.2g}): images, settings or packages have changed since."))
 
+# %% ../../nbs/study/10a_finished.ipynb #b20c0087-b
 def finished_learner(
     path:str|Path, # Folder of a run, or its student.safetensors
     **moved # Settings that are different by now: data, data_root, splits, cache_dir
@@ -71,10 +79,13 @@ def finished_learner(
     folder, cfg, seed = _run_of(path)
     cfg = replace(cfg, **{k: v for k, v in moved.items() if v})
     df, saved = load_data(cfg, strict=False), read_predictions(folder/'test_predictions.npz')
-    known = 'data_hash' if 'split_hash' in saved else 'split_hash' # runs of 0.1.0 knew the names of their images
+    # runs of 0.1.0 knew the names of their images
+    known = 'data_hash' if 'split_hash' in saved else 'split_hash'
     if describe_data(df)[known] != str(saved['data_hash']):
-        raise ValueError(f"data={cfg.data!r} are not the images that the run {folder.name!r} saw: a file, a label or "
-                         "the split has changed since.")
+        raise (ValueError(
+            f"data={cfg.data!r} are not the images that the run {folder.name!r} saw: a file, a "
+            "label or "
+                         "the split has changed since."))
     method, whole = METHODS[cfg.method], learner_from_config(_untaught(cfg), df, seed)
     if method.after: method.after(whole, **method.given(parse_kwargs(cfg.method_kwargs), 'after'))
     file = folder/'student.safetensors'

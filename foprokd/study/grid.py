@@ -28,13 +28,17 @@ def _read_file(
         else:
             import tomllib
             res = tomllib.loads(file.read_text())
-    except ImportError: raise ValueError(f"{file.name}: TOML needs Python 3.11; write the grid as YAML.") from None
-    except (ValueError, yaml.YAMLError, OSError, RecursionError) as e: # TOMLDecodeError is a ValueError
+    except ImportError:
+        raise ValueError(f"{file.name}: TOML needs Python 3.11; write the grid as YAML.") from None
+    # TOMLDecodeError is a ValueError
+    except (ValueError, yaml.YAMLError, OSError, RecursionError) as e:
         raise ValueError(f"{file.name} cannot be read: {' '.join(str(e).split())}.") from e
     if not isinstance(res, dict) or not isinstance(res.get('runs'), list) or not res['runs']:
-        raise ValueError(f"{file.name} needs a list `runs`, perhaps with `shared` and `seeds` beside it.")
+        raise ValueError(
+            f"{file.name} needs a list `runs`, perhaps with `shared` and `seeds` beside it.")
     if odd := set(res) - {'runs', 'shared', 'seeds', 'title'}:
-        raise ValueError(f"{file.name} has an entry {min(odd)!r}; a grid has runs, shared, seeds and title.")
+        raise ValueError(
+            f"{file.name} has an entry {min(odd)!r}; a grid has runs, shared, seeds and title.")
     return res
 
 # %% ../../nbs/study/11_grid.ipynb #g1c0f002
@@ -42,13 +46,18 @@ def _settings(
     run:dict # Settings of one entry, lists multiply
 )->list[dict]: # Without lists; names filled in
     "All combinations of an entry"
-    fields, many = RunConfig.__dataclass_fields__, [k for k, v in run.items() if isinstance(v, list)]
+    fields, many = RunConfig.__dataclass_fields__, [k for k, v in run.items()
+        if isinstance(v, list)]
     if odd := set(run) - set(fields):
         raise ValueError(f"A run has the setting {repr(min(odd))[:80]}, which RunConfig has not.")
     n = math.prod(len(run[k]) for k in many)
-    if n > 10_000: raise ValueError(f"The lists of a run multiply to {n} runs, more than 10000: make it several grids.")
+    if n > 10_000:
+        raise ValueError(
+            f"The lists of a run multiply to {n} runs, more than 10000: make it several grids.")
     if set(re.sub(r'{\w*(:\.?\d{0,2}[a-z%]?)?}', '', str(run.get('name', '')))) & {*'{}'}:
-        raise ValueError(f"name={str(run['name'])[:60]!r} may hold {{setting}} or {{setting:.2f}}, and nothing longer.")
+        raise ValueError(
+            f"name={str(run['name'])[:60]!r} may hold {{setting}} or {{setting:.2f}}, and nothing "
+            "longer.")
     res = [run | dict(zip(many, vs)) for vs in product(*(run[k] for k in many))]
     try: return [r | {'name': str(r.get('name', '')).format(**r)} for r in res]
     except (KeyError, IndexError) as e:
@@ -62,10 +71,12 @@ def _entry(
 )->list[RunConfig]:
     "The runs of one entry; `ValueError` for what cannot work, and for a setting of its own without effect"
     common = {*shared} - {*run} - {*overrides}
-    cfgs = [RunConfig(**with_own_prompt(r, common)) for r in _settings({**shared, **run, **overrides})]
+    cfgs = [RunConfig(**with_own_prompt(r, common))
+        for r in _settings({**shared, **run, **overrides})]
     check_used({k: v for k, v in run.items() if k not in overrides}, cfgs)
     return cfgs
 
+# %% ../../nbs/study/11_grid.ipynb #g1c0f003-b
 def read_grid(
     file:str|Path, # .yaml, .yml or .toml with `runs`, perhaps `shared`, `seeds` and `title`
     seeds:str|list|None=None, # Instead of those of the file
@@ -75,16 +86,21 @@ def read_grid(
     grid, name, res = _read_file(Path(file)), Path(file).name, []
     shared = grid.get('shared') or {}
     for i, entry in enumerate(grid['runs']):
-        if not isinstance(entry, dict): raise ValueError(f"Run {i + 1} of {name} is no table of settings.")
-        own = entry.get('seeds', shared.get('seeds', grid.get('seeds', [0]))) if seeds is None else seeds
+        if not isinstance(entry, dict):
+            raise ValueError(f"Run {i + 1} of {name} is no table of settings.")
+        own = (entry.get('seeds', shared.get('seeds', grid.get('seeds', [0]))) if seeds is None
+            else seeds)
         parts = [{k: v for k, v in o.items() if k != 'seeds'} for o in (entry, shared)]
         try:
             own = parse_seeds(' '.join(map(str, own)) if isinstance(own, list) else own)
             res += [(c, own) for c in _entry(*parts, overrides)]
-        except (ValueError, TypeError) as e: raise ValueError(f"Run {i + 1} of {name}: {str(e)[:600]}") from e
+        except (ValueError, TypeError) as e:
+            raise ValueError(f"Run {i + 1} of {name}: {str(e)[:600]}") from e
     if shared.get('prompt') and all(c.prompt != shared['prompt'] for c, _ in res):
         raise ValueError(f"The runs of {name}: no method has prompt={shared['prompt']!r}.")
-    try: check_used({k: v for k, v in shared.items() if k != 'seeds'} | overrides, [c for c, _ in res])
+    try:
+        check_used({k: v for k, v in shared.items() if k != 'seeds'} | overrides,
+            [c for c, _ in res])
     except ValueError as e: raise ValueError(f"The runs of {name}: {e}") from e
     return res
 
@@ -94,8 +110,10 @@ def parse_seeds(
 )->list[int]: # Seeds in the order given
     "Seeds from text; `ValueError` if there is none, one is no number, or one comes twice"
     words = re.split(r'[\s,]+', str(text).strip())
-    if not all(w.isdigit() for w in words): raise ValueError(f"seeds={text!r} is no list of numbers like '0 1 2'.")
-    if len({int(w) for w in words}) < len(words): raise ValueError(f"seeds={text!r} names a seed twice.")
+    if not all(w.isdigit() for w in words):
+        raise ValueError(f"seeds={text!r} is no list of numbers like '0 1 2'.")
+    if len({int(w) for w in words}) < len(words):
+        raise ValueError(f"seeds={text!r} names a seed twice.")
     return [int(w) for w in words]
 
 # %% ../../nbs/study/11_grid.ipynb #be4c84de
@@ -105,6 +123,7 @@ def row_key(
     "What tells one run of a folder from another"
     return row['settings_hash'], row['seed'], row.get('fold')
 
+# %% ../../nbs/study/11_grid.ipynb #be4c84de-b
 def rows_of_grid(
     grid:Iterable[tuple[RunConfig, list[int]]], # Settings and seeds
     rows:Iterable[dict] # Rows, older before newer

@@ -42,7 +42,9 @@ def _fingerprints(
     "What lies behind the paths of a run at this moment"
     try: now = {k: v for k, v in describe_data(load_data(cfg)).items() if k.endswith('_hash')}
     except (ValueError, OSError) as e:
-        warnings.warn(f"data={cfg.data!r} cannot be read now, so rows that were made of it are taken as they are: {e}")
+        warnings.warn(
+            f"data={cfg.data!r} cannot be read now, so rows that were made of it are taken as they "
+            f"are: {e}")
         now = {}
     return now | weights_digests(cfg)
 
@@ -51,8 +53,10 @@ def _same_files(
     now:dict # From `_fingerprints`
 )->bool: # True, too, where it cannot be known
     "Whether a row was made from what lies behind the paths now"
-    had = dict(teacher=(row.get('teacher') or {}).get('ckpt_sha256'), student=row.get('student_ckpt_sha256'))
-    had['data_hash' if 'split_hash' in row else 'split_hash'] = row.get('data_hash') # of 0.1.0: names only
+    had = dict(teacher=(row.get('teacher') or {}).get('ckpt_sha256'),
+        student=row.get('student_ckpt_sha256'))
+    # of 0.1.0: names only
+    had['data_hash' if 'split_hash' in row else 'split_hash'] = row.get('data_hash')
     return all(v is None or now.get(k) in (None, v) for k, v in had.items())
 
 # %% ../../nbs/study/12_jobs.ipynb #j1c0f006
@@ -68,7 +72,8 @@ def pending_runs(
             jobs.setdefault((cfg.out, settings_hash(one), seed, fold), (one, seed))
     for out in {k[0] for k in jobs}:
         file = Path(out)/'results.jsonl'
-        for r in read_rows(file) if file.exists() else []: done[(out, *row_key(r))] = None if 'failed' in r else r
+        for r in read_rows(file) if file.exists() else []:
+            done[(out, *row_key(r))] = None if 'failed' in r else r
     def is_done(k, cfg):
         if done.get(k) is None: return False
         what = tuple(v for n, v in asdict(cfg).items() if n in _BEHIND)
@@ -79,7 +84,9 @@ def pending_runs(
 # %% ../../nbs/study/12_jobs.ipynb #3a69b76d
 def _say(text):
     "Print a line, once however many processes there are"
-    if not rank_distrib(): sys.stdout.write(f'{text}\n'); sys.stdout.flush()
+    if not rank_distrib():
+        sys.stdout.write(f'{text}\n')
+        sys.stdout.flush()
 
 def failure_row(
     cfg:RunConfig, # Settings of the run that failed
@@ -88,8 +95,10 @@ def failure_row(
 )->dict: # Written to results.jsonl
     "The row of a run that gave no result"
     fold = None if cfg.fold is None else int(cfg.fold)
-    row = dict(failed=why, name=cfg.name, method=cfg.method, seed=seed, fold=fold, settings_hash=settings_hash(cfg),
-               settings=asdict(cfg), finished=datetime.now(timezone.utc).isoformat(timespec='seconds'))
+    row = dict(failed=why, name=cfg.name, method=cfg.method, seed=seed, fold=fold,
+               settings_hash=settings_hash(cfg),
+               settings=asdict(cfg),
+               finished=datetime.now(timezone.utc).isoformat(timespec='seconds'))
     return check_row(row, strict=True)
 
 def _job_key(cfg, seed):
@@ -104,15 +113,18 @@ def _title(cfg, seed):
 # %% ../../nbs/study/12_jobs.ipynb #j1c0f007
 def _keep_failure(cfg, seed, why):
     "Write down that a run gave no result"
-    with in_turn(Path(cfg.out)/'claims'/'rows'): append_row(failure_row(cfg, seed, why), Path(cfg.out)/'results.jsonl')
+    with in_turn(Path(cfg.out)/'claims'/'rows'):
+        append_row(failure_row(cfg, seed, why), Path(cfg.out)/'results.jsonl')
 
 def _finished(
     outs:Iterable[str] # Folders of results
 )->dict: # By folder, settings hash, seed and fold
     "When the newest row of each job was written"
     files = [(o, Path(o)/'results.jsonl') for o in dict.fromkeys(outs)]
-    return {(o, *row_key(r)): r.get('finished') for o, f in files if f.is_file() for r in read_rows(f)}
+    return {(o, *row_key(r)): r.get('finished') for o, f in files if f.is_file()
+        for r in read_rows(f)}
 
+# %% ../../nbs/study/12_jobs.ipynb #j1c0f007-b
 class _Queue:
     "Jobs that are left; other processes on this folder may hold some, and what they finish is dropped"
     def __init__(self, jobs, before, patience):
@@ -137,6 +149,7 @@ class _Queue:
         self.next = time.monotonic() + 1
         return None
 
+# %% ../../nbs/study/12_jobs.ipynb #j1c0f007-c
 def _run_one(
     cfg:RunConfig, # Settings
     seed:int, # Seed
@@ -147,7 +160,6 @@ def _run_one(
     try: run_experiment(cfg, seed, df, bar, rows=Path(cfg.out)/'results.jsonl')
     except UnsavedError as e: return e
     on_main(lambda: shutil.rmtree(checkpoint_folder(cfg, seed), ignore_errors=True))
-
 
 # %% ../../nbs/study/12_jobs.ipynb #j1c0f008
 def _run_here(
@@ -169,7 +181,8 @@ def _run_here(
                 _say(f'\n{_title(cfg, seed)}')
                 if lost := _run_one(cfg, seed, df, bar): unsaved[_job_key(cfg, seed)] = lost
             except Exception as e:
-                # an error in the middle of training is not known to the other processes, which wait for this one
+                # an error in the middle of training is not known to the other processes, which wait
+                # for this one
                 if strict or n_ranks() > 1 and not getattr(e, 'shared', False): raise
                 why = f"{type(e).__name__}: {' '.join(str(e).split())}"
                 on_main(lambda: _keep_failure(cfg, seed, why))
@@ -207,11 +220,14 @@ def _start(
     folder.mkdir(parents=True, exist_ok=True)
     code = 'import sys; from foprokd.study.jobs import run_job; run_job(sys.argv[1])'
     job = json.dumps(dict(settings=asdict(cfg), seed=seed, parent=os.getpid()))
-    env = {**os.environ, 'OMP_NUM_THREADS': str(threads), 'MKL_NUM_THREADS': str(threads), 'PYTHONUNBUFFERED': '1'}
+    env = {**os.environ, 'OMP_NUM_THREADS': str(threads), 'MKL_NUM_THREADS': str(threads),
+        'PYTHONUNBUFFERED': '1'}
     with open(folder/'log.txt', 'w') as log:
-        return subprocess.Popen([sys.executable, '-W', 'ignore', '-c', code, job], stdout=log, stderr=log, env=env,
+        return subprocess.Popen([sys.executable, '-W', 'ignore', '-c', code, job], stdout=log,
+                                stderr=log, env=env,
                                 stdin=subprocess.DEVNULL)
 
+# %% ../../nbs/study/12_jobs.ipynb #j1c0f010-b
 def _why(
     folder:Path, # Of the run
     code:int # Exit code, negative for a signal
@@ -220,7 +236,8 @@ def _why(
     if code < 0: return f'killed by {signal.Signals(-code).name}'
     text = (folder/'log.txt').read_text(errors='replace')
     lines = [o for o in text.splitlines() if o.strip()]
-    starts = [i for i, o in enumerate(lines) if re.match(r'[\w.]+: ', o)] # fastai's own messages have two lines
+    # fastai's own messages have two lines
+    starts = [i for i, o in enumerate(lines) if re.match(r'[\w.]+: ', o)]
     if not starts: return lines[-1] if lines else f'exit code {code}'
     return re.sub(r'^([a-z_]+\.)+(?=[A-Z])', '', ' '.join(' '.join(lines[starts[-1]:]).split()))
 
@@ -237,24 +254,30 @@ def _say_data(
     "What was understood of each data set, once, and the sizes of its further folds"
     shown = set()
     for cfg, _ in jobs:
-        key, whole = tables.key(cfg), tuple(v for k, v in asdict(cfg).items() if k in _ON_DATA - {'fold'})
+        key, whole = tables.key(cfg), tuple(v for k, v in asdict(cfg).items()
+            if k in _ON_DATA - {'fold'})
         if key in shown: continue
         try: df = tables(cfg)
         except Exception: continue # the run itself says it
-        sizes = f"  fold {cfg.fold}: {', '.join(f'{p} {(df.split == p).sum():,}' for p in SPLIT_PARTS)}"
+        sizes = (
+            f"  fold {cfg.fold}: {', '.join(f'{p} {(df.split == p).sum():,}' for p in SPLIT_PARTS)}")
         on_main(lambda: _say(sizes if whole in shown else data_summary(cfg, df)))
         shown |= {key, whole}
 
+# %% ../../nbs/study/12_jobs.ipynb #a8f01d42-b
 def _say_done(
     grid:list[tuple[RunConfig, list[int]]], # Settings and seeds
     missing:list[tuple[RunConfig, int]], # What will be run
     n:int # Runs in all
 )->None:
     "How many runs are done, and how many of them by rows that know nothing of contents"
-    todo, files = {_job_key(*job) for job in missing}, {Path(c.out)/'results.jsonl' for c, _ in grid}
+    todo, files = {_job_key(*job) for job in missing}, {Path(c.out)/'results.jsonl'
+        for c, _ in grid}
     rows = rows_of_grid(grid, [r for f in sorted(files) if f.is_file() for r in read_rows(f)])
     old = sum(row_key(r) not in todo and 'split_hash' not in r for r in rows if 'failed' not in r)
-    note = f' {old} of them by rows of version 0.1.0, which did not look into the images: --again runs them anew.'
+    note = (
+        f' {old} of them by rows of version 0.1.0, which did not look into the images: --again '
+        'runs them anew.')
     if len(missing) < n: _say(f"{n - len(missing)} of {n} runs are done.{note if old else ''}")
 
 # %% ../../nbs/study/12_jobs.ipynb #d8cab509
@@ -269,6 +292,7 @@ def _ended(
     if why and left: _keep_failure(cfg, seed, why)
     return why, left
 
+# %% ../../nbs/study/12_jobs.ipynb #d8cab509-b
 def _run_beside(
     queue:_Queue, # Jobs
     n:int # Processes
@@ -285,14 +309,14 @@ def _run_beside(
                 del running[i]
                 with held: why, left = _ended(p, cfg, seed)
                 if why and not left: unsaved[_job_key(cfg, seed)] = UnsavedError(why, None)
-                said = why or ('asked to leave, goes on next time' if left else f'{time.monotonic() - start:.0f} s')
+                said = why or ('asked to leave, goes on next time' if left
+                    else f'{time.monotonic() - start:.0f} s')
                 _say(f"{i}/{queue.n} {_title(cfg, seed)}: {said}")
             time.sleep(.2)
     finally:
         for *_, p in running.values(): p.terminate()
         for _, _, held, *_ in running.values(): held.close()
     return unsaved
-
 
 # %% ../../nbs/study/12_jobs.ipynb #j1c0f011
 def run_grid(
@@ -303,23 +327,30 @@ def run_grid(
     patience:float=300. # Seconds after which a run that a process on another host began and left is taken over, > 0
 )->list[dict]: # Rows of the whole grid, failures included, in its order; `unsaved` in those without all their files
     "Run what is missing, rows written as they come; `ValueError` for what cannot work, before anything is trained"
-    if not patience > 0: raise ValueError(f"patience={patience} s is no time to wait: give seconds above 0.")
+    if not patience > 0:
+        raise ValueError(f"patience={patience} s is no time to wait: give seconds above 0.")
     if jobs < 1: raise ValueError(f"jobs={jobs} runs nothing: give at least 1.")
-    if jobs > 1 and n_ranks() > 1: raise ValueError(f"jobs={jobs} is for one process; {n_ranks()} train together here.")
+    if jobs > 1 and n_ranks() > 1:
+        raise ValueError(f"jobs={jobs} is for one process; {n_ranks()} train together here.")
     grid = list(grid)
     before = _finished(c.out for c, _ in grid) # what is written from now on was run by others
     missing, everything = on_main(lambda: (pending_runs(grid, again), pending_runs(grid, True)))
     on_main(lambda: _say_done(grid, missing, len(everything)))
     tables = SplitTables(bar)
-    if len(everything) > 1 or jobs > 1: try_runs(missing, tables) # one alone is built before it is trained anyway
+    # one alone is built before it is trained anyway
+    if len(everything) > 1 or jobs > 1: try_runs(missing, tables)
     _say_data(missing, tables)
     queue = _Queue(missing, before, patience)
-    unsaved = _run_here(queue, bar, len(everything) == 1, tables) if jobs == 1 else _run_beside(queue, jobs)
+    unsaved = (_run_here(queue, bar, len(everything) == 1, tables) if jobs == 1
+        else _run_beside(queue, jobs))
     files = dict.fromkeys(Path(c.out)/'results.jsonl' for c, _ in grid)
-    found = on_main(lambda: rows_of_grid(grid, [r for f in files if f.is_file() for r in read_rows(f)]))
+    found = on_main(lambda: rows_of_grid(grid,
+        [r for f in files if f.is_file() for r in read_rows(f)]))
     had = {row_key(r) for r in found}
-    found += [e.row for k, e in unsaved.items() if e.row and k not in had] # which even the file of rows did not take
-    return [r | ({'unsaved': str(unsaved[row_key(r)])} if row_key(r) in unsaved else {}) for r in found]
+    # which even the file of rows did not take
+    found += [e.row for k, e in unsaved.items() if e.row and k not in had]
+    return [r | ({'unsaved': str(unsaved[row_key(r)])} if row_key(r) in unsaved else {})
+        for r in found]
 
 # %% ../../nbs/study/12_jobs.ipynb #85f84c19
 def summary_table(
@@ -332,6 +363,8 @@ def summary_table(
             table[score, end] = table[score, end].clip(-1 if score == 'mcc' else 0, 1)
         return format_table(table).T
     row = rows[0]
-    known = [k for k in row if f'{k}_ci' in row and row[k] is not None and not isinstance(row[k], list)]
-    ends = {k: row[f'{k}_ci'] or () if k != 'ece' else () for k in known} # older rows have one of the ECE
+    known = [k for k in row if f'{k}_ci' in row and row[k] is not None
+        and not isinstance(row[k], list)]
+    # older rows have one of the ECE
+    ends = {k: row[f'{k}_ci'] or () if k != 'ece' else () for k in known}
     return pd.DataFrame({row_name(row): {k: format_interval(row[k], *ends[k]) for k in known}})

@@ -35,14 +35,17 @@ class Method:
         if odd := {*self.options.values()} - {*PARTS}:
             raise ValueError(f"{min(odd)!r} takes no options: {', '.join(PARTS)} do.")
 
+# %% ../../nbs/study/05_methods.ipynb #m1c0f006-b
 # Parts that take options; distill and adversarial are the phases of EKD
 PARTS = 'loss', 'callbacks', 'distill', 'adversarial', 'after'
 
 # %% ../../nbs/study/05_methods.ipynb #m1c0f009
-_PROMPTING = ('lam', 'projector_layers', 'prompt', 'prompt_kwargs', 'explore_kwargs', 'rounds', 'views', 'bank',
+_PROMPTING = ('lam', 'projector_layers', 'prompt', 'prompt_kwargs', 'explore_kwargs', 'rounds',
+              'views', 'bank',
               'teacher_adapt')
 _EXPLORING = 'explore', 'explore_lr', 'explore_kwargs', 'rounds'
-_TEACHING = 'teacher', 'teacher_ckpt', 'teacher_kwargs', 'teacher_size', 'teacher_stages', 'teacher_scale'
+_TEACHING = ('teacher', 'teacher_ckpt', 'teacher_kwargs', 'teacher_size', 'teacher_stages',
+    'teacher_scale')
 _NETWORK = 'student', 'student_kwargs', 'student_pretrained', 'student_ckpt'
 
 @patch
@@ -53,6 +56,7 @@ def given(self:Method,
     "The options that go to a part"
     return {k: v for k, v in options.items() if self.options.get(k) == part}
 
+# %% ../../nbs/study/05_methods.ipynb #m1c0f009-b
 @patch
 def prompt_kind(self:Method,
     prompt:str|None=None # As the settings have it; None: the method's own
@@ -60,6 +64,7 @@ def prompt_kind(self:Method,
     "Which prompt it is"
     return prompt or next(iter(self.prompts), None)
 
+# %% ../../nbs/study/05_methods.ipynb #m1c0f009-c
 @patch
 def explores(self:Method,
     prompt:str|None=None # As the settings have it; None: the method's own
@@ -75,7 +80,8 @@ def idle(self:Method,
 )->set: # Names of settings
     "The settings that the method has no use for"
     chosen = self.prompt_kind(prompt) == 'chosen'
-    unused = [() if self.prompts else _PROMPTING, () if 'explore' in self.needs and not chosen else _EXPLORING,
+    unused = [() if self.prompts else _PROMPTING, () if 'explore' in self.needs and not chosen
+              else _EXPLORING,
               () if self.teacher else _TEACHING, _NETWORK if self.reference else ()]
     awake = [fields for option, fields in self.wakes.items() if options.get(option)]
     return {k for ks in unused for k in ks} - {k for ks in awake for k in ks}
@@ -129,13 +135,17 @@ METHODS = dict(
     cbs=Method('cross-entropy, classes drawn equally often', loss=_cross_entropy, draw='class'),
     focal=Method('focal loss', dict(gamma='loss'), loss=_focal),
     cb=Method('class-balanced loss', dict(beta='loss', gamma='loss'), loss=_class_balanced),
-    ldam_drw=Method('LDAM, re-weighted at the end', dict(max_m='loss', s='loss', start='callbacks', beta='callbacks'),
+    ldam_drw=Method('LDAM, re-weighted at the end', dict(max_m='loss', s='loss', start='callbacks',
+    beta='callbacks'),
                     loss=_ldam, callbacks=_deferred, head=_cosine_head),
-    la=Method('cross-entropy, logits adjusted after training', dict(tau='after'), loss=_cross_entropy,
+    la=Method('cross-entropy, logits adjusted after training', dict(tau='after'),
+    loss=_cross_entropy,
               after=_adjust_logits),
     bsm=Method('balanced softmax'),
-    mixup=Method('cross-entropy with MixUp', dict(alpha='callbacks'), loss=_cross_entropy, callbacks=_mixup),
-    bal_mixup=Method('cross-entropy with Balanced-MixUp', dict(alpha='callbacks'), loss=_cross_entropy,
+    mixup=Method('cross-entropy with MixUp', dict(alpha='callbacks'), loss=_cross_entropy,
+    callbacks=_mixup),
+    bal_mixup=Method('cross-entropy with Balanced-MixUp', dict(alpha='callbacks'),
+    loss=_cross_entropy,
                      callbacks=_balanced_mixup))
 
 # %% ../../nbs/study/05_methods.ipynb #m1c0f019
@@ -169,6 +179,7 @@ def _whitened(dls, teacher, **options):
     from foprokd.study.newer_rivals import WhitenedCallback, whitened_teacher
     return [WhitenedCallback(whitened_teacher(teacher, dls), **options)]
 
+# %% ../../nbs/study/05_methods.ipynb #m1c0f019-b
 def _aligned(dls, teacher, **options):
     from foprokd.study.newer_rivals import CKACallback
     return [CKACallback(teacher, **options)]
@@ -201,27 +212,38 @@ METHODS.update(
     kd=Method('soft targets of the linear-probed teacher',
               dict.fromkeys(('weight', 'temperature', 'views_teacher'), 'callbacks'),
               teacher=True, callbacks=_soft_targets, needs=dict(explore=_PROBED)),
-    dkd=Method('decoupled soft targets', dict.fromkeys(('alpha', 'beta', 'temperature'), 'callbacks'), teacher=True,
+    dkd=Method('decoupled soft targets', dict.fromkeys(('alpha', 'beta', 'temperature'),
+    'callbacks'), teacher=True,
                callbacks=_decoupled, needs=dict(explore=_PROBED)),
     rekd=Method('soft targets, re-weighted at the end',
-                dict.fromkeys(('weight', 'temperature', 'start', 'beta'), 'callbacks'), teacher=True,
+                dict.fromkeys(('weight', 'temperature', 'start', 'beta'), 'callbacks'),
+                teacher=True,
                 callbacks=_reweighted, needs=dict(explore=_PROBED)),
-    mse=Method('whitened features', dict(weight='callbacks'), teacher=True, callbacks=_whitened, head=_projected),
+    mse=Method('whitened features', dict(weight='callbacks'), teacher=True, callbacks=_whitened,
+    head=_projected),
     cka=Method('aligned kernels', dict(weight='callbacks'), teacher=True, callbacks=_aligned),
-    queue=Method('likeness to a queue', dict.fromkeys(('weight', 'temperature', 'queue'), 'callbacks'), teacher=True,
+    queue=Method('likeness to a queue', dict.fromkeys(('weight', 'temperature', 'queue'),
+    'callbacks'), teacher=True,
                  callbacks=_queued, head=_projected),
-    fitnet=Method('FitNet-style hints', dict(weight='callbacks'), teacher=True, maps=True, callbacks=_hint,
+    fitnet=Method('FitNet-style hints', dict(weight='callbacks'), teacher=True, maps=True,
+    callbacks=_hint,
                   head=_hint_head),
-    at=Method('attention transfer', dict(weight='callbacks'), teacher=True, maps=True, callbacks=_attention))
+    at=Method('attention transfer', dict(weight='callbacks'), teacher=True, maps=True,
+    callbacks=_attention))
 
 # %% ../../nbs/study/05_methods.ipynb #m1c0f022
-_EKD = dict.fromkeys(('lam_end', 'prompt_student', 'soft', 'temperature', 'views_teacher'), 'distill')
+_EKD = dict.fromkeys(('lam_end', 'prompt_student', 'soft', 'temperature', 'views_teacher'),
+    'distill')
 _SOFT = dict(soft=('explore', 'explore_lr'))
 _FIRST = '; without it use ekd.'
 METHODS.update(
-    ekd=Method('EKD, no prompt', _EKD, teacher=True, prompts=('identity', 'lowpass', 'highpass'), wakes=_SOFT),
-    fopro=Method('Fourier prompt, then EKD', _EKD, teacher=True, prompts=('chosen', 'learned', 'random'),
+    ekd=Method('EKD, no prompt', _EKD, teacher=True, prompts=('identity', 'lowpass', 'highpass'),
+    wakes=_SOFT),
+    fopro=Method('Fourier prompt, then EKD', _EKD, teacher=True,
+    prompts=('chosen', 'learned', 'random'),
                  needs=dict(explore=_FIRST), wakes=_SOFT),
     fopro_akd=Method('explored Fourier prompt, EKD, then adversarial distillation',
-                     dict.fromkeys(('prompt_lr', 'w_prior', 'w_pen', 'every'), 'adversarial'), teacher=True,
-                     prompts=('learned',), needs=dict(explore=_FIRST, adversarial='; without it use fopro.')))
+                     dict.fromkeys(('prompt_lr', 'w_prior', 'w_pen', 'every'), 'adversarial'),
+                     teacher=True,
+                     prompts=('learned',),
+                     needs=dict(explore=_FIRST, adversarial='; without it use fopro.')))

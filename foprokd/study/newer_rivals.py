@@ -39,7 +39,8 @@ def dkd_loss(
         rest = lp.masked_fill(own, -torch.inf).logsumexp(1, keepdim=True)
         return torch.cat([lp[own][:, None], rest], 1), lp[~own].view(len(lp), -1) - rest
     p, q = parts(teacher_logits.detach()), parts(logits)
-    target, others = (F.kl_div(b, a, log_target=True, reduction='none').sum(1) for a, b in zip(p, q))
+    target, others = (F.kl_div(b, a, log_target=True, reduction='none').sum(1)
+        for a, b in zip(p, q))
     return temperature**2 * (alpha * target + beta * others).mean()
 
 # %% ../../nbs/study/04b_newer_rivals.ipynb #nr000010
@@ -75,7 +76,8 @@ class ReweightedCallback(SoftTargetCallback):
         beta:float=.9999 # Overlap of a class's images, 0 <= beta < 1, as in `class_balanced_weights`
     ):
         super().__init__(probe, weight, temperature)
-        if not 0 <= start <= 1: raise ValueError(f"start is a share of the epochs, in [0,1], not {start}.")
+        if not 0 <= start <= 1:
+            raise ValueError(f"start is a share of the epochs, in [0,1], not {start}.")
         self.start, self.beta = start, beta
         drw_weights([1, 1], 0, 0, beta)
 
@@ -86,7 +88,8 @@ class ReweightedCallback(SoftTargetCallback):
     def compare(self,
         target # (B,C) logits of the probe
     ): # scalar
-        w = drw_weights(self.counts, self.epoch, self.first, self.beta).to(target.device)[target.argmax(1)]
+        w = drw_weights(self.counts, self.epoch, self.first,
+            self.beta).to(target.device)[target.argmax(1)]
         kl = soft_target_loss(self.pred, target, self.temperature, reduction='none')
         return (w * kl).sum() / w.sum()
 
@@ -103,6 +106,7 @@ def linear_cka(
     norm = lambda m: m.pow(2).sum().sqrt()
     return norm(b.T @ a)**2 / (norm(a.T @ a) * norm(b.T @ b) + eps)
 
+# %% ../../nbs/study/04b_newer_rivals.ipynb #nr000014-b
 def queue_loss(
     feats:Tensor, # (B,d) projected features of the student
     teacher_feats:Tensor, # (B,d) of the teacher; no gradient reaches them
@@ -110,7 +114,8 @@ def queue_loss(
     temperature:float=.07 # Of both softmaxes, > 0
 )->Tensor: # scalar >= 0
     "KL of likeness to a queue (public code of lightly-train: `DistillationLoss`)"
-    own, hers = (F.normalize(full_precision(o), dim=1) @ queue.T / temperature for o in (feats, teacher_feats.detach()))
+    own, hers = (F.normalize(full_precision(o), dim=1) @ queue.T / temperature
+        for o in (feats, teacher_feats.detach()))
     return soft_target_loss(own, hers, 1.)
 
 # %% ../../nbs/study/04b_newer_rivals.ipynb #nr000017
@@ -127,6 +132,7 @@ class WhitenedCallback(TeacherTermCallback):
 
     _docs = dict(compare="Mean squared difference")
 
+# %% ../../nbs/study/04b_newer_rivals.ipynb #nr000017-b
 def whitened_teacher(
     teacher:FrozenTeacher, # One, or several as one
     dls # fastai `DataLoaders` of the target data
@@ -134,6 +140,7 @@ def whitened_teacher(
     "The same teacher with its features whitened (ours; the covariance is shrunk by Ledoit and Wolf's rule)"
     return TeacherFeatures(teacher.to(dls.device), scale='whiten').fit_scale(training_pixels(dls))
 
+# %% ../../nbs/study/04b_newer_rivals.ipynb #nr000017-c
 def add_projector(
     student:Student, # Changed in place
     teacher:FrozenTeacher # Whose width it gets
@@ -157,6 +164,7 @@ class CKACallback(TeacherTermCallback):
 
     _docs = dict(compare="How far the likenesses of student and teacher are from each other")
 
+# %% ../../nbs/study/04b_newer_rivals.ipynb #nr000018-b
 @docs
 class QueueCallback(TeacherTermCallback):
     "KL of likeness to the teacher's last images (public code of lightly-train, here beside the labels)"
@@ -181,7 +189,8 @@ class QueueCallback(TeacherTermCallback):
         hers # (B,dT) features of the teacher
     ): # scalar
         new = F.normalize(full_precision(hers), dim=1)
-        self.kept = new[:self.n] if self.kept is None else torch.cat([new, self.kept.to(new)])[:self.n]
+        self.kept = (new[:self.n] if self.kept is None
+            else torch.cat([new, self.kept.to(new)])[:self.n])
         return queue_loss(own, hers, self.kept, self.temperature)
 
     def state_dict(self): return dict(kept=self.kept)
@@ -190,5 +199,7 @@ class QueueCallback(TeacherTermCallback):
         state:dict # From `state_dict`
     ): self.kept = state['kept']
 
-    _docs = dict(before_fit="Empty the queue", compare="Likeness to the queue, which has the batch already",
-                 state_dict="The queue, so that a killed run can go on", load_state_dict="Put it back")
+    _docs = dict(before_fit="Empty the queue",
+                 compare="Likeness to the queue, which has the batch already",
+                 state_dict="The queue, so that a killed run can go on",
+                 load_state_dict="Put it back")

@@ -27,9 +27,13 @@ def _fold_rows(
 )->dict: # Fold -> the newest row of these settings
     "Rows of the folds that have been run"
     rows = read_rows(Path(cfg.out)/'results.jsonl')
-    def same(r): return settings_hash(replace(cfg, fold=str(r['fold']))) == r['settings_hash'] and 'failed' not in r
-    return {r['fold']: r for r in rows if r['seed'] == seed and isinstance(r.get('fold'), int) and same(r)}
+    def same(r):
+        return (settings_hash(replace(cfg, fold=str(r['fold']))) == r['settings_hash']
+            and 'failed' not in r)
+    return {r['fold']: r for r in rows if r['seed'] == seed and isinstance(r.get('fold'), int)
+        and same(r)}
 
+# %% ../../nbs/study/12a_pooled.ipynb #ee287e0d-b
 def pool_runs(
     cfg:RunConfig, # Settings; its fold does not matter
     seed:int=0 # Seed of training
@@ -46,12 +50,14 @@ def pool_runs(
     p = pool_folds(parts)
     full = np.bincount(p['targs'], minlength=len(p['classes']))
     counted = np.stack([k['group_counts'] for k in parts])
-    on = GROUPS_ON[cfg.groups_on][0] + (', mean of the folds' if (counted != counted[0]).any() else '')
+    on = GROUPS_ON[cfg.groups_on][0] + (', mean of the folds' if (counted != counted[0]).any()
+        else '')
     groups = class_groups(counted.mean(0), parse_groups(cfg.groups), on=on)
     row = dict(name=cfg.name, method=cfg.method, seed=seed, fold='pooled', n_folds=len(folds),
                settings_hash=settings_hash(replace(cfg, fold='all')),
                **evaluate(p['probs'], p['targs'], groups=groups, leaked=p.get('leaked')),
-               classes=p['classes'].tolist(), class_counts=dict(full=full.tolist(), train=p['counts'].tolist()),
+               classes=p['classes'].tolist(), class_counts=dict(full=full.tolist(),
+               train=p['counts'].tolist()),
                settings=asdict(replace(cfg, fold='all')), **provenance())
     return check_row(row, strict=True)
 
@@ -65,7 +71,8 @@ def pool_grid(
         for seed in seeds if cfg.fold is not None else []:
             if (row := pool_runs(cfg, seed)) is None: continue
             row, file = json.loads(json.dumps(row, default=float)), Path(cfg.out)/'pooled.jsonl'
-            had = [r for r in (read_rows(file) if file.exists() else []) if row_key(r) == row_key(row)]
+            had = [r for r in (read_rows(file) if file.exists() else [])
+                if row_key(r) == row_key(row)]
             if not had or had[-1]['accuracy'] != row['accuracy']: append_row(row, file)
             pooled.append(row)
     return pooled

@@ -43,7 +43,8 @@ class DRWCallback(Callback):
         start:float=.8, # Share of a fit's epochs without weights, in [0,1], rounded down; 1: never weighted
         beta:float=.9999 # Overlap of a class's images, 0 <= beta < 1, as in `class_balanced_weights`
     ):
-        if not 0 <= start <= 1: raise ValueError(f"start is a share of the epochs, in [0,1], not {start}.")
+        if not 0 <= start <= 1:
+            raise ValueError(f"start is a share of the epochs, in [0,1], not {start}.")
         self.counts, self.start, self.beta = counts, start, beta
 
     @property
@@ -57,11 +58,13 @@ class DRWCallback(Callback):
 
     def before_fit(self):
         "Start afresh, also after an interrupt"
-        self.restore(); self.plan = None
+        self.restore()
+        self.plan = None
 
     def before_train(self):
         "Put the epoch's weights on the loss; `TypeError` for a loss without weight, `ValueError` for an empty class"
-        if self.plan is None: self.owner, self.plan = _weight_owner(self.loss_func), self.weights()
+        if self.plan is None:
+            self.owner, self.plan = _weight_owner(self.loss_func), self.weights()
         if self._held is None: self._held = self.owner, self.owner.weight
         self.owner.weight = self.plan[self.epoch]
 
@@ -69,9 +72,11 @@ class DRWCallback(Callback):
         "The (C,) weights of every epoch of this fit, on the model's device; `lr_find` has none"
         n = check_counts(class_counts(self.dls) if self.counts is None else self.counts,
                          getattr(self.dls, 'vocab', None))
-        first = self.n_epoch if hasattr(self.learn, 'lr_finder') else int(self.start*self.n_epoch + 1e-9)
+        first = (self.n_epoch if hasattr(self.learn, 'lr_finder')
+            else int(self.start*self.n_epoch + 1e-9))
         device = next(self.learn.model.parameters()).device
-        return [drw_weights(n, e, first, self.beta).to(device) for e in range(self.n_epoch)]
+        return [drw_weights(n, e, first, self.beta).to(device)
+            for e in range(self.n_epoch)]
 
     def restore(self):
         "Give the loss back the weight that it had, if any"
@@ -92,18 +97,21 @@ def _balanced_loader(
     "A class-balanced twin of a training loader; `ValueError` names a class without an image"
     y, names = loader_labels(dl)
     counts = check_counts(class_counts(y, None if names is None else len(names)), names)
-    return dl.new(cls=SampledDL, wgts=sampling_weights(counts, y, 'class'), shuffle=True, drop_last=True,
+    return dl.new(cls=SampledDL, wgts=sampling_weights(counts, y, 'class'), shuffle=True,
+                  drop_last=True,
                   bs=min(dl.bs, len(y)))
 
 # %% ../../nbs/study/03_rebalance.ipynb #172f6605
 class BalancedMixUp(Callback):
     "Mix each training batch with a class-balanced one from the same images (Galdran et al. 2021); `ValueError`"
-    order, run_valid, _stateattrs, batches = MixHandler.order - 1, False, ('batches', 'yb1'), None
+    order, run_valid, _stateattrs, batches = (MixHandler.order - 1, False,
+        ('batches', 'yb1'), None)
     _kept = None # state to go on from
     def __init__(self,
         alpha:float=.2 # Of Beta(alpha,1), >= 0: the balanced batch has the share alpha/(1+alpha) on average
     ):
-        if not alpha >= 0: raise ValueError(f"alpha must be >= 0 (0 mixes nothing), not {alpha}.")
+        if not alpha >= 0:
+            raise ValueError(f"alpha must be >= 0 (0 mixes nothing), not {alpha}.")
         self.alpha = alpha
 
     def before_fit(self):
@@ -115,18 +123,27 @@ class BalancedMixUp(Callback):
         if self.batches is not None: return
         for cb in self.learn.cbs:
             if isinstance(cb, (MixHandler, DistillCallback)):
-                raise ValueError(f"BalancedMixUp mixes the labels of one loss, and {type(cb).__name__} has labels of "
-                                 "its own: leave one of the two out.")
+                raise (ValueError(
+                    "BalancedMixUp mixes the labels of one loss, and "
+                    f"{type(cb).__name__} has labels of "
+                                 "its own: leave one of the two out."))
         if self.alpha and isinstance(self.loss_func, BalancedSoftmaxLoss):
-            warnings.warn("BalancedMixUp draws classes evenly, and BalancedSoftmaxLoss corrects for their counts: the "
+            warnings.warn(
+                          "BalancedMixUp draws classes evenly, and BalancedSoftmaxLoss "
+                          "corrects for their counts: the "
                           "tail is raised twice. Use CrossEntropyLossFlat().")
-        dl = vars(self.dls.train).get('dl', self.dls.train) # without fastai's DistributedDL around it
+        # without fastai's DistributedDL around it
+        dl = vars(self.dls.train).get('dl', self.dls.train)
         if not isinstance(dl, DataLoader):
-            raise TypeError(f"BalancedMixUp needs a fastai training loader, not a {type(dl).__module__} one.")
-        kept = self._kept or dict(seed=f'{rank_distrib()} {dl.rng.getstate()}', n_drawn=0)
+            raise TypeError(
+                "BalancedMixUp needs a fastai training loader, not a "
+                f"{type(dl).__module__} one.")
+        kept = self._kept or dict(seed=f'{rank_distrib()} {dl.rng.getstate()}',
+            n_drawn=0)
         self._kept, self.n_drawn = None, 0
         self.seed, self.draws = kept['seed'], random.Random(kept['seed'])
-        with self.aside(): self.batches = chain.from_iterable(repeat(_balanced_loader(dl)))
+        with self.aside():
+            self.batches = chain.from_iterable(repeat(_balanced_loader(dl)))
         for _ in range(kept['n_drawn']): self.draw()
 
     def aside(self):
@@ -143,12 +160,14 @@ class BalancedMixUp(Callback):
         "Draw `lam` and a balanced batch, mix the images"
         (b, self.lam), n = self.draw(), len(self.xb)
         b = to_device(b, self.xb[0].device)
-        self.learn.xb = tuple(torch.lerp(x, o[:len(x)], self.lam) for x, o in zip(self.xb, b[:n]))
+        self.learn.xb = tuple(torch.lerp(x, o[:len(x)], self.lam)
+            for x, o in zip(self.xb, b[:n]))
         self.yb1 = tuple(o[:len(y)] for y, o in zip(self.yb, b[n:]))
 
     def after_loss(self):
         "Mix the two losses"
-        self.learn.loss_grad = (1 - self.lam)*self.loss_grad + self.lam*self.loss_func(self.pred, *self.yb1)
+        self.learn.loss_grad = ((1 - self.lam)*self.loss_grad
+            + self.lam*self.loss_func(self.pred, *self.yb1))
         self.learn.loss = self.learn.loss_grad.clone()
 
     def state_dict(self):

@@ -52,14 +52,17 @@ class SoftTargetCallback(LossPartsCallback):
         temperature:float=4. # Of both softmaxes, > 0
     ):
         if not isinstance(probe, (Learner, nn.Module)) or isinstance(probe, FrozenTeacher):
-            raise TypeError(f"Soft targets come from a network with logits, not from a {type(probe).__name__}: give "
-                            "probe_learner(dls, teacher).")
+            raise (TypeError(
+                f"Soft targets come from a network with logits, not from a {type(probe).__name__}: "
+                "give "
+                            "probe_learner(dls, teacher)."))
         check_numbers(weight=weight)
         check_numbers(True, temperature=temperature)
         self.probe, self.weight, self.temperature = probe, weight, temperature
 
     @property
-    def source(self): return get_model(self.probe.model) if isinstance(self.probe, Learner) else self.probe
+    def source(self):
+        return get_model(self.probe.model) if isinstance(self.probe, Learner) else self.probe
 
     def fit_probe(self,
         epochs:int=5, # Passes over the training set
@@ -73,8 +76,10 @@ class SoftTargetCallback(LossPartsCallback):
         with share_ranks(self.learn, self.probe) as probe, probe.no_bar(), probe.no_logging():
             probe.fit_one_cycle(epochs, lr)
         names = [n for n in rec.metric_names if n not in ('epoch', 'time')]
-        return dict(name='probe', epochs=epochs, lr=lr, round=1, seconds=time.perf_counter() - start, columns=names,
-                    values=[[float(v) for v in row] for row in rec.values], losses=[float(x) for x in rec.losses])
+        return dict(name='probe', epochs=epochs, lr=lr, round=1,
+                    seconds=time.perf_counter() - start, columns=names,
+                    values=[[float(v) for v in row] for row in rec.values],
+                    losses=[float(x) for x in rec.losses])
 
     def before_fit(self):
         device = next(self.learn.model.parameters()).device
@@ -95,8 +100,10 @@ class SoftTargetCallback(LossPartsCallback):
         self.set_loss(self.loss_grad + self.weight * soft, dict(cls=self.loss_grad, soft=soft))
         self.images = None
 
-    _docs = dict(fit_probe="Train the probe", before_fit="Bring probe and teacher to the student's device",
-                 source="The network with the logits", compare="How the student's logits differ from the probe's",
+    _docs = dict(fit_probe="Train the probe",
+                 before_fit="Bring probe and teacher to the student's device",
+                 source="The network with the logits",
+                 compare="How the student's logits differ from the probe's",
                  before_batch="Keep the images for the teacher",
                  after_loss="Add the soft targets; the probe is in eval mode and gets no gradient")
 
@@ -105,9 +112,11 @@ def _check_teacher(
     teacher # What was given as teacher
 )->FrozenTeacher: # The same
     "`TypeError` for anything but one `FrozenTeacher`"
-    if isinstance(teacher, FrozenTeacher) and not isinstance(teacher, TeacherFeatures): return teacher
-    raise TypeError(f"Got a {type(teacher).__name__} where one FrozenTeacher is needed: wrap a network as "
-                    "FrozenTeacher(network).")
+    if isinstance(teacher, FrozenTeacher) and not isinstance(teacher, TeacherFeatures):
+        return teacher
+    raise (TypeError(
+        f"Got a {type(teacher).__name__} where one FrozenTeacher is needed: wrap a network as "
+                    "FrozenTeacher(network)."))
 
 def add_hint(
     student:Student, # Changed in place
@@ -119,8 +128,10 @@ def add_hint(
     p = next(student.parameters())
     x = torch.zeros(2, 3, *([size] * 2 if isinstance(size, int) else size), device=p.device)
     with torch.no_grad(), eval_mode(student):
-        own, hers = student(x, 'maps')[1:], feature_maps(teacher.model, teacher.prepare(x.to(teacher.mean.device)))
-    student.hint = nn.Conv2d(own[len(own) // 2].shape[1], hers[len(hers) // 2].shape[1], 1).to(p.device)
+        own, hers = student(x, 'maps')[1:], feature_maps(teacher.model,
+            teacher.prepare(x.to(teacher.mean.device)))
+    student.hint = nn.Conv2d(own[len(own) // 2].shape[1], hers[len(hers) // 2].shape[1],
+        1).to(p.device)
     return student
 
 # %% ../../nbs/study/04_rivals.ipynb #ef04badf
@@ -140,9 +151,11 @@ class TeacherTermCallback(LossPartsCallback):
         "Bring the teacher to the student's device; `TypeError` for another model"
         student = get_model(self.learn.model)
         if not isinstance(student, Student):
-            raise TypeError(f"{type(self).__name__} needs a Student, got a {type(student).__name__}.")
+            raise TypeError(
+                f"{type(self).__name__} needs a Student, got a {type(student).__name__}.")
         device = next(student.parameters()).device
-        self.space = (PixelSpace.from_dls(self.dls) if self.pixels is None else self.pixels).to(device)
+        self.space = (PixelSpace.from_dls(self.dls) if self.pixels is None
+            else self.pixels).to(device)
         broadcast_module(self.teacher.to(device))
 
     def before_batch(self):
@@ -177,8 +190,10 @@ class TeacherTermCallback(LossPartsCallback):
 def _standardised(m):
     "(B,d,h,w) maps with mean 0 and variance 1 per channel; a dead channel is 0"
     m = m.float()
-    return (m - m.mean((0, 2, 3), keepdim=True)) / (m.var((0, 2, 3), keepdim=True, unbiased=False) + 1e-5).sqrt()
+    return (m - m.mean((0, 2, 3), keepdim=True)) / (m.var((0, 2, 3), keepdim=True, unbiased=False)
+        + 1e-5).sqrt()
 
+# %% ../../nbs/study/04_rivals.ipynb #d396d32d-b
 class HintCallback(TeacherTermCallback):
     "FitNet-style hint: mean squared error of the middle maps, beside the task (Romero et al. 2015; one stage is ours)"
     part_names = ('cls', 'hint')
@@ -187,10 +202,14 @@ class HintCallback(TeacherTermCallback):
         super().before_fit()
         hint = get_model(self.learn.model).hint
         if hint is None:
-            raise ValueError("This Student has no hint: call add_hint(student, teacher) before the Learner is made.")
+            raise ValueError(
+                "This Student has no hint: call add_hint(student, teacher) before the Learner is "
+                "made.")
         if not any(p is hint.weight for p, *_ in self.opt.all_params()):
-            raise ValueError("The optimizer does not know the regressor: call add_hint before the first fit, or fit "
-                             "with reset_opt=True.")
+            raise (ValueError(
+                "The optimizer does not know the regressor: call add_hint before the first fit, or "
+                "fit "
+                             "with reset_opt=True."))
 
     def compare(self,
         maps, # Output of the regressor (B,d,h,w), in a list
@@ -199,9 +218,12 @@ class HintCallback(TeacherTermCallback):
         "Mean squared difference of the regressor's map and the teacher's, standardised; `ValueError` for other widths"
         target = _standardised(hers[len(hers) // 2])
         if maps[0].shape[1] != target.shape[1]:
-            raise ValueError(f"The hint has {maps[0].shape[1]} channels, the map of {self.teacher.name} has "
-                             f"{target.shape[1]}: call add_hint with the teacher that is used in training.")
-        return F.mse_loss(maps[0].float(), F.interpolate(target, maps[0].shape[-2:], mode='bilinear', antialias=True))
+            raise (ValueError(
+                f"The hint has {maps[0].shape[1]} channels, the map of {self.teacher.name} has "
+                             f"{target.shape[1]}: call add_hint with the teacher that is used in "
+                             "training."))
+        return F.mse_loss(maps[0].float(), F.interpolate(target, maps[0].shape[-2:],
+            mode='bilinear', antialias=True))
 
 # %% ../../nbs/study/04_rivals.ipynb #8e0f624e
 def attention_map(
@@ -210,8 +232,10 @@ def attention_map(
 )->Tensor: # (B,cells) unit vectors
     "Where a network looks: mean square over channels, normalised (Zagoruyko & Komodakis 2017; the size is ours)"
     q = m.float().pow(2).mean(1, keepdim=True)
-    return F.normalize((q if size is None else F.adaptive_avg_pool2d(q, size)).flatten(1))
+    return F.normalize((q if size is None
+        else F.adaptive_avg_pool2d(q, size)).flatten(1))
 
+# %% ../../nbs/study/04_rivals.ipynb #8e0f624e-b
 class AttentionTransferCallback(TeacherTermCallback):
     "Attention transfer over the last three stages (Zagoruyko & Komodakis 2017, as in their public code)"
     part_names = ('cls', 'attention')
@@ -229,7 +253,8 @@ class AttentionTransferCallback(TeacherTermCallback):
         total = 0.
         for s, t in list(zip(maps[::-1], hers[::-1]))[:3]:
             side = [min(a, b) for a, b in zip(s.shape[-2:], t.shape[-2:])]
-            total = total + (attention_map(s, side) - attention_map(t, side)).pow(2).mean()
+            total = total + (attention_map(s, side)
+                - attention_map(t, side)).pow(2).mean()
         return total
 
 # %% ../../nbs/study/04_rivals.ipynb #b415551f
@@ -238,17 +263,21 @@ class _TeacherBackbone(nn.Module):
     def __init__(self, teacher, pixels, tune):
         super().__init__()
         self.eyes, self.tune, self.half = teacher, tune, teacher.dtype
-        self.pixels, self.about = pixels, dict(name=teacher.name, size=teacher.size, num_features=teacher.num_features)
+        self.pixels, self.about = pixels, dict(name=teacher.name, size=teacher.size,
+            num_features=teacher.num_features)
         if tune:
             self.net, self.eyes.model = self.eyes.model, nn.Identity()
             for p in self.net.parameters(): p.requires_grad = True
 
     def forward(self, x):
         px = self.pixels(x)
-        if self.tune: return pool_features(self.net(self.eyes.prepare(px)), 'the teacher', self.eyes.axis)
-        self.eyes.dtype = self.half if self.training else None # what is measured is measured in full precision
+        if self.tune:
+            return pool_features(self.net(self.eyes.prepare(px)), 'the teacher', self.eyes.axis)
+        # what is measured is measured in full precision
+        self.eyes.dtype = self.half if self.training else None
         with torch.no_grad(): return self.eyes(px)
 
+# %% ../../nbs/study/04_rivals.ipynb #b415551f-b
 def teacher_as_student(
     teacher:FrozenTeacher, # Copied; the original is not touched
     n_out:int, # Classes C
@@ -257,8 +286,10 @@ def teacher_as_student(
 )->Student: # Its `deploy()` contains the teacher
     "A teacher as a student: linear probe (BatchNorm without parameters, then linear) or fine-tuned; else `TypeError`"
     if tune or not isinstance(teacher, FrozenTeacher): _check_teacher(teacher)
-    teacher, pixels = (copy.deepcopy(m).cpu() for m in (teacher, pixels)) # one of them may have been on a GPU already
+    # one of them may have been on a GPU already
+    teacher, pixels = (copy.deepcopy(m).cpu() for m in (teacher, pixels))
     student = Student(_TeacherBackbone(teacher, pixels, tune), n_out)
     d = student.num_features
-    if not tune: student.classifier = nn.Sequential(GlobalBatchNorm1d(d, affine=False), nn.Linear(d, n_out))
+    if not tune:
+        student.classifier = nn.Sequential(GlobalBatchNorm1d(d, affine=False), nn.Linear(d, n_out))
     return student

@@ -43,6 +43,7 @@ def run_folder(
     cfg = with_prompt(cfg, prompt)
     return Path(cfg.out)/f'{cfg.method}_{settings_hash(cfg)[:6]}_seed{seed}'
 
+# %% ../../nbs/study/09a_run_files.ipynb #4c9d7d52-b
 def checkpoint_folder(
     cfg:RunConfig, # Settings
     seed:int, # Seed
@@ -62,17 +63,21 @@ def check_room(
     out, rows, student = Path(cfg.out), Path(cfg.out)/'results.jsonl', learn.student
     nets = [net for net in (student, learn.prompt) if net is not None]
     weights = 4 * sum(v.numel() for net in nets for v in net.state_dict().values())
-    need = runs * (2 * weights + 8 * n_test * student.n_out + 2**20) # a file is written beside the one that it replaces
+    # a file is written beside the one that it replaces
+    need = runs * (2 * weights + 8 * n_test * student.n_out + 2**20)
     try:
         out.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=out): free = shutil.disk_usage(out).free
         if rows.exists(): open(rows, 'ab+').close()
     except OSError as e:
         where = rows if rows.exists() and os.access(out, os.W_OK) else out
-        raise OSError(f"{str(where)!r} cannot be written ({e.strerror}): results could not be kept there.") from e
+        raise (OSError(
+            f"{str(where)!r} cannot be written ({e.strerror}): results could not be kept there.")) from e
     if free >= need: return
     what = 'the run needs' if runs == 1 else f'{runs} runs need'
-    raise OSError(f"{str(out)!r} has room for {free / 2**20:.1f} MiB, and {what} about {need / 2**20:.1f}: make room, "
+    raise OSError(
+                  f"{str(out)!r} has room for {free / 2**20:.1f} MiB, and {what} about "
+                  f"{need / 2**20:.1f}: make room, "
                   "or give another folder as `out`.")
 
 # %% ../../nbs/study/09a_run_files.ipynb #3a91e6a1
@@ -85,7 +90,8 @@ def _save_student(
     "Weights of the deployed student; classes, statistics, image size and settings in the `foprokd` note"
     learn.export_student(file)
     arch = None if METHODS[cfg.method].reference else cfg.student # a reference is no timm model
-    add_student_notes(file, arch=arch, kwargs=parse_kwargs(cfg.student_kwargs), input_size=cfg.size, resize='squish',
+    add_student_notes(file, arch=arch, kwargs=parse_kwargs(cfg.student_kwargs), input_size=cfg.size,
+                      resize='squish',
                       white=cfg.white, seed=seed, settings=asdict(cfg))
 
 # %% ../../nbs/study/09a_run_files.ipynb #6e82931a
@@ -102,8 +108,10 @@ def plot_class_recall(
         if r is None: continue
         ax.plot(n, r, 'o', c='C0')
         if ends is not None: ax.plot([n, n], ends, c='C0', lw=1)
-        ax.annotate(str(c), (n, r), xytext=(4, 3), textcoords='offset points', fontsize=7, rotation=30)
-    ax.set(xscale='log', ylim=(-.03, 1.15), xlabel='training images of the class', ylabel='recall on test')
+        ax.annotate(str(c), (n, r), xytext=(4, 3), textcoords='offset points', fontsize=7,
+            rotation=30)
+    ax.set(xscale='log', ylim=(-.03, 1.15), xlabel='training images of the class',
+        ylabel='recall on test')
     return fig
 
 # %% ../../nbs/study/09a_run_files.ipynb #bc468317
@@ -119,7 +127,8 @@ def _save_figures(
     folder:Path # Where to
 )->None:
     "PNG figures: loss per phase, recall by class, prompted images"
-    recall = plot_class_recall(row['per_class_recall'], row['class_counts']['train'], row['classes'],
+    recall = plot_class_recall(row['per_class_recall'], row['class_counts']['train'],
+                         row['classes'],
                          row['per_class_recall_ci'])
     figs = dict(losses=learn.plot_phases(), recall=recall)
     if learn.explorer is not None or _was_chosen(learn): figs['prompts'] = learn.show_prompts()
@@ -147,8 +156,10 @@ def _save_prompt(
 )->None:
     "By its own `save`; the bare weights of a prompt that has none"
     if hasattr(prompt, 'save'): return prompt.save(file)
-    save_file({k: v.detach().cpu().contiguous().clone() for k, v in prompt.state_dict().items()}, file)
+    save_file({k: v.detach().cpu().contiguous().clone() for k, v in prompt.state_dict().items()},
+        file)
 
+# %% ../../nbs/study/09a_run_files.ipynb #eb6fb055-b
 def save_run(
     learn:FoProLearner, # Trained
     cfg:RunConfig, # Settings
@@ -164,13 +175,16 @@ def save_run(
     if cfg.export: files['student.onnx'] = lambda f: write_onnx(learn, folder/f, test)
     if learn.explorer is not None or _was_chosen(learn):
         files['prompt.safetensors'] = lambda f: aside(f, partial(_save_prompt, learn.prompt))
-    files |= {'test_predictions.npz': lambda f: aside(f, lambda part: np.savez_compressed(part, **preds)),
-              'history.json': lambda f: aside(f, lambda part: part.write_text(json.dumps(learn.phase_history))),
+    files |= {'test_predictions.npz': lambda f: aside(f,
+              lambda part: np.savez_compressed(part, **preds)),
+              'history.json': lambda f: aside(f,
+              lambda part: part.write_text(json.dumps(learn.phase_history))),
               'figures': lambda f: _save_figures(learn, row, folder)}
     lost = {}
     for name, write in files.items():
         try: write(name)
-        except Exception as e: lost[name] = ' '.join(str(e).split()) # the row is kept whatever happens here
+        # the row is kept whatever happens here
+        except Exception as e: lost[name] = ' '.join(str(e).split())
     return lost
 
 # %% ../../nbs/study/09a_run_files.ipynb #rf5c0002
@@ -187,12 +201,15 @@ def read_predictions(
         n, c = res['probs'].shape
         wanted = dict(targs=(n,), images=(n,), classes=(c,), settings_hash=())
         odd = [k for k, shape in wanted.items() if res[k].shape != shape]
-        if odd: raise ValueError(f'{odd[0]} has the shape {res[odd[0]].shape} for {n} images and {c} classes')
+        if odd:
+            raise ValueError(
+                f'{odd[0]} has the shape {res[odd[0]].shape} for {n} images and {c} classes')
         return res
     except Exception as e: # of the archive, of a header that is evaluated, of the disk
         why = ' '.join(str(e).split())[:120]
-        raise ValueError(f"{str(file)!r} holds no test predictions of a run ({type(e).__name__}: {why}): "
-                         "run it with again=True (--again).") from None
+        raise (ValueError(
+            f"{str(file)!r} holds no test predictions of a run ({type(e).__name__}: {why}): "
+                         "run it with again=True (--again).")) from None
 
 # %% ../../nbs/study/09a_run_files.ipynb #b20c004d
 class UnsavedError(OSError):
@@ -221,6 +238,7 @@ def _keep(
         return f"the row is in {str(folder/'row.json')!r}: append it by hand", why
     return f'the row is in {str(rows)!r}', ''
 
+# %% ../../nbs/study/09a_run_files.ipynb #b20c0038-b
 def keep_run(
     row:dict, # Row
     rows:Path|None, # File of rows
@@ -230,7 +248,9 @@ def keep_run(
     "Keep the row first, then everything else"
     where, why = _keep(row, rows, folder)
     lost = save()
-    files = f"{', '.join(lost)} of {str(folder)!r} could not be written ({next(iter(lost.values()))})" if lost else ''
+    files = (
+        f"{', '.join(lost)} of {str(folder)!r} could not be written ({next(iter(lost.values()))})"
+        if lost else '')
     if not lost and not why: return row, ''
     again = '; run it with again=True (--again) once that is mended' if lost else ''
     return row, f"{' and '.join(filter(None, [why, files]))}; {where}{again}."
@@ -248,6 +268,7 @@ class EpochLines(Callback):
     def after_epoch(self):
         "Write what the recorder has just noted"
         said = zip(self.recorder.metric_names, self.recorder.log)
-        words = [f'{k} {v:.4f}' if isinstance(v, float) else f'{k} {v}' for k, v in said if v is not None]
+        words = [f'{k} {v:.4f}' if isinstance(v, float) else f'{k} {v}' for k, v in said
+            if v is not None]
         sys.stdout.write(f"{', '.join(words)}\n")
         sys.stdout.flush()

@@ -17,6 +17,7 @@ from .methods import METHODS
 # Name -> torch type of autocast
 PRECISIONS = dict(fp32=None, bf16='bfloat16', fp16='float16')
 
+# %% ../../nbs/study/06_settings.ipynb #1ce17628-b
 def parse_kwargs(
     text:str # e.g. 'pad_type=same bn_eps=1e-3'
 )->dict: # e.g. {'pad_type': 'same', 'bn_eps': 0.001}
@@ -24,7 +25,8 @@ def parse_kwargs(
     res = {}
     for word in text.split():
         k, eq, v = word.partition('=')
-        if not (eq and k.isidentifier() and v): raise ValueError(f"{word!r} is not of the form name=value.")
+        if not (eq and k.isidentifier() and v):
+            raise ValueError(f"{word!r} is not of the form name=value.")
         words = dict(true=True, false=False, none=None)
         try: res[k] = words[v.lower()] if v.lower() in words else ast.literal_eval(v)
         except (ValueError, SyntaxError): res[k] = v
@@ -81,10 +83,12 @@ class RunConfig(DataConfig):
         brings=() # Parts that the data bring, once they are read
     )->dict[str, str]: # Name -> when it has no effect
         "The settings that change nothing in this run"
-        unused = METHODS[self.method].idle(parse_kwargs(self.method_kwargs), self.prompt)
+        unused = METHODS[self.method].idle(parse_kwargs(self.method_kwargs),
+            self.prompt)
         chosen = METHODS[self.method].prompt_kind(self.prompt) == 'chosen'
         why = f'with method={self.method!r}'
-        if chosen: why += ", whose prompt is chosen and not explored (prompt='learned' is)"
+        if chosen:
+            why += ", whose prompt is chosen and not explored (prompt='learned' is)"
         return super().idle(brings) | dict.fromkeys(unused, why)
 
 # %% ../../nbs/study/06_settings.ipynb #2859cf0a
@@ -92,20 +96,25 @@ def _check(
     cfg:RunConfig # Settings
 )->None:
     "One sentence for settings that contradict each other or lie out of range"
-    if cfg.method not in METHODS: raise ValueError(f"method={cfg.method!r} is none of {', '.join(METHODS)}.")
+    if cfg.method not in METHODS:
+        raise ValueError(f"method={cfg.method!r} is none of {', '.join(METHODS)}.")
     for n in ('size', 'bs', 'lr', 'explore_lr', 'rounds', 'projector_layers', 'valid_every'):
         if not getattr(cfg, n) > 0: raise ValueError(f"{n}={getattr(cfg, n)} must be positive.")
-    if not 1 <= cfg.test_views <= 8: raise ValueError(f"test_views={cfg.test_views} is not from 1 to 8.")
-    if cfg.views is not None and cfg.views < 1: raise ValueError(f"views={cfg.views} must be at least 1.")
+    if not 1 <= cfg.test_views <= 8:
+        raise ValueError(f"test_views={cfg.test_views} is not from 1 to 8.")
+    if cfg.views is not None and cfg.views < 1:
+        raise ValueError(f"views={cfg.views} must be at least 1.")
     for n in ('explore', 'distill', 'adversarial', 'lam', 'workers'):
         if getattr(cfg, n) < 0: raise ValueError(f"{n}={getattr(cfg, n)} must not be negative.")
     if cfg.checkpoint is not None and not cfg.checkpoint >= 0:
         raise ValueError(f"checkpoint={cfg.checkpoint} are minutes: give at least 0.")
-    if not cfg.distill + cfg.adversarial: raise ValueError("distill=0 and adversarial=0 train no student.")
+    if not cfg.distill + cfg.adversarial:
+        raise ValueError("distill=0 and adversarial=0 train no student.")
     _check_phases(cfg)
     _check_sampling(cfg)
     for n in ('student_kwargs', 'teacher_kwargs', 'explore_kwargs'): parse_kwargs(getattr(cfg, n))
-    if cfg.export not in ('', 'onnx'): raise ValueError(f"export={cfg.export!r} is not onnx, the one format there is.")
+    if cfg.export not in ('', 'onnx'):
+        raise ValueError(f"export={cfg.export!r} is not onnx, the one format there is.")
     if cfg.precision not in PRECISIONS:
         raise ValueError(f"precision={cfg.precision!r} is none of {', '.join(PRECISIONS)}.")
     _check_method(cfg)
@@ -119,12 +128,16 @@ def _check_phases(
     "One sentence for a method without a phase that it needs"
     method = METHODS[cfg.method]
     for phase, end in method.needs.items():
-        if not getattr(cfg, phase) and not (phase == 'explore' and method.prompts and not method.explores(cfg.prompt)):
+        if not getattr(cfg, phase) and not (phase == 'explore' and method.prompts
+                and not method.explores(cfg.prompt)):
             raise ValueError(f"method={cfg.method!r} needs `{phase}` of at least 1 epoch{end}")
     options = parse_kwargs(cfg.method_kwargs)
-    if 'soft' in method.options and options.get('soft') and not options.get('views_teacher') and not cfg.explore:
-        raise ValueError("soft targets need `explore` of at least 1 epoch, in which their probe is trained.")
+    if ('soft' in method.options and options.get('soft') and not options.get('views_teacher')
+            and not cfg.explore):
+        raise ValueError(
+            "soft targets need `explore` of at least 1 epoch, in which their probe is trained.")
 
+# %% ../../nbs/study/06_settings.ipynb #m1c0f033-b
 def _check_sampling(
     cfg:RunConfig # Settings
 )->None:
@@ -133,8 +146,10 @@ def _check_sampling(
         raise ValueError(f"sampling={cfg.sampling!r} is none of instance, sqrt, class.")
     if cfg.sampling != 'instance' and not METHODS[cfg.method].resampled:
         free = ' or '.join(repr(n) for n, m in METHODS.items() if m.resampled)
-        raise ValueError(f"sampling={cfg.sampling!r} with method={cfg.method!r} corrects the tail twice, by the draw "
-                         f"and by the loss: use method={free}.")
+        raise (ValueError(
+            f"sampling={cfg.sampling!r} with method={cfg.method!r} corrects the tail twice, by the "
+            "draw "
+                         f"and by the loss: use method={free}."))
 
 # %% ../../nbs/study/06_settings.ipynb #m1c0f034
 def _check_method(
@@ -142,23 +157,32 @@ def _check_method(
 )->None:
     "One sentence for options that the method, exploration or the log does not have"
     known = METHODS[cfg.method].options
-    for field, names in (('method_kwargs', known), ('explore_kwargs', ('w_cls', 'w_prior', 'w_div', 'size'))):
+    for field, names in (('method_kwargs', known),
+            ('explore_kwargs', ('w_cls', 'w_prior', 'w_div', 'size'))):
         for k, v in parse_kwargs(getattr(cfg, field)).items():
-            if k not in names: raise ValueError(f"{field} has no {k!r}: it has {', '.join(names) or 'nothing'}.")
+            if k not in names:
+                raise ValueError(f"{field} has no {k!r}: it has {', '.join(names) or 'nothing'}.")
             if not (isinstance(v, (int, float)) or v is None) or (v or 0) < 0:
                 raise ValueError(f"{field}: {k}={v!r} is no number of at least 0.")
     options = parse_kwargs(cfg.method_kwargs)
     if 'soft' in known and 'temperature' in options and 'soft' not in options:
-        raise ValueError(f"method_kwargs: temperature={options['temperature']} has no effect without soft targets: "
-                         "give soft=1 (their weight), too, or leave it out.")
+        raise (ValueError(
+            f"method_kwargs: temperature={options['temperature']} has no effect without soft "
+            "targets: "
+                         "give soft=1 (their weight), too, or leave it out."))
     if 'soft' in known and 'views_teacher' in options and 'soft' not in options:
-        raise ValueError(f"method_kwargs: views_teacher={options['views_teacher']} has no effect without soft targets: "
-                         "give soft=1 (their weight), too, or leave it out.")
+        raise (ValueError(
+            f"method_kwargs: views_teacher={options['views_teacher']} has no effect without soft "
+            "targets: "
+                         "give soft=1 (their weight), too, or leave it out."))
     if options.get('views_teacher', 0) not in range(9):
-        raise ValueError(f"method_kwargs: views_teacher={options['views_teacher']} is no number of views from 0 to 8.")
+        raise ValueError(
+            f"method_kwargs: views_teacher={options['views_teacher']} is no number of views from 0 "
+            "to 8.")
     if unknown := [w for w in cfg.log.split() if w not in ('csv', 'tensorboard', 'wandb')]:
         raise ValueError(f"log={unknown[0]!r} is none of csv, tensorboard, wandb.")
 
+# %% ../../nbs/study/06_settings.ipynb #m1c0f034-b
 def _check_prompt(
     cfg:RunConfig # Settings
 )->None:
@@ -170,7 +194,9 @@ def _check_prompt(
     if cfg.prompt == 'random' and cfg.rounds > 1:
         raise ValueError("prompt='random' explores once: leave `rounds` at 1.")
     if cfg.prompt_kwargs and METHODS[cfg.method].prompt_kind(cfg.prompt) == 'chosen':
-        raise ValueError(f"prompt_kwargs={cfg.prompt_kwargs!r} is for prompt='learned': a chosen prompt takes none.")
+        raise ValueError(
+            f"prompt_kwargs={cfg.prompt_kwargs!r} is for prompt='learned': a chosen prompt takes "
+            "none.")
     if cfg.prompt_kwargs: starting_prompt(cfg) # which takes torch
 
 # %% ../../nbs/study/06_settings.ipynb #m1c0f035
@@ -180,20 +206,28 @@ def _check_teacher(
     "One sentence for a teacher that is not described as it should be"
     for word in (cfg.teacher_size or 'image').split('+'):
         if word != 'image' and not word.isdigit():
-            raise ValueError(f"teacher_size={cfg.teacher_size!r} is neither a number of pixels nor 'image'.")
+            raise ValueError(
+                f"teacher_size={cfg.teacher_size!r} is neither a number of pixels nor 'image'.")
     if cfg.teacher_scale not in (None, 'standard', 'whiten'):
         raise ValueError(f"teacher_scale={cfg.teacher_scale!r} is neither standard nor whiten.")
-    if cfg.teacher_stages not in (None, 'all') and not all(w.isdigit() for w in cfg.teacher_stages.split()):
-        raise ValueError(f"teacher_stages={cfg.teacher_stages!r} is neither 'all' nor indices like '2 3'.")
+    if cfg.teacher_stages not in (None, 'all') and not all(w.isdigit()
+            for w in cfg.teacher_stages.split()):
+        raise ValueError(
+            f"teacher_stages={cfg.teacher_stages!r} is neither 'all' nor indices like '2 3'.")
     if cfg.teacher_adapt not in (None, *ADAPTATIONS):
-        raise ValueError(f"teacher_adapt={cfg.teacher_adapt!r} is none of {', '.join(ADAPTATIONS)}.")
-    if cfg.teacher_adapt and METHODS[cfg.method].prompts and not parse_kwargs(cfg.method_kwargs).get('views_teacher'):
-        raise ValueError(f"teacher_adapt={cfg.teacher_adapt!r} is for soft targets from a table: give "
-                         "method_kwargs='soft=1 views_teacher=4', too.")
+        raise ValueError(
+            f"teacher_adapt={cfg.teacher_adapt!r} is none of {', '.join(ADAPTATIONS)}.")
+    if (cfg.teacher_adapt and METHODS[cfg.method].prompts
+            and not parse_kwargs(cfg.method_kwargs).get('views_teacher')):
+        raise (ValueError(
+            f"teacher_adapt={cfg.teacher_adapt!r} is for soft targets from a table: give "
+                         "method_kwargs='soft=1 views_teacher=4', too."))
     joined = cfg.teacher_stages or cfg.teacher_scale or '+' in cfg.teacher
     if joined and METHODS[cfg.method].maps:
-        raise ValueError(f"Several teachers, teacher_stages and teacher_scale make one vector of features, which "
-                         f"method={cfg.method!r} does not use.")
+        raise (ValueError(
+            "Several teachers, teacher_stages and teacher_scale make one vector of features, "
+            "which "
+                         f"method={cfg.method!r} does not use."))
 
 # %% ../../nbs/study/06_settings.ipynb #49f3e5bf
 def starting_prompt(
@@ -205,11 +239,13 @@ def starting_prompt(
     from foprokd.frequency.controls import HighPassPrompt, LowPassPrompt
     from foprokd.prompt import FourierPromptGenerator, IdentityPrompt
     kind = METHODS[cfg.method].prompt_kind(cfg.prompt)
-    classes = dict(identity=IdentityPrompt, chosen=IdentityPrompt, lowpass=LowPassPrompt, highpass=HighPassPrompt,
+    classes = dict(identity=IdentityPrompt, chosen=IdentityPrompt, lowpass=LowPassPrompt,
+                   highpass=HighPassPrompt,
                    learned=FourierPromptGenerator, random=FourierPromptGenerator)
     if kind in ('lowpass', 'highpass'): kwargs = {'cutoff': .15} | kwargs
     try: return classes[kind](**kwargs)
-    except TypeError as e: raise ValueError(f"prompt_kwargs={cfg.prompt_kwargs!r} does not fit a prompt ({e}).") from e
+    except TypeError as e:
+        raise ValueError(f"prompt_kwargs={cfg.prompt_kwargs!r} does not fit a prompt ({e}).") from e
 
 # %% ../../nbs/study/06_settings.ipynb #pr000001
 def with_own_prompt(
@@ -222,19 +258,23 @@ def with_own_prompt(
     return {k: v for k, v in settings.items() if k not in {'prompt', 'prompt_kwargs'} & {*common}}
 
 # %% ../../nbs/study/06_settings.ipynb #3ab9e078
-_ELSEWHERE = {'out', 'workers', 'data_root', 'splits', 'cache_dir', 'name', 'log', 'export', 'checkpoint',
+_ELSEWHERE = {'out', 'workers', 'data_root', 'splits', 'cache_dir', 'name', 'log', 'export',
+              'checkpoint',
               'bank'}
 
 def settings_hash(
     cfg:RunConfig # Settings
 )->str: # 12 hexadecimal digits
     "A name for the settings that decide a result: paths as given, without defaults and what the method has no use for"
-    method, usual = METHODS[cfg.method], {k: f.default for k, f in RunConfig.__dataclass_fields__.items()}
+    method, usual = METHODS[cfg.method], {k: f.default
+        for k, f in RunConfig.__dataclass_fields__.items()}
     idle = _ELSEWHERE | method.idle(parse_kwargs(cfg.method_kwargs), cfg.prompt)
     kept = {k: v for k, v in asdict(cfg).items() if k not in idle and v != usual[k]}
-    kept |= {k: sorted((n, repr(v)) for n, v in parse_kwargs(kept[k]).items()) for k in kept if k.endswith('_kwargs')}
+    kept |= {k: sorted((n, repr(v)) for n, v in parse_kwargs(kept[k]).items()) for k in kept
+        if k.endswith('_kwargs')}
     if method.prompts: kept['prompt'] = method.prompt_kind(cfg.prompt)
-    if kept.get('prompt') in ('learned', 'identity'): del kept['prompt'] # as in rows of studies that did not name it
+    # as in rows of studies that did not name it
+    if kept.get('prompt') in ('learned', 'identity'): del kept['prompt']
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]
 
 # %% ../../nbs/study/06_settings.ipynb #88f8a2fb
@@ -245,5 +285,7 @@ def phase_epochs(
     method = METHODS[cfg.method]
     distill, adversarial = cfg.distill + cfg.adversarial, 0
     if 'adversarial' in method.needs: distill, adversarial = cfg.distill, cfg.adversarial
-    return dict(explore=cfg.explore if method.explores(cfg.prompt) else 0, distill=distill, adversarial=adversarial,
-                rounds=cfg.rounds if method.explores(cfg.prompt) else 1, lr=cfg.lr, explore_lr=cfg.explore_lr)
+    return dict(explore=cfg.explore if method.explores(cfg.prompt) else 0, distill=distill,
+                adversarial=adversarial,
+                rounds=cfg.rounds if method.explores(cfg.prompt) else 1, lr=cfg.lr,
+                explore_lr=cfg.explore_lr)

@@ -17,6 +17,7 @@ _SUFFIX = {'.md': 'md', '.tex': 'latex', '.csv': 'csv'}
 
 _METRICS = 'balanced_accuracy,recall_head,recall_medium,recall_tail,recall_mean_of_groups'
 
+# %% ../../nbs/study/14a_shown.ipynb #p1c0f016-b
 def _lost_text(
     rows:list, # Rows
     lost:tuple, # Labels of two students
@@ -27,17 +28,23 @@ def _lost_text(
 )->str: # With its last newline
     "The images that the first student has right and the second wrong"
     from foprokd.measure.lost import lost_between
-    if form not in ('md', 'csv'): raise ValueError(f"format={form!r} is not for a list of images: md or csv.")
+    if form not in ('md', 'csv'):
+        raise ValueError(f"format={form!r} is not for a list of images: md or csv.")
     paths = map(Path, [files] if isinstance(files, (str, Path)) else files)
     found, n = lost_between(rows, *lost, by, [p if p.is_dir() else p.parent for p in paths])
     if form == 'csv': return found.round(digits).to_csv(index=False)
-    said = (f"{n['seeds']} seed{'s' * (n['seeds'] > 1)}, {n['images']} test images: {lost[1]} loses {n['lost']:.4g} "
-            f"that {lost[0]} has right, and gains {n['gained']:.4g}" + ' (means)' * (n['seeds'] > 1))
+    said = (
+            f"{n['seeds']} seed{'s' * (n['seeds'] > 1)}, {n['images']} test images: {lost[1]} "
+            f"loses {n['lost']:.4g} "
+            f"that {lost[0]} has right, and gains {n['gained']:.4g}"
+            + ' (means)' * (n['seeds'] > 1))
     if not len(found): return f'{said}.\n'
-    bare = '' if found.before.notna().any() else ('\nNo test_predictions.npz of both lies here, so images have numbers '
-                                                  'and no probabilities.')
+    bare = ('' if found.before.notna().any()
+        else ('\nNo test_predictions.npz of both lies here, so images have numbers '
+                                                  'and no probabilities.'))
     return f"{found.round(digits).to_string(index=False)}\n\n{said}.{bare}\n"
 
+# %% ../../nbs/study/14a_shown.ipynb #p1c0f016-c
 @as_command(example="""examples:
   foprokd_table runs --baseline bsm --out table.tex
   foprokd_table runs --lost bsm fopro                images that fopro gets wrong and bsm had right""")
@@ -66,13 +73,17 @@ def foprokd_table(
     rows = filter_rows(rows_for_grid_file(load_results(files), grid), where)
     if metrics == _METRICS and any(r.get('n_leaked') for r in rows):
         metrics += ',balanced_accuracy_clean,balanced_accuracy_leaked'
-    metrics, form = None if metrics == 'all' else metrics, format or _SUFFIX.get(Path(out).suffix, 'md')
+    metrics, form = (None if metrics == 'all' else metrics,
+        format or _SUFFIX.get(Path(out).suffix, 'md'))
     if lost:
-        if baseline: raise ValueError(f"baseline={baseline!r} has no effect with `lost`: leave it out.")
+        if baseline:
+            raise ValueError(f"baseline={baseline!r} has no effect with `lost`: leave it out.")
         text, said = _lost_text(rows, lost, by, files, form, digits), f'images of {len(rows)} runs'
     else:
-        tidy = compare_runs(rows, by, baseline or None, metrics, interval or None, n_boot, level, seed)
-        text, said = format_results(tidy, form, digits), f'{len(set(tidy.label))} rows from {len(rows)} runs'
+        tidy = compare_runs(rows, by, baseline or None, metrics, interval or None, n_boot, level,
+            seed)
+        text, said = (format_results(tidy, form, digits),
+            f'{len(set(tidy.label))} rows from {len(rows)} runs')
     if not out: sys.stdout.write(text)
     else:
         Path(out).parent.mkdir(parents=True, exist_ok=True)
@@ -81,7 +92,8 @@ def foprokd_table(
 
 # %% ../../nbs/study/14a_shown.ipynb #p1c0f021
 KINDS = 'recall', 'reliability', 'confusion', 'curves', 'comparison' # Figures that can be asked for
-_NEEDED_BY = dict(baseline=('comparison',), interval=('comparison',), metric=('comparison', 'curves'))
+_NEEDED_BY = dict(baseline=('comparison',), interval=('comparison',),
+    metric=('comparison', 'curves'))
 
 def _draw(
     kind:str, # One of `KINDS`
@@ -94,13 +106,16 @@ def _draw(
     "A figure by the name of its kind"
     from foprokd.measure import figures
     if kind == 'comparison':
-        return figures.plot_comparison(rows, baseline or None, metric or 'balanced_accuracy', by, interval or None)
+        return figures.plot_comparison(rows, baseline or None, metric or 'balanced_accuracy', by,
+            interval or None)
     if kind == 'curves': return figures.plot_curves(rows, by, metric or 'balanced_accuracy_score')
-    plots = dict(recall='plot_recall_counts', reliability='plot_reliability', confusion='plot_confusion')
+    plots = dict(recall='plot_recall_counts', reliability='plot_reliability',
+        confusion='plot_confusion')
     return getattr(figures, plots[kind])(rows, by)
 
 # %% ../../nbs/study/14a_shown.ipynb #p1c0f022
-@as_command(example="example: foprokd_plot runs --kind comparison --baseline bsm --out comparison.pdf")
+@as_command(
+    example="example: foprokd_plot runs --kind comparison --baseline bsm --out comparison.pdf")
 def foprokd_plot(
     files:list, # results.jsonl files, or folders that hold one; from Python also one path
     kind:str='comparison', # recall, reliability, confusion, curves or comparison
@@ -118,7 +133,8 @@ def foprokd_plot(
     Called from Python: `ValueError` for an unknown kind or ending."""
     if kind not in KINDS: raise ValueError(f"kind={kind!r} is none of {', '.join(KINDS)}.")
     file = Path(out)
-    if file.suffix not in ('.png', '.svg', '.pdf'): raise ValueError(f"out={out!r} must end in .png, .svg or .pdf.")
+    if file.suffix not in ('.png', '.svg', '.pdf'):
+        raise ValueError(f"out={out!r} must end in .png, .svg or .pdf.")
     for name, value in dict(baseline=baseline, interval=interval, metric=metric).items():
         if kind not in _NEEDED_BY[name] and value not in ('', None, 'images'):
             raise ValueError(f"{name}={value!r} has no effect with kind={kind!r}: leave it out.")
@@ -143,7 +159,9 @@ def voila_argv(
     return argv + ([] if browser else ['--no-browser'])
 
 # %% ../../nbs/study/14a_shown.ipynb #p1c0f026
-@as_command(example="example: foprokd_explore --images images --prompt runs/fopro_4f2a10_seed0/prompt.safetensors")
+@as_command(
+    example="example: foprokd_explore --images images --prompt "
+    "runs/fopro_4f2a10_seed0/prompt.safetensors")
 def foprokd_explore(
     images:str|None=None, # Folder of images, subfolders are classes; synthetic ones if not given
     teacher:str='embedded', # timm name, 'embedded' or a checkpoint
@@ -163,10 +181,12 @@ def foprokd_explore(
         try:
             from traitlets.config import Config
             from voila.app import Voila
-        except ImportError: raise RuntimeError("The page needs Voila: pip install 'foprokd[app]'.") from None
+        except ImportError:
+            raise RuntimeError("The page needs Voila: pip install 'foprokd[app]'.") from None
     def whole(p): return p and str(Path(p).expanduser().resolve()) # the page runs in another folder
     teacher = whole(teacher) if Path(teacher).expanduser().is_file() else teacher
-    settings = dict(images=whole(images), teacher=teacher, ckpt=whole(ckpt), prompt=whole(prompt), size=size)
+    settings = dict(images=whole(images), teacher=teacher, ckpt=whole(ckpt), prompt=whole(prompt),
+        size=size)
     explorer_page(**settings) # says what is wrong here, not in the browser
     os.environ['FOPROKD_EXPLORE'] = json.dumps(settings)
     # Too large a file must get its message

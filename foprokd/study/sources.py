@@ -28,13 +28,15 @@ def _load_published(
 )->pd.DataFrame: # Label table with a column split
     "The table of a published set as its reader gives it; only what differs from the defaults is asked of the reader"
     usual = {k: f.default for k, f in DataConfig.__dataclass_fields__.items()}
-    asked = dict(splits='splits', protocol='protocol', missing='missing', valid='valid', split_seed='seed')
+    asked = dict(splits='splits', protocol='protocol', missing='missing', valid='valid',
+        split_seed='seed')
     given = {a: getattr(cfg, k) for k, a in asked.items() if getattr(cfg, k) != usual[k]}
     own = bool(published_set(cfg)['imbalances']) # the set brings files of several ratios
     df = read_dataset(cfg.data, cfg.data_root, fold=None if cfg.fold is None else int(cfg.fold),
                       imbalance=cfg.imbalance if own else None, **given)
     if own or not cfg.imbalance: return df
-    res = split_data(df, imbalance=cfg.imbalance, profile=cfg.profile, seed=cfg.split_seed, n_max=cfg.n_max)
+    res = split_data(df, imbalance=cfg.imbalance, profile=cfg.profile, seed=cfg.split_seed,
+        n_max=cfg.n_max)
     return refresh_about(res, f'training cut to 1:{cfg.imbalance:g} by us ({cfg.profile})')
 
 # %% ../../nbs/study/07_sources.ipynb #bb734f09
@@ -45,7 +47,8 @@ def load_data(
 )->pd.DataFrame: # Columns image, label, split, perhaps group
     "The split table that the settings name; `ValueError` with one sentence for what is missing or unreadable"
     if cfg.fold == 'all': raise ValueError("fold='all' stands for several tables: see folds_of.")
-    named = {k: os.path.expandvars(v) for k in ('data', 'data_root', 'splits') if (v := getattr(cfg, k))}
+    named = {k: os.path.expandvars(v) for k in ('data', 'data_root', 'splits')
+        if (v := getattr(cfg, k))}
     if unset := [f'{k}={v!r}' for k, v in named.items() if '$' in v]:
         raise ValueError(f"{unset[0]} names an environment variable that is not set.")
     cfg = replace(cfg, **named)
@@ -54,17 +57,22 @@ def load_data(
     if published_set(cfg):
         df = _load_published(cfg)
         kept = usable_rows(df, cfg.bad, bar=bar)
-        return kept if len(kept) == len(df) else refresh_about(kept, f'{len(df) - len(kept)} unusable files dropped')
+        return kept if len(kept) == len(df) else refresh_about(kept,
+            f'{len(df) - len(kept)} unusable files dropped')
     source = demo_set(Path(cfg.out)/'demo_data') if cfg.data == 'demo' else cfg.data
-    df = read_labels(source, cfg.image_col, cfg.label_col, cfg.group_col, root=cfg.data_root, bad=cfg.bad,
+    df = read_labels(source, cfg.image_col, cfg.label_col, cfg.group_col, root=cfg.data_root,
+                     bad=cfg.bad,
                      bar=bar, class_folder=cfg.class_folder, frames=cfg.frames)
     check_used(given, [cfg], df.get('split', ()))
-    if cfg.fold is None: return split_data(df, cfg.valid, cfg.test, seed=cfg.split_seed, imbalance=cfg.imbalance,
+    if cfg.fold is None:
+        return split_data(df, cfg.valid, cfg.test, seed=cfg.split_seed, imbalance=cfg.imbalance,
                                            profile=cfg.profile, n_max=cfg.n_max)
     if 'split' in df:
-        warnings.warn(f"fold={cfg.fold} cuts folds of our own: the split that the data bring is not used.")
+        warnings.warn(
+            f"fold={cfg.fold} cuts folds of our own: the split that the data bring is not used.")
     folds = split_folds(df.drop(columns='split', errors='ignore'), cfg.n_folds, cfg.split_seed)
-    return split_by_fold(folds, int(cfg.fold), cfg.valid, cfg.split_seed, cfg.imbalance, cfg.profile, cfg.n_max)
+    return split_by_fold(folds, int(cfg.fold), cfg.valid, cfg.split_seed, cfg.imbalance,
+        cfg.profile, cfg.n_max)
 
 # %% ../../nbs/study/07_sources.ipynb #0cb55c40
 def run_groups(
@@ -73,7 +81,8 @@ def run_groups(
 )->ClassGroups: # Class indices in alphabetical order of the labels
     "Head, medium and tail of a run, by `cfg.groups` on the counts that `cfg.groups_on` names"
     on, parts = GROUPS_ON[cfg.groups_on]
-    n = df.label[df.split.isin(parts)].value_counts().reindex(sorted(df.label.unique()), fill_value=0)
+    n = df.label[df.split.isin(parts)].value_counts().reindex(sorted(df.label.unique()),
+        fill_value=0)
     return class_groups(n.to_numpy(), parse_groups(cfg.groups), on=on)
 
 # %% ../../nbs/study/07_sources.ipynb #757c954b
@@ -94,10 +103,13 @@ def describe_data(
     kept = {k: df.attrs[k] for k in ('about', 'dropped') if df.attrs.get(k)}
     return dict(classes=counts.index.tolist(), class_counts={p: counts[p].tolist() for p in parts},
                 **{f'n_{p}': int(counts[p].sum()) for p in parts},
-                true_ratio=round(imbalance_ratio(counts.train.tolist()), 2) if counts.train.all() else None,
-                crossing_groups=len(crossing_groups(df)) if 'group' in df else None, about_data=kept or None,
+                true_ratio=round(imbalance_ratio(counts.train.tolist()), 2) if counts.train.all()
+                else None,
+                crossing_groups=len(crossing_groups(df)) if 'group' in df else None, about_data=kept
+                or None,
                 split_hash=_digest(lines), data_hash=_digest(contents))
 
+# %% ../../nbs/study/07_sources.ipynb #757c954b-b
 def data_summary(
     cfg:DataConfig, # Settings
     df:pd.DataFrame # Split table

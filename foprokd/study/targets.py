@@ -40,12 +40,16 @@ def soft_targets(
     **kwargs # Passed to `cross_fitted`: probe, folds, seed
 )->np.ndarray: # (N,C) log-probabilities in the order of the student's outputs; NaN in rows that have none
     "What teachers say of each training image, by probes that have not seen its lesion (ours)"
-    (y, names), groups, seed = loader_labels(dls), training_groups(dls, groups), kwargs.get('seed', 0)
+    (y, names), groups, seed = (loader_labels(dls), training_groups(dls, groups),
+        kwargs.get('seed', 0))
     n_out = int(y.max()) + 1 if names is None else len(names)
     if prompt is not None: prompt.to(dls.device)
     many = teacher if isinstance(teacher, (list, tuple)) else [teacher]
-    def see(t): return view_features(t.to(dls.device), training_pixels(dls), prompt, views)
-    def adapted(t): return lambda rows: see(adapt_teacher(dls, t, adapt, groups, rows, prompt, seed=seed))
+    def see(t):
+        return view_features(t.to(dls.device), training_pixels(dls), prompt, views)
+    def adapted(t):
+        return lambda rows: see(adapt_teacher(dls, t, adapt, groups, rows, prompt,
+            seed=seed))
     with no_random(seed, reproducible=False):
         feats = [adapted(t) if adapt else see(t) for t in many]
         return cross_fitted(feats, y, groups, range(n_out), **kwargs)
@@ -63,7 +67,8 @@ class TargetsCallback(LossPartsCallback):
     ):
         check_numbers(weight=weight)
         check_numbers(True, temperature=temperature)
-        self.targets, self.weight, self.temperature, self.teacher = targets, weight, temperature, teacher
+        self.targets, self.weight, self.temperature, self.teacher = (targets, weight, temperature,
+            teacher)
 
     def before_fit(self): self.table = SoftTable(self.targets, self.learn)
 
@@ -73,7 +78,8 @@ class TargetsCallback(LossPartsCallback):
 
     def after_fit(self): self.table = None
 
-    _docs = dict(before_fit="Make the table and check it", after_loss="Add the soft targets", after_fit="Let go of it")
+    _docs = dict(before_fit="Make the table and check it", after_loss="Add the soft targets",
+        after_fit="Let go of it")
 
 # %% ../../nbs/study/04a_targets.ipynb #ta000021
 class _AverageViews(Callback):
@@ -82,7 +88,8 @@ class _AverageViews(Callback):
     def __init__(self, n): self.n = n
 
     def after_batch(self):
-        act = getattr(self.loss_func, 'activation', None) or (lambda z: full_precision(z).softmax(1))
+        act = (getattr(self.loss_func, 'activation', None)
+            or (lambda z: full_precision(z).softmax(1)))
         more = [self.learn.model(v) for v in dihedral_views(self.xb[0], self.n)[1:]]
         self.learn.pred = torch.stack([act(o) for o in (self.pred, *more)]).mean(0)
 

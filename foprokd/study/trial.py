@@ -29,21 +29,25 @@ class SplitTables:
         cfg:RunConfig # Settings, with one fold
     )->tuple: # The same for runs that share their images and split
         "What decides which images are read, and how they are split"
-        return tuple(v for k, v in asdict(cfg).items() if k in DataConfig.__dataclass_fields__ and k != 'out')
+        return tuple(v for k, v in asdict(cfg).items() if k in DataConfig.__dataclass_fields__
+            and k != 'out')
 
     def __call__(self,
         cfg:RunConfig # Settings, with one fold
     )->pd.DataFrame: # Split table
         "The table of a run; every process must call"
         bar = self.bar and on_screen() and not rank_distrib()
-        if self.key(cfg) not in self.known: self.known[self.key(cfg)] = main_first(lambda: load_data(cfg, bar))
+        if self.key(cfg) not in self.known:
+            self.known[self.key(cfg)] = main_first(lambda: load_data(cfg, bar))
         return self.known[self.key(cfg)]
 
 # %% ../../nbs/study/11a_trial.ipynb #b20c0078
 # What neither data nor Learner is built from
-_LATER = {'fold', 'name', 'lr', 'explore_lr', 'explore', 'distill', 'adversarial', 'rounds', 'lam', 'valid_every',
+_LATER = {'fold', 'name', 'lr', 'explore_lr', 'explore', 'distill', 'adversarial', 'rounds', 'lam',
+          'valid_every',
           'checkpoint'}
 
+# %% ../../nbs/study/11a_trial.ipynb #b20c0078-b
 def try_runs(
     jobs:list[tuple[RunConfig, int]], # Settings, with one fold, and a seed
     tables:SplitTables # Tables that have been read; extended
@@ -63,5 +67,7 @@ def try_runs(
     name, e = wrong[0]
     known = isinstance(e, (ValueError, TypeError, RuntimeError, OSError, ImportError))
     text = ' '.join(str(e if known else repr(e)).split())
-    if len(kinds) > 1: text = f'{len(wrong)} of {len(kinds)} kinds of runs cannot work; {name}: {text}'
-    raise (OtherRankError if rank_distrib() else ValueError)(f"{text.rstrip('.')}. Nothing was trained.") from e
+    if len(kinds) > 1:
+        text = f'{len(wrong)} of {len(kinds)} kinds of runs cannot work; {name}: {text}'
+    raise (OtherRankError if rank_distrib()
+        else ValueError)(f"{text.rstrip('.')}. Nothing was trained.") from e

@@ -55,17 +55,20 @@ def _told_as(
         kind = RuntimeError if isinstance(e, RuntimeError) else ValueError
         raise kind(re.sub(r'\bimg_size=(\d*)', rf"{part}_kwargs='img_size=\1'", text)) from e
 
+# %% ../../nbs/study/09_wiring.ipynb #w1c0f009-b
 def _mixed(
     cfg:RunConfig # Settings
 )->list: # Of one callback, or none
     "float16 needs a scaled loss: fastai's mixed precision, in training alone, since what is measured is in fp32"
     if cfg.precision != 'fp16': return []
     if runs_on_cpu():
-        raise ValueError("precision='fp16' is for CUDA GPUs, and this run would not be on one: use bf16 or fp32.")
+        raise (ValueError(
+            "precision='fp16' is for CUDA GPUs, and this run would not be on one: use bf16 or fp32."))
     cb = MixedPrecision()
     cb.run_valid = False
     return [cb]
 
+# %% ../../nbs/study/09_wiring.ipynb #w1c0f009-c
 def _one_teacher(
     name:str, # timm name or 'embedded'
     ckpt:str|None, # Local weights
@@ -77,12 +80,16 @@ def _one_teacher(
     ckpt = os.path.expandvars(ckpt) if ckpt else None
     if ckpt and name == 'embedded':
         if not read_checkpoint(ckpt)[1].get('arch'):
-            raise ValueError(f"teacher_ckpt={ckpt!r} does not name its architecture: give teacher=, a timm name, too.")
+            raise ValueError(
+                f"teacher_ckpt={ckpt!r} does not name its architecture: give teacher=, a timm "
+                "name, too.")
         name, ckpt = ckpt, None
     with _told_as('teacher'):
-        return FrozenTeacher(name, ckpt=ckpt, size=size if size in (None, 'image') else int(size), dtype=dtype,
+        return FrozenTeacher(name, ckpt=ckpt, size=size if size in (None, 'image') else int(size),
+                             dtype=dtype,
                              **parse_kwargs(kwargs))
 
+# %% ../../nbs/study/09_wiring.ipynb #w1c0f009-d
 def _pixels(
     cfg:RunConfig, # Settings
     df:pd.DataFrame, # Split table
@@ -104,11 +111,13 @@ def teacher_from_config(
     def each(v): # one value for all, or one for each
         words = [None] * len(names) if v is None else v.split('+')
         if len(words) not in (1, len(names)):
-            raise ValueError(f"{len(names)} teachers are joined by +, but {v!r} describes {len(words)}.")
+            raise ValueError(
+                f"{len(names)} teachers are joined by +, but {v!r} describes {len(words)}.")
         return words * (len(names) // len(words))
     described = zip(names, *map(each, (cfg.teacher_ckpt, cfg.teacher_size, cfg.teacher_kwargs)))
     parts = [_one_teacher(*o, _dtype(cfg)) for o in described]
-    stages = cfg.teacher_stages if cfg.teacher_stages in (None, 'all') else [int(i) for i in cfg.teacher_stages.split()]
+    stages = cfg.teacher_stages if cfg.teacher_stages in (None, 'all') else [int(i)
+        for i in cfg.teacher_stages.split()]
     if len(parts) == 1 and stages is None and cfg.teacher_scale is None: return parts[0]
     return TeacherFeatures(parts, stages, cfg.teacher_scale).fit_scale(_pixels(cfg, df))
 
@@ -129,7 +138,8 @@ def _student(
     ckpt = os.path.expandvars(ckpt) if ckpt else None
     dim = teacher.num_features if method.prompts else None
     with _told_as('student'):
-        student = Student(cfg.student, n_out, dim, cfg.student_pretrained, ckpt, size=cfg.size, dtype=dtype,
+        student = Student(cfg.student, n_out, dim, cfg.student_pretrained, ckpt, size=cfg.size,
+                          dtype=dtype,
                           projector_layers=cfg.projector_layers, **parse_kwargs(cfg.student_kwargs))
     if method.head: method.head(student, teacher, cfg.size)
     return student
@@ -142,7 +152,8 @@ def _loaders(
 )->DataLoaders: # Whose batches are this process's share of `bs`
     "The loaders of a run, training images drawn as the method wants them"
     draw = METHODS[cfg.method].draw or cfg.sampling
-    dls = image_dls(df, cfg.size, cfg.bs, seed, cfg.workers, cache_dir=cfg.cache_dir, sampling=draw, white=cfg.white)
+    dls = image_dls(df, cfg.size, cfg.bs, seed, cfg.workers, cache_dir=cfg.cache_dir, sampling=draw,
+        white=cfg.white)
     for dl in dls.loaders: dl.bs = max(1, dl.bs // n_ranks())
     return dls
 
@@ -156,30 +167,42 @@ def _distill_kwargs(
 )->dict: # Of `DistillCallback`
     "Options of distillation, with where soft targets come from and where answers are kept"
     res = {k: v for k, v in options.items() if k != 'views_teacher'}
-    if views := options.get('views_teacher'): res['targets'] = partial(_targets, views=views, adapt=cfg.teacher_adapt)
-    if cfg.views is not None: res |= dict(views=cfg.views, bank=os.path.expandvars(cfg.bank or f'{cfg.out}/answers'))
+    if views := options.get('views_teacher'):
+        res['targets'] = partial(_targets, views=views, adapt=cfg.teacher_adapt)
+    if cfg.views is not None:
+        res |= dict(views=cfg.views,
+            bank=os.path.expandvars(cfg.bank or f'{cfg.out}/answers'))
     return res
 
+# %% ../../nbs/study/09_wiring.ipynb #w1c0f012-b
 def learner_from_config(
     cfg:RunConfig, # Settings
     df:pd.DataFrame, # Split table of `load_data`
     seed:int # Of initialisation, batches and augmentation; sets fastai's global seeds
 )->FoProLearner: # Ready for training; its `teacher` is None unless the method is one of EKD's
     "The Learner of a run; `ValueError` for settings that cannot work here"
-    if cfg.bs % n_ranks(): raise ValueError(f"bs={cfg.bs} cannot be shared by {n_ranks()} processes: give a multiple.")
-    method, options, mixed = METHODS[cfg.method], parse_kwargs(cfg.method_kwargs), _mixed(cfg)
+    if cfg.bs % n_ranks():
+        raise ValueError(
+            f"bs={cfg.bs} cannot be shared by {n_ranks()} processes: give a multiple.")
+    method, options, mixed = (METHODS[cfg.method], parse_kwargs(cfg.method_kwargs),
+        _mixed(cfg))
     def given(part): return method.given(options, part)
     set_seed(seed, reproducible=True) # for a teacher with random weights
     teacher = teacher_from_config(cfg, df)
     dls = _loaders(cfg, df, seed)
     set_seed(seed, reproducible=True)
-    student, prompt = _student(cfg, teacher, df.label.nunique(), dls), starting_prompt(cfg)
+    student, prompt = (_student(cfg, teacher, df.label.nunique(), dls),
+        starting_prompt(cfg))
     loss = method.loss and method.loss(class_counts(dls), **given('loss'))
-    cbs = method.callbacks(dls, teacher, **given('callbacks')) if method.callbacks else []
-    return fopro_learner(dls, student, teacher if method.prompts else None, prompt, lam=cfg.lam, loss_func=loss,
-                         explore_kwargs=parse_kwargs(cfg.explore_kwargs), adversarial_kwargs=given('adversarial'),
+    cbs = (method.callbacks(dls, teacher, **given('callbacks')) if method.callbacks
+        else [])
+    return fopro_learner(dls, student, teacher if method.prompts else None, prompt,
+                         lam=cfg.lam, loss_func=loss,
+                         explore_kwargs=parse_kwargs(cfg.explore_kwargs),
+                         adversarial_kwargs=given('adversarial'),
                          distill_kwargs=_distill_kwargs(cfg, given('distill')),
-                         cbs=[ChannelsLast(), ValidateEvery(cfg.valid_every), *mixed, *cbs])
+                         cbs=[ChannelsLast(), ValidateEvery(cfg.valid_every), *mixed,
+                         *cbs])
 
 # %% ../../nbs/study/09_wiring.ipynb #b22w0002
 def worth_from_config(
@@ -196,16 +219,21 @@ def _check_own_prompt(
 )->None:
     "One sentence for a prompt that a run cannot have"
     kind = type(prompt).__name__
-    if not isinstance(prompt, SpectralPrompt): raise TypeError(f"prompt= must be a SpectralPrompt, got a {kind}.")
+    if not isinstance(prompt, SpectralPrompt):
+        raise TypeError(f"prompt= must be a SpectralPrompt, got a {kind}.")
     if not METHODS[cfg.method].prompts:
         prompted = ', '.join(n for n, m in METHODS.items() if m.prompts)
-        raise ValueError(f"method={cfg.method!r} has no prompt, so it cannot have a {kind}: use {prompted}.")
+        raise ValueError(
+            f"method={cfg.method!r} has no prompt, so it cannot have a {kind}: use {prompted}.")
     if cfg.prompt or cfg.prompt_kwargs:
-        raise ValueError(f"The settings describe a prompt ({cfg.prompt or cfg.prompt_kwargs}), and prompt= gives a "
-                         f"{kind}: leave one out.")
+        raise (ValueError(
+            f"The settings describe a prompt ({cfg.prompt or cfg.prompt_kwargs}), and prompt= "
+            "gives a "
+                         f"{kind}: leave one out."))
     if METHODS[cfg.method].explores(kind) and not list(prompt.parameters()):
         fixed = ', '.join(n for n, m in METHODS.items() if m.prompts and not m.explores(kind))
-        raise ValueError(f"method={cfg.method!r} trains its prompt, and a {kind} has no parameters: use {fixed}.")
+        raise (ValueError(
+            f"method={cfg.method!r} trains its prompt, and a {kind} has no parameters: use {fixed}."))
 
 # %% ../../nbs/study/09_wiring.ipynb #w1c0f017
 def with_prompt(
@@ -215,8 +243,10 @@ def with_prompt(
     "The settings of a run with this prompt; `TypeError` or `ValueError` if it cannot have it"
     if prompt is None: return cfg
     _check_own_prompt(cfg, prompt)
-    numbers = [f'{k}={v}' for k, v in vars(prompt).items() if k != 'training' and type(v) in (bool, int, float)]
+    numbers = [f'{k}={v}' for k, v in vars(prompt).items() if k != 'training'
+        and type(v) in (bool, int, float)]
     start, res = hashlib.sha256(repr(module_facts(prompt)).encode()).hexdigest()[:8], copy.copy(cfg)
     kind = type(prompt).__name__
-    res.prompt, res.prompt_kwargs, res.name = kind, ' '.join([*numbers, f'start=#{start}']), cfg.name or kind
+    res.prompt, res.prompt_kwargs, res.name = (kind, ' '.join([*numbers, f'start=#{start}']),
+        cfg.name or kind)
     return res

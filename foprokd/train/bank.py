@@ -25,7 +25,8 @@ class AnswerBank:
     ):
         text = json.dumps(dict(about, rows=rows, arrays=arrays), sort_keys=True, default=str)
         name = hashlib.sha256(text.encode()).hexdigest()[:12]
-        self.folder, self.views, self.rows, self.arrays = Path(folder).expanduser()/name, views, rows, dict(arrays)
+        self.folder, self.views, self.rows, self.arrays = (Path(folder).expanduser()/name, views,
+            rows, dict(arrays))
         self.text, self.checked = text, set()
 
     def view(self,
@@ -40,9 +41,11 @@ def nbytes(self:AnswerBank,
     views:int|None=None # How many views; None: all
 )->int: # Bytes
     "Size of the arrays on disk"
-    row = sum(np.dtype(t).itemsize * int(np.prod(shape, dtype=int)) for shape, t in self.arrays.values())
+    row = sum(np.dtype(t).itemsize * int(np.prod(shape, dtype=int))
+        for shape, t in self.arrays.values())
     return row * self.rows * (self.views if views is None else views)
 
+# %% ../../nbs/train/09_bank.ipynb #bk000009-b
 @patch
 def check_room(self:AnswerBank,
     spare:int=2**28 # Bytes that stay free
@@ -54,7 +57,8 @@ def check_room(self:AnswerBank,
     if need <= free: return
     fit = max(free, 0) // max(self.nbytes(1), 1) + self.views - missing
     raise ValueError(f"{missing} views of {self.rows:,} images need {need / 1e9:.2g} GB in "
-                     f"{str(self.folder.parent)!r}, which has {max(free, 0) / 1e9:.2g} GB to spare: {fit} views would "
+                     f"{str(self.folder.parent)!r}, which has {max(free, 0) / 1e9:.2g} GB to "
+                     f"spare: {fit} views would "
                      "fit, or give a folder elsewhere.")
 
 # %% ../../nbs/train/09_bank.ipynb #bk000011
@@ -65,6 +69,7 @@ def _checksum(file):
         while piece := f.read(2**22): crc = zlib.crc32(piece, crc)
     return crc
 
+# %% ../../nbs/train/09_bank.ipynb #bk000011-b
 @patch
 def has(self:AnswerBank,
     k:int # Number of the view
@@ -77,15 +82,18 @@ def has(self:AnswerBank,
         sums = json.loads((path/'checksums.json').read_text())
         for name, (shape, kind) in self.arrays.items():
             a = np.load(path/f'{name}.npy', mmap_mode='r')
-            if (a.shape, a.dtype) != ((self.rows, *shape), np.dtype(kind)): raise ValueError(f'{name} has {a.shape}')
+            if (a.shape, a.dtype) != ((self.rows, *shape), np.dtype(kind)):
+                raise ValueError(f'{name} has {a.shape}')
             if sums[name] != _checksum(path/f'{name}.npy'): raise ValueError(f'{name} has changed')
     except (OSError, ValueError, KeyError, EOFError) as e:
-        warnings.warn(f"The kept answers in {str(path)!r} are torn ({e}): the teacher is asked anew.")
+        warnings.warn(
+            f"The kept answers in {str(path)!r} are torn ({e}): the teacher is asked anew.")
         self.drop(k)
         return False
     self.checked.add(k)
     return True
 
+# %% ../../nbs/train/09_bank.ipynb #bk000011-c
 @patch
 def drop(self:AnswerBank,
     k:int # Number of the view
@@ -94,6 +102,7 @@ def drop(self:AnswerBank,
     self.checked.discard(k)
     shutil.rmtree(self.view(k), ignore_errors=True)
 
+# %% ../../nbs/train/09_bank.ipynb #bk000011-d
 @patch
 def read(self:AnswerBank,
     k:int # Number of a view that is there
@@ -124,8 +133,10 @@ class ViewWriter:
             to = self.maps[name][start:start + len(v)]
             with np.errstate(over='ignore'): to[:] = v
             if to.dtype.kind == 'f' and np.isinf(to).any() and np.isfinite(v).all():
-                raise ValueError(f"{name} are up to {np.abs(v).max():.3g}, which {to.dtype} cannot hold: keep them "
-                                 "as float32.")
+                raise (ValueError(
+                    f"{name} are up to {np.abs(v).max():.3g}, which {to.dtype} cannot hold: keep "
+                    "them "
+                                 "as float32."))
         self.done[start:start + len(v)] = True
 
     def close(self)->bool: # Whether the view is there now

@@ -26,12 +26,15 @@ class CheckpointFolder:
         path:str|Path, # Folder, made when it is opened
         keep:int=2 # How many stay, at least 2
     ):
-        if keep < 2: raise ValueError(f"Keep at least 2 checkpoints, not {keep}: the last one may be damaged.")
+        if keep < 2:
+            raise ValueError(
+                f"Keep at least 2 checkpoints, not {keep}: the last one may be damaged.")
         self.path, self.keep = Path(path), keep
 
     def files(self)->list[Path]: # From old to new
         "The checkpoints that are there"
-        names = os.listdir(self.path) if self.path.exists() else [] # `glob` is silent where it may not look
+        # `glob` is silent where it may not look
+        names = os.listdir(self.path) if self.path.exists() else []
         return [self.path/n for n in sorted(names) if re.fullmatch(r'[0-9]{8}\.ckpt', n)]
 
 # %% ../../nbs/train/04_checkpoint.ipynb #c0000010
@@ -44,9 +47,12 @@ def _room(
     try:
         with open(file, 'wb') as f:
             if hasattr(os, 'posix_fallocate') and need: os.posix_fallocate(f.fileno(), 0, need)
-            f.write(b'x'); f.flush(); os.fsync(f.fileno())
+            f.write(b'x')
+            f.flush()
+            os.fsync(f.fileno())
     finally: file.unlink(missing_ok=True)
 
+# %% ../../nbs/train/04_checkpoint.ipynb #c0000010-b
 @patch
 @contextmanager
 def open(self:CheckpointFolder,
@@ -57,15 +63,19 @@ def open(self:CheckpointFolder,
     try:
         self.path.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
-        for name in ('.*.tmp.ckpt', '*.part'): # what a killed writer left, here or in an older version
+        # what a killed writer left, here or in an older version
+        for name in ('.*.tmp.ckpt', '*.part'):
             for f in self.path.glob(name): f.unlink()
         need = max(need, need * (self.keep + 1) - sum(f.stat().st_size for f in self.files()))
         _room(self.path, need)
     except Timeout as e:
-        raise OSError(f"Another process trains into {str(self.path)!r}: wait for it, or give another folder.") from e
+        raise (OSError(
+            f"Another process trains into {str(self.path)!r}: wait for it, or give another folder.")) from e
     except OSError as e:
         lock.release()
-        raise OSError(f"No checkpoints can be written to {str(self.path)!r} ({e.strerror}; {need} bytes are needed): "
+        raise OSError(
+                      f"No checkpoints can be written to {str(self.path)!r} ({e.strerror}; {need} "
+                      "bytes are needed): "
                       "give another folder, or make room.") from e
     try: yield self
     finally: lock.release()
@@ -98,14 +108,19 @@ def read(self:CheckpointFolder,
     "One verified checkpoint; `ValueError` if it is damaged or none of ours"
     name = Path(file).name
     try: head, _, data = Path(file).read_bytes().partition(b'\n')
-    except OSError as e: raise ValueError(f"The checkpoint {name!r} cannot be read ({e.strerror}).") from e
+    except OSError as e:
+        raise ValueError(f"The checkpoint {name!r} cannot be read ({e.strerror}).") from e
     if not head.startswith(_HEAD): raise ValueError(f"{name!r} is no checkpoint of foprokd.")
     if hashlib.sha256(data).hexdigest().encode() != head[len(_HEAD):]:
-        raise ValueError(f"The checkpoint {name!r} is torn or damaged: the checksum does not fit {len(data)} bytes.")
+        raise ValueError(
+            f"The checkpoint {name!r} is torn or damaged: the checksum does not fit {len(data)} "
+            "bytes.")
     try: state = torch.load(io.BytesIO(data), map_location='cpu', weights_only=True)
     except Exception as e: # whatever a file that was made to deceive may raise
-        raise ValueError(f"The checkpoint {name!r} holds more than plain data ({type(e).__name__}).") from e
-    if not isinstance(state, dict): raise ValueError(f"The checkpoint {name!r} holds a {type(state).__name__}.")
+        raise ValueError(
+            f"The checkpoint {name!r} holds more than plain data ({type(e).__name__}).") from e
+    if not isinstance(state, dict):
+        raise ValueError(f"The checkpoint {name!r} holds a {type(state).__name__}.")
     return state
 
 # %% ../../nbs/train/04_checkpoint.ipynb #c0000019
@@ -119,11 +134,16 @@ def latest(self:CheckpointFolder,
         try: state = self.read(file)
         except ValueError as e: # out of the way, so that `save` does not count it
             os.replace(file, file.with_suffix('.damaged'))
-            refused.append(str(e)); continue
+            refused.append(str(e))
+            continue
         try: check(state)
-        except ValueError as e: refused.append(str(e)); continue
+        except ValueError as e:
+            refused.append(str(e))
+            continue
         for said in refused: warnings.warn(f"{said} The one before it, {file.name}, is used.")
         return state
     if refused:
-        raise ValueError(f"{refused[0]} None of the {len(refused)} checkpoints in {str(self.path)!r} can be used: give "
-                         "another folder, or remove them to start over.")
+        raise (ValueError(
+            f"{refused[0]} None of the {len(refused)} checkpoints in {str(self.path)!r} can be "
+            "used: give "
+                         "another folder, or remove them to start over."))

@@ -17,7 +17,8 @@ from .ranks import NO_ACCELERATE, runs_on_cpu
 
 # %% ../../nbs/train/01_distributed.ipynb #0c009e8c
 try: from fastai.distributed import DistributedDL, DistributedTrainer
-except (ImportError, NameError) as e: raise ImportError(NO_ACCELERATE) from e # NameError: fastai without accelerate
+# NameError: fastai without accelerate
+except (ImportError, NameError) as e: raise ImportError(NO_ACCELERATE) from e
 
 # %% ../../nbs/train/01_distributed.ipynb #9ffae628
 class GlobalDL(DistributedDL):
@@ -27,7 +28,8 @@ class GlobalDL(DistributedDL):
         torch.distributed.broadcast(t, rank)
         return t.tolist()
 
-    def __len__(self): return -(-self.dl.n // self.whole) if not self.drop_last else self.dl.n // self.whole
+    def __len__(self):
+        return -(-self.dl.n // self.whole) if not self.drop_last else self.dl.n // self.whole
 
     @property
     def whole(self):
@@ -62,13 +64,16 @@ def sync_norms(
     known, twins, swapped = {_BatchNorm.forward, BatchNormAct2d.forward}, {}, []
     for parent in list(net.modules()):
         for name, own in parent._modules.items():
-            if not isinstance(own, _BatchNorm) or type(own).forward not in known or 'forward' in vars(own): continue
+            if (not isinstance(own, _BatchNorm) or type(own).forward not in known
+                    or 'forward' in vars(own)):
+                continue
             twin = twins.setdefault(own, convert_sync_batchnorm(own))
             vars(twin).update({k: v for k, v in vars(own).items() if k.endswith('_hooks')})
             parent._modules[name] = twin
             swapped.append((parent, name, own))
     return swapped
 
+# %% ../../nbs/train/01_distributed.ipynb #sn000002-b
 def give_back_norms(
     swapped:list # From `sync_norms`
 )->None:
@@ -87,7 +92,8 @@ class PhaseTrainer(DistributedTrainer):
         sync_bn:bool=True, # BatchNorm over all processes during a fit; on GPUs only
         **kwargs # Passed to accelerate's `Accelerator`
     ):
-        super().__init__(False, **{'cpu': runs_on_cpu(), **kwargs}) # fastai's own way loses activations
+        # fastai's own way loses activations
+        super().__init__(False, **{'cpu': runs_on_cpu(), **kwargs})
         self.sync, self.accelerator_kwargs = sync_bn and not runs_on_cpu(), kwargs
 
     def twin(self):
@@ -110,7 +116,8 @@ class PhaseTrainer(DistributedTrainer):
         super().before_fit()
         self.wrapped = self.learn
 
-    def _wrap_dl(self, dl): return dl if isinstance(dl, GlobalDL) else GlobalDL(dl, device=self.accelerator.device)
+    def _wrap_dl(self, dl):
+        return dl if isinstance(dl, GlobalDL) else GlobalDL(dl, device=self.accelerator.device)
 
     def restore(self):
         "Take the wrappers off, if there are any, and give BatchNorm back"

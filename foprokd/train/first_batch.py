@@ -44,10 +44,12 @@ def _unwrapped(dl):
 def _sizes(dl):
     "Images of an epoch and of a batch, None where nobody knows"
     if isinstance(dl, DataLoader): return getattr(dl, 'partial_n', None) or dl.n, dl.bs
-    if not isinstance(dl, TorchDataLoader) or isinstance(dl.dataset, IterableDataset): return None, None
+    if not isinstance(dl, TorchDataLoader) or isinstance(dl.dataset, IterableDataset):
+        return None, None
     try: return len(dl.sampler), dl.batch_size
     except TypeError: return None, None # a sampler without length
 
+# %% ../../nbs/train/01a_first_batch.ipynb #fb000010-b
 def smallest_batch(
     dl # Training loader, fastai's or torch's
 )->int|None: # Images; None where the loader does not say
@@ -58,8 +60,10 @@ def smallest_batch(
     if not n: raise ValueError("The training DataLoader has no images.")
     if dl.drop_last and n < bs * w:
         where = f' in each of {w} processes' if w > 1 else ''
-        raise ValueError(f"The training set of {n} images fills no batch of {bs}{where}, and an incomplete one is "
-                         f"dropped, so nothing would be trained: give a bs of at most {n // w}.")
+        raise (ValueError(
+            f"The training set of {n} images fills no batch of {bs}{where}, and an incomplete one "
+            "is "
+                         f"dropped, so nothing would be trained: give a bs of at most {n // w}."))
     rest = n % (bs * w)
     return bs if dl.drop_last or not rest else -(-rest // w)
 
@@ -71,18 +75,23 @@ def _items(dl, ds, idxs):
 
 def _batch(dl, items):
     "Items as a batch, through the loader's transforms"
-    if isinstance(dl, TorchDataLoader): return dl.collate_fn(items if dl.batch_size or dl.batch_sampler else items[0])
+    if isinstance(dl, TorchDataLoader):
+        return dl.collate_fn(items if dl.batch_size or dl.batch_sampler else items[0])
     b = dl.do_batch(items[0] if dl.prebatched else items)
     return dl.after_batch(b if dl.device is None else to_device(b, dl.device))
 
 def _gray(b, items):
     "The batch; a warning for gray images that a transform has made three channels of"
     x, own = (o[0] if isinstance(o, (tuple, list)) and len(o) else None for o in (b, items[0]))
-    if isinstance(own, Tensor) and isinstance(x, Tensor) and (own.shape[:1], x.shape[1:2]) == ((1,), (3,)):
-        warnings.warn("Gray images were spread over three channels by the statistics of Normalize, and the "
+    if (isinstance(own, Tensor) and isinstance(x, Tensor) and (own.shape[:1], x.shape[1:2])
+            == ((1,), (3,))):
+        warnings.warn(
+                      "Gray images were spread over three channels by the statistics of Normalize, "
+                      "and the "
                       "student cannot be exported with that: open all images as RGB.")
     return b
 
+# %% ../../nbs/train/01a_first_batch.ipynb #fb000013-b
 def first_images(
     dl, # Loader, fastai's or torch's
     n:int=4 # Images, spread over the dataset
@@ -90,7 +99,8 @@ def first_images(
     "Some images as a batch, without drawing from the loader; `ValueError` if they differ in shape (ours)"
     dl = _unwrapped(dl)
     ds, own = getattr(dl, 'dataset', None), isinstance(dl, DataLoader)
-    if not own and not isinstance(dl, TorchDataLoader) or isinstance(ds, IterableDataset): return None
+    if not own and not isinstance(dl, TorchDataLoader) or isinstance(ds, IterableDataset):
+        return None
     if not hasattr(ds, '__getitem__') or not hasattr(ds, '__len__') or not len(ds): return None
     if own and not dl.indexed: return None
     if own: dl.before_iter() # which tells training from validation transforms
@@ -99,10 +109,13 @@ def first_images(
     if not items: return None
     try: return _gray(_batch(dl, items), items)
     except (RuntimeError, ValueError) as e:
-        shapes = sorted({tuple(o[0].shape) for o in items if isinstance(o, (tuple, list)) and hasattr(o[0], 'shape')})
+        shapes = sorted({tuple(o[0].shape) for o in items if isinstance(o, (tuple, list))
+            and hasattr(o[0], 'shape')})
         if len(shapes) < 2: raise
-        raise ValueError(f"The images of a batch have different shapes, {shapes[0]} and {shapes[-1]}: resize them to "
-                         "one size, and open all as RGB.") from e
+        raise (ValueError(
+            f"The images of a batch have different shapes, {shapes[0]} and {shapes[-1]}: resize "
+            "them to "
+                         "one size, and open all as RGB.")) from e
 
 # %% ../../nbs/train/01a_first_batch.ipynb #fb000016
 def check_pixels(
@@ -116,18 +129,24 @@ def check_pixels(
     lo, hi, said = px.min().item(), px.max().item(), None
     outside = ((px < -.1) | (px > 1.1)).float().mean().item()
     if outside > (.25 if part == 'training' else .005) or lo < -10 or hi > 10:
-        hint = ("they were normalised where the DataLoaders do not show it: use fastai's Normalize in "
+        hint = (
+                "they were normalised where the DataLoaders do not show it: use fastai's Normalize "
+                "in "
                 "batch_tfms, or say with which statistics, dls.pixels = PixelSpace(mean, std)")
         if hi > 10 and lo > -1: hint = "divide them by 255"
-        said = f"Pixels lie in [0,1], but those of the {part} images go from {lo:.3g} to {hi:.3g}: {hint}."
+        said = (
+            f"Pixels lie in [0,1], but those of the {part} images go from {lo:.3g} to {hi:.3g}: "
+            f"{hint}.")
         if not warn: raise ValueError(said)
-    elif 0 < hi < .02: said = f"The {part} images are nearly black (up to {hi:.2g} of 1): divided by 255 twice?"
+    elif 0 < hi < .02:
+        said = f"The {part} images are nearly black (up to {hi:.2g} of 1): divided by 255 twice?"
     if said: warnings.warn(said)
 
 # %% ../../nbs/train/01a_first_batch.ipynb #fb000031
 def _balances(loss_func):
     "Whether a loss corrects for a long tail, by itself or by weights of its classes"
-    w = getattr(getattr(loss_func, 'func', loss_func), 'weight', None) # fastai's keep torch's in `func`
+    # fastai's keep torch's in `func`
+    w = getattr(getattr(loss_func, 'func', loss_func), 'weight', None)
     weighted = isinstance(w, Tensor) and w.numel() > 1 and bool(w.max() > 1.5 * w.min())
     return weighted or bool(getattr(loss_func, 'balances', False))
 
@@ -135,10 +154,13 @@ def _say_draw(want, drawn, sampled, name, classes):
     "Refuse a sampler that the loss does not know of, warn of counts that were given by hand"
     c = int((drawn - want).abs().argmax())
     label = c if classes is None else repr(str(classes[c]))
-    said = f"{name} goes by a share of {want[c]:.1%} for the class {label}, and the loader draws {drawn[c]:.1%}"
+    said = (
+        f"{name} goes by a share of {want[c]:.1%} for the class {label}, and the loader draws "
+        f"{drawn[c]:.1%}")
     if not sampled: return warnings.warn(f"{said}: are counts= those of these training images?")
-    raise ValueError(f"{said}: the tail would be corrected twice. Draw the images as they are, or give "
-                     "loss_func=CrossEntropyLossFlat(), or counts= in the shares that are drawn.")
+    raise (ValueError(
+        f"{said}: the tail would be corrected twice. Draw the images as they are, or give "
+                     "loss_func=CrossEntropyLossFlat(), or counts= in the shares that are drawn."))
 
 # %% ../../nbs/train/01a_first_batch.ipynb #fb000032
 def check_draw(
@@ -160,7 +182,8 @@ def check_draw(
     want = images if prior is None else prior.cpu()
     if len(want) != len(drawn): return
     far = lambda a, b: (a - b).abs().sum().item() / 2 > .05 + chance
-    if far(want, drawn): _say_draw(want, drawn, far(images, drawn), type(loss_func).__name__, classes)
+    if far(want, drawn):
+        _say_draw(want, drawn, far(images, drawn), type(loss_func).__name__, classes)
 
 # %% ../../nbs/train/01a_first_batch.ipynb #fb000035
 def check_numbers(
@@ -172,21 +195,28 @@ def check_numbers(
         if v is None: continue
         try: good = math.isfinite(v) and (v > 0 if positive else v >= 0)
         except (TypeError, ValueError): good = False
-        if not good: raise ValueError(f"{name} must be a number {'> 0' if positive else '>= 0'}, not {v!r}.")
+        if not good:
+            raise ValueError(f"{name} must be a number {'> 0' if positive else '>= 0'}, not {v!r}.")
 
 # %% ../../nbs/train/01a_first_batch.ipynb #fb000039
 def _parts(b):
     "Images and classes of a batch"
     n = len(b) if isinstance(b, (tuple, list)) else f'one part, a {type(b).__name__}'
-    if n != 2: raise ValueError(f"A batch needs two parts, images and classes, and has {n}: let the dataset give "
-                                "(image, class).")
+    if n != 2:
+        raise (ValueError(
+            f"A batch needs two parts, images and classes, and has {n}: let the dataset give "
+                                "(image, class)."))
     x, y = b
     if not isinstance(x, Tensor) or x.ndim != 4:
-        what = f'shape {tuple(x.shape)}' if isinstance(x, Tensor) else f'the type {type(x).__name__}'
-        raise ValueError(f"The images of a batch have {what} where a tensor (B,channels,H,W) is needed.")
+        what = (f'shape {tuple(x.shape)}' if isinstance(x, Tensor)
+            else f'the type {type(x).__name__}')
+        raise ValueError(
+            f"The images of a batch have {what} where a tensor (B,channels,H,W) is needed.")
     if not x.is_floating_point():
-        raise ValueError(f"The images are {x.dtype}: turn them into fractions in [0,1], with fastai's IntToFloatTensor "
-                         "or torchvision's ToTensor.")
+        raise (ValueError(
+            f"The images are {x.dtype}: turn them into fractions in [0,1], with fastai's "
+            "IntToFloatTensor "
+                         "or torchvision's ToTensor."))
     return x.as_subclass(Tensor), y.as_subclass(Tensor) if isinstance(y, Tensor) else y
 
 def _device(net, x): return next(chain(net.parameters(), net.buffers()), x).device # some prompts have buffers alone
@@ -221,12 +251,17 @@ def _run(student, x, heads):
     except torch.cuda.OutOfMemoryError: raise
     except (RuntimeError, AssertionError, ValueError, TypeError, IndexError) as e:
         if 'more than 1 value per channel' in str(e) and len(x) < 2:
-            raise ValueError("The smallest training batch has one image, and BatchNorm needs two to train: give a bs "
-                             "with another remainder, or drop_last=True.") from e
-        if isinstance(e, ValueError) and 'expected' not in str(e).lower(): raise # a sentence of ours
+            raise (ValueError(
+                "The smallest training batch has one image, and BatchNorm needs two to train: give "
+                "a bs "
+                             "with another remainder, or drop_last=True.")) from e
+        # a sentence of ours
+        if isinstance(e, ValueError) and 'expected' not in str(e).lower(): raise
         shape = tuple(x.shape[1:])
-        raise ValueError(f"The student cannot take images of shape {shape} ({_said(e)}): give images of its size "
-                         "and channels, or tell it theirs (student_kwargs: img_size, in_chans).") from e
+        raise (ValueError(
+            f"The student cannot take images of shape {shape} ({_said(e)}): give images of its "
+            "size "
+                         "and channels, or tell it theirs (student_kwargs: img_size, in_chans).")) from e
 
 # %% ../../nbs/train/01a_first_batch.ipynb #fb000020
 def _check_outputs(outs, feats, y, n_classes, loss_func):
@@ -234,19 +269,26 @@ def _check_outputs(outs, feats, y, n_classes, loss_func):
     logits, projected, aux = (*outs, None, None)[:3]
     for what, o in (('outputs', logits), ('auxiliary outputs', aux)):
         if o is None or o.ndim == 2 and o.shape[1] == n_classes: continue
-        raise ValueError(f"The student has {what} of shape {tuple(o.shape[1:])} for {n_classes} classes: build it with "
-                         f"n_out={n_classes}.")
+        raise (ValueError(
+            f"The student has {what} of shape {tuple(o.shape[1:])} for {n_classes} classes: build "
+            "it with "
+                         f"n_out={n_classes}."))
     if feats is not None and projected.shape[1] != feats.shape[1]:
-        raise ValueError(f"The student's projector has width {projected.shape[1]}, the teacher {feats.shape[1]} "
-                         f"features: build it with teacher_dim={feats.shape[1]}.")
+        raise (ValueError(
+            f"The student's projector has width {projected.shape[1]}, the teacher {feats.shape[1]} "
+                         f"features: build it with teacher_dim={feats.shape[1]}."))
     if not isinstance(y, Tensor): return
-    if not y.is_floating_point() and y.numel() and not 0 <= int(y.min()) <= int(y.max()) < n_classes:
-        raise ValueError(f"Class index {int(y.max() if y.max() >= n_classes else y.min())} is outside the {n_classes} "
-                         "classes.")
+    if (not y.is_floating_point() and y.numel() and not 0 <= int(y.min()) <= int(y.max())
+            < n_classes):
+        raise (ValueError(
+            f"Class index {int(y.max() if y.max() >= n_classes else y.min())} is outside the "
+            f"{n_classes} "
+                         "classes."))
     try: loss_func(logits, y[:len(logits)].to(logits.device))
     except (RuntimeError, IndexError, AssertionError) as e:
-        raise ValueError(f"The loss cannot take logits of shape {tuple(logits.shape)} with targets of shape "
-                         f"{tuple(y.shape)} and {y.dtype} ({_said(e)}).") from e
+        raise (ValueError(
+            f"The loss cannot take logits of shape {tuple(logits.shape)} with targets of shape "
+                         f"{tuple(y.shape)} and {y.dtype} ({_said(e)}).")) from e
 
 # %% ../../nbs/train/01a_first_batch.ipynb #fb000021
 def check_first_batch(
@@ -270,10 +312,12 @@ def check_first_batch(
                 check_pixels(px, part, warn=teacher is None)
             if x.shape in seen: continue
             seen.add(x.shape)
-            outs = _run(student, x[:1 if least == 1 and part == 'training' else 2], teacher is not None)
+            outs = _run(student, x[:1 if least == 1 and part == 'training' else 2],
+                teacher is not None)
             feats = None if teacher is None else _features(teacher, prompt, px[:2])
             _check_outputs(outs, feats, y, n_classes, loss_func)
 
+# %% ../../nbs/train/01a_first_batch.ipynb #fb000021-b
 def _features(teacher, prompt, px):
     "What the teacher says of prompted pixels"
     if prompt is not None: px = prompt(px.to(_device(prompt, px)))

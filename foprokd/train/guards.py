@@ -24,19 +24,23 @@ from .moments import uncompiled
 def _norm(params):
     "Norm of all gradients; torch before 2.6 has it where it clips only"
     total = getattr(nn.utils, 'get_total_norm', None)
-    return nn.utils.clip_grad_norm_(params, float('inf')) if total is None else total([p.grad for p in params])
+    return (nn.utils.clip_grad_norm_(params, float('inf')) if total is None
+        else total([p.grad for p in params]))
 
+# %% ../../nbs/train/07_guards.ipynb #g0000007-b
 @docs
 class FiniteGuard(Callback):
     """Leave out batches whose loss or gradient is not finite; `FloatingPointError` after `patience` in a row (ours)
 
     A `ValueError` for a patience below 1."""
-    order, run_valid, idle, out = GradientAccumulation.order + 1, False, True, False # idle outside a fit
+    # idle outside a fit
+    order, run_valid, idle, out = GradientAccumulation.order + 1, False, True, False
     def __init__(self,
         patience:int=10 # Batches in a row, at least 1
     ):
         if patience < 1: raise ValueError(f"patience must be at least 1 batch, not {patience}.")
-        self.patience, self.skipped, self.row, self.stuck, self.left, self.batches = patience, 0, 0, 0, 0, 0
+        self.patience, self.skipped, self.row, self.stuck, self.left, self.batches = (patience, 0,
+            0, 0, 0, 0)
 
     def before_fit(self):
         self.good, self.kept, self.fresh = None, None, True
@@ -57,14 +61,17 @@ class FiniteGuard(Callback):
     ): # The flags, in all processes
         flags = torch.stack(flags).float()
         if num_distrib() > 1:
-            torch.distributed.all_reduce(flags, torch.distributed.ReduceOp.MIN) # leave it out together
+            # leave it out together
+            torch.distributed.all_reduce(flags, torch.distributed.ReduceOp.MIN)
             return flags.tolist()
         loss = self.learn.loss.detach().as_subclass(torch.Tensor)
-        self.learn.loss, *flags = to_detach(torch.cat([loss.view(1), flags.to(loss)])) # fastai need not ask again
+        # fastai need not ask again
+        self.learn.loss, *flags = to_detach(torch.cat([loss.view(1), flags.to(loss)]))
         return flags
 
     def before_backward(self):
-        if self.idle or not (self.scaled() or self.learn._grab_cbs(GradientAccumulation)): return # or before the step
+        # or before the step
+        if self.idle or not (self.scaled() or self.learn._grab_cbs(GradientAccumulation)): return
         good, = self.finite(torch.isfinite(self.learn.loss_grad))
         if not good: self.bad_loss(CancelBatchException)
         self.row = 0
@@ -82,7 +89,8 @@ class FiniteGuard(Callback):
 
     def before_step(self):
         if self.idle or self.scaled(): return
-        own, norm = self.learn.loss_grad.detach(), _norm([p for p, *_ in self.opt.all_params(with_grad=True)])
+        own, norm = (self.learn.loss_grad.detach(),
+            _norm([p for p, *_ in self.opt.all_params(with_grad=True)]))
         loss, gradient = self.finite(torch.isfinite(own), torch.isfinite(norm).to(own.device))
         if not loss: self.bad_loss(CancelStepException)
         self.row = 0
@@ -101,9 +109,11 @@ class FiniteGuard(Callback):
 
     def stepped(self):
         parts = getattr(self.learn, 'loss_parts', None)
-        if self.good is None and hasattr(self.learn, 'recorder'): # bad batches at the start are no part of the mean
+        # bad batches at the start are no part of the mean
+        if self.good is None and hasattr(self.learn, 'recorder'):
             if self.recorder.smooth_loss.val.isnan(): self.recorder.smooth_loss.reset()
-        self.stuck, self.good = 0, (self.learn.loss.detach(), parts and {k: v.detach() for k, v in parts.items()})
+        self.stuck, self.good = 0, (self.learn.loss.detach(),
+            parts and {k: v.detach() for k, v in parts.items()})
 
     def after_batch(self):
         if not self.out: return
@@ -113,7 +123,8 @@ class FiniteGuard(Callback):
 
     def after_train(self):
         if self.idle or not 0 < self.batches <= self.left: return
-        self.stop('loss or gradient', f'the end of epoch {self.epoch}, of which nothing was trained', self.left)
+        self.stop('loss or gradient',
+            f'the end of epoch {self.epoch}, of which nothing was trained', self.left)
 
     def after_fit(self): self.good = self.kept = self.means = None
 
@@ -126,7 +137,9 @@ class FiniteGuard(Callback):
             for b, k in zip(self.means, self.kept): b.copy_(k)
         at = f'epoch {self.epoch}, batch {self.iter}'
         if row >= self.patience: self.stop(what, at, row)
-        if self.skipped == 1: warnings.warn(f"The {what} of {at} is not finite: such batches are left out and counted.")
+        if self.skipped == 1:
+            warnings.warn(
+                f"The {what} of {at} is not finite: such batches are left out and counted.")
 
     def stop(self,
         what:str, # What is not finite
@@ -134,18 +147,23 @@ class FiniteGuard(Callback):
         row:int # Batches in a row
     ):
         file = self.learn.path/self.learn.model_dir/'nonfinite.pt'
-        plain = lambda ts: [t.detach().as_subclass(torch.Tensor).cpu() for t in ts if isinstance(t, torch.Tensor)]
+        plain = lambda ts: [t.detach().as_subclass(torch.Tensor).cpu() for t in ts
+            if isinstance(t, torch.Tensor)]
         kept = dict(what=what, at=at, x=plain(self.learn.xb), y=plain(self.learn.yb),
                     model=get_model(self.learn.model).state_dict())
         where = f"batch and model are in {str(file)!r}"
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             if not rank_distrib(): torch.save(kept, file)
-        except (OSError, RuntimeError): where = f"batch and model could not be written to {str(file)!r}"
-        raise FloatingPointError(f"The {what} was not finite in {row} batches in a row, up to {at}: look at the "
-                                 f"images, lower the learning rate, or go back to a checkpoint; {where}.")
+        except (OSError, RuntimeError):
+            where = f"batch and model could not be written to {str(file)!r}"
+        raise (FloatingPointError(
+            f"The {what} was not finite in {row} batches in a row, up to {at}: look at the "
+                                 "images, lower the learning rate, or go back to a checkpoint; "
+                                 f"{where}."))
 
-    def state_dict(self): return {k: getattr(self, k) for k in ('skipped', 'row', 'stuck', 'left', 'batches')}
+    def state_dict(self):
+        return {k: getattr(self, k) for k in ('skipped', 'row', 'stuck', 'left', 'batches')}
 
     def load_state_dict(self,
         state:dict # From `state_dict`
@@ -153,13 +171,17 @@ class FiniteGuard(Callback):
 
     _docs = dict(before_fit="Nothing seen yet", before_train="Start counting",
                  finite="Ask for flags and the loss, at once", bad_loss="Leave out, in a row",
-                 before_batch="Keep the buffers", before_backward="Leave out a bad loss where the gradient goes on",
-                 before_step="Leave out a bad gradient", leave_out="Undo the batch, count it, say so once",
-                 scaled="Whether the gradients are a scaler's business", after_step="Count what the scaler left out",
+                 before_batch="Keep the buffers",
+                 before_backward="Leave out a bad loss where the gradient goes on",
+                 before_step="Leave out a bad gradient",
+                 leave_out="Undo the batch, count it, say so once",
+                 scaled="Whether the gradients are a scaler's business",
+                 after_step="Count what the scaler left out",
                  stepped="Remember a good batch", after_fit="Keep no tensors",
                  after_batch="Repeat the last good numbers, or NaN if there are none",
                  after_train="End if the whole epoch was left out",
-                 stop="Save batch and model, and end", state_dict="The counts", load_state_dict="Put them back")
+                 stop="Save batch and model, and end", state_dict="The counts",
+                 load_state_dict="Put them back")
 
 # %% ../../nbs/train/07_guards.ipynb #pn000008
 def fit_curves(
@@ -169,7 +191,8 @@ def fit_curves(
     rec = learn.recorder
     def number(v):
         try: return float(v)
-        except (TypeError, ValueError, RuntimeError): return float('nan') # no validation images, or no single number
+        # no validation images, or no single number
+        except (TypeError, ValueError, RuntimeError): return float('nan')
     names = [n for n in rec.metric_names if n not in ('epoch', 'time')]
     return dict(columns=names, values=[[number(v) for v in row] for row in rec.values],
                 losses=[float(x) for x in rec.losses],
@@ -187,10 +210,14 @@ def diagnose_prompt(
     size, spread = g.square().mean().sqrt(), g.std(0).square().mean().sqrt()
     bound = (g.abs() > .99).float().mean()
     if bound > .5:
-        res['bound'] = (f"{bound:.0%} of the prompt's cells are at its bound: raise strength=, or the prior's "
+        res['bound'] = (
+                        f"{bound:.0%} of the prompt's cells are at its bound: raise strength=, or "
+                        "the prior's "
                         "w_prior.")
     if size > .01 and spread < .01 * size:
-        res['collapsed'] = ("The prompt generator gives the same prompt for every latent: raise the weight of "
+        res['collapsed'] = (
+                            "The prompt generator gives the same prompt for every latent: raise "
+                            "the weight of "
                             "the diversity term w_div.")
     return res
 
@@ -204,7 +231,9 @@ def diagnose_features(
     with uncompiled(): feats = teacher(px)
     if not px.std(0).max() > 1e-3 or not feats.isfinite().all(): return None # nothing to tell apart
     if feats.std(0).max() > 1e-5 * feats.abs().max(): return None
-    return (f"The teacher {teacher.name} has the same features for all images of a batch: are its weights "
+    return (
+            f"The teacher {teacher.name} has the same features for all images of a batch: are its "
+            "weights "
             "loaded, and mean and std right?")
 
 # %% ../../nbs/train/07_guards.ipynb #g0000014
@@ -231,33 +260,43 @@ class PhaseWatch(Callback):
         if self.seen is None: return
         y = self.yb[0] if len(self.yb) else None
         if y is not None and not y.is_floating_point() and y.ndim == 1 and len(self.seen):
-            self.seen += (y.as_subclass(torch.Tensor)[:, None] == self.classes).sum(0) # a GPU would wait for `bincount`
+            # a GPU would wait for `bincount`
+            self.seen += (y.as_subclass(torch.Tensor)[:, None] == self.classes).sum(0)
         if self.looked or len(self.xb[0]) < 2: return
         self.looked, parts = True, self.parts()
-        if parts: self.say('features', diagnose_features(parts['teacher'], parts['pixels'](self.xb[0])))
+        if parts:
+            self.say('features', diagnose_features(parts['teacher'], parts['pixels'](self.xb[0])))
 
     def parts(self):
         for o in (get_model(self.learn.model), *self.learn.cbs):
-            if hasattr(type(o), 'watched'): return o.watched # on its class: fastai's objects lend each other's names
+            # on its class: fastai's objects lend each other's names
+            if hasattr(type(o), 'watched'): return o.watched
         return {}
 
     def after_train(self):
         if num_distrib() > 1: torch.distributed.all_reduce(self.seen)
         if self.cut: return # a callback ended the epoch, and the rest may have held them
-        absent = [str(v) for v, n in zip(getattr(self.dls, 'vocab', ()), self.seen) if n == 0 and self.seen.any()]
+        absent = [str(v) for v, n in zip(getattr(self.dls, 'vocab', ()), self.seen) if n == 0
+            and self.seen.any()]
         names = ', '.join(absent[:5]) + (f' and {len(absent) - 5} more' if len(absent) > 5 else '')
-        if absent: self.say('absent', f"No image of the class {names} was in epoch {self.epoch}: dropped with the "
+        if absent:
+            self.say('absent',
+                                      f"No image of the class {names} was in epoch {self.epoch}: "
+                                      "dropped with the "
                                       "incomplete last batch, or not drawn?")
 
     def after_fit(self):
         parts = self.parts()
-        for kind, said in (diagnose_prompt(parts['prompt']) if parts else {}).items(): self.say(kind, said)
+        for kind, said in (diagnose_prompt(parts['prompt']) if parts else {}).items():
+            self.say(kind, said)
 
     def state_dict(self): return dict(seen=self.seen, said=sorted(self.said))
 
     def load_state_dict(self,
         state:dict # From `state_dict`
-    ): self.seen = state['seen']; self.said.update(state['said'])
+    ):
+        self.seen = state['seen']
+        self.said.update(state['said'])
 
     def say(self,
         kind:str, # Kind of trouble, said once
@@ -267,9 +306,12 @@ class PhaseWatch(Callback):
         self.said.add(kind)
         warnings.warn(sentence)
 
-    _docs = dict(before_fit="The first batch will be looked at", before_train="Start counting classes",
+    _docs = dict(before_fit="The first batch will be looked at",
+                 before_train="Start counting classes",
                  after_cancel_train="The epoch was not whole",
-                 before_batch="Count classes, look once at the features", after_train="Look for absent classes",
-                 after_fit="Look at the prompt", state_dict="Classes seen, kinds said", load_state_dict="Put them back",
+                 before_batch="Count classes, look once at the features",
+                 after_train="Look for absent classes",
+                 after_fit="Look at the prompt", state_dict="Classes seen, kinds said",
+                 load_state_dict="Put them back",
                  parts="Teacher, prompt and pixels to look at, by name; none for a baseline",
                  say="Warn, if this kind was not said yet")

@@ -47,6 +47,7 @@ def shapes_digest(
     text = repr([(k, tuple(v.shape)) for k, v in net.state_dict().items()])
     return f'{type(net).__name__} {hashlib.sha256(text.encode()).hexdigest()[:8]}'
 
+# %% ../../nbs/train/06_kept.ipynb #5fac4248-b
 def weights_digest(
     net:nn.Module # Network
 )->str: # 8 hexadecimal digits
@@ -61,12 +62,14 @@ def module_facts(
     net:nn.Module # Small: the numbers of its tensors are listed
 )->list: # (part, name, value) of plain values and tensors, parts included
     "What tells two networks of a class apart (ours)"
-    found, idle, plain = [], vars(nn.Module()), (bool, int, float, str, tuple, list, dict, type(None))
+    found, idle, plain = [], vars(nn.Module()), (bool, int, float, str, tuple, list, dict,
+        type(None))
     for part, m in net.named_modules():
         own = {k: v for k, v in vars(m).items() if k not in idle} | m._parameters | m._buffers
         for k, v in sorted(own.items()):
             if isinstance(v, nn.Module): v = module_facts(v)
-            elif isinstance(v, torch.Tensor): v = str(v.dtype), tuple(v.shape), v.detach().cpu().flatten().tolist()
+            elif isinstance(v, torch.Tensor):
+                v = str(v.dtype), tuple(v.shape), v.detach().cpu().flatten().tolist()
             elif not isinstance(v, plain): v = type(v).__name__
             found.append((part, k, v))
     return found
@@ -86,6 +89,7 @@ def check_settings(
 # %% ../../nbs/train/06_kept.ipynb #k0000004
 _OWN = 'settings', 'phase', 'fit', 'spent', 'history', 'draws' # what is no part
 
+# %% ../../nbs/train/06_kept.ipynb #k0000004-b
 class KeptRun:
     "A run of several phases that is kept in a folder of checkpoints (ours)"
     def __init__(self,
@@ -126,7 +130,9 @@ def newest(self:KeptRun,
     "`ValueError` for checkpoints of a different run, or if none are expected"
     path = str(self.folder.path)
     if not resume and self.folder.files():
-        raise ValueError(f"{path!r} holds checkpoints: resume=True goes on from them, another folder begins anew.")
+        raise ValueError(
+            f"{path!r} holds checkpoints: resume=True goes on from them, another folder begins "
+            "anew.")
     return self.folder.latest(lambda s: check_settings(s, self.settings))
 
 @patch

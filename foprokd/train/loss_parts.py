@@ -33,12 +33,15 @@ class LossPartsRecorder(Callback):
 
     def after_create(self):
         own = [type(cb).__name__ for cb in self.learn.cbs if isinstance(cb, LossPartsCallback)]
-        if len(own) > 1: raise ValueError(f"{own[0]} and {own[1]} both make the training loss: keep one "
-                                          "(a FoProLearner with a teacher has its own; for a rival: teacher=None).")
+        if len(own) > 1:
+            raise ValueError(f"{own[0]} and {own[1]} both make the training loss: keep one "
+                                          "(a FoProLearner with a teacher has its own; for a "
+                                          "rival: teacher=None).")
 
     def before_fit(self):
         self.after_create()
-        self.names = [n for cb in self.learn.cbs if isinstance(cb, LossPartsCallback) for n in cb.part_names]
+        self.names = [n for cb in self.learn.cbs if isinstance(cb, LossPartsCallback)
+            for n in cb.part_names]
         if not self.names or not hasattr(self.learn, 'recorder'): return
         cols = self.recorder.metric_names
         i = len(cols) - bool(self.recorder.add_time)
@@ -60,8 +63,10 @@ class LossPartsRecorder(Callback):
             self.recorder.log += [mean(v) for v in self.sums.values()]
         self.count, self.ran = 0, False
 
-    def after_fit(self): self.learn.__dict__.update(without_graph({k: v for k, v in vars(self.learn).items()
-                                                                   if k in ('loss_grad', 'loss_parts')}))
+    def after_fit(self):
+        self.learn.__dict__.update(without_graph({k: v for k, v in vars(self.learn).items()
+                                                                   if k in ('loss_grad',
+                                                                   'loss_parts')}))
 
     def state_dict(self): return dict(sums=self.sums, count=self.count)
 
@@ -70,9 +75,11 @@ class LossPartsRecorder(Callback):
     ): self.sums, self.count, self.ran = dict(state['sums']), state['count'], state['count'] > 0
 
     _docs = dict(after_create="One callback at most may make the loss",
-                 before_fit="Add a column per part", before_train="Refuse a training set without a batch",
+                 before_fit="Add a column per part",
+                 before_train="Refuse a training set without a batch",
                  before_epoch="Start the sums of an epoch", after_batch="Add a batch",
-                 after_validate="Append the epoch's means over all processes to the log, if it trained",
+                 after_validate="Append the epoch's means over all processes to the log, if it "
+                 "trained",
                  after_fit="Let go of the graph", state_dict="Sums of the epoch so far",
                  load_state_dict="Put them back")
 

@@ -40,7 +40,8 @@ class _Moments(torch.autograd.Function):
         x, mean = ctx.saved_tensors
         n, shape = x.numel() // x.shape[1], (-1, *[1] * (x.ndim - 2))
         slope = 2 * d_var / n
-        return torch.addcmul((d_mean / n - slope * mean).view(shape), _wide(x), slope.view(shape)).to(x.dtype)
+        return torch.addcmul((d_mean / n - slope * mean).view(shape), _wide(x),
+            slope.view(shape)).to(x.dtype)
 
 # %% ../../nbs/train/03_moments.ipynb #mo000008
 def channel_moments(
@@ -54,7 +55,8 @@ def batch_moments(
     xs:list[torch.Tensor] # (B,d) features or (B,d,h,w) maps, or (mean, variance, values per channel) of them
 )->list[tuple[torch.Tensor, torch.Tensor]]: # (d,) means and (d,) biased variances, for each
     "Moments of the batch; what is trained on is that of all processes"
-    parts = [(*channel_moments(x), x.numel() // x.shape[1]) if isinstance(x, torch.Tensor) else x for x in xs]
+    parts = [(*channel_moments(x), x.numel() // x.shape[1]) if isinstance(x, torch.Tensor) else x
+        for x in xs]
     return pool_moments(parts) if parts[0][0].requires_grad else [p[:2] for p in parts]
 
 # %% ../../nbs/train/03_moments.ipynb #mo000015
@@ -81,7 +83,8 @@ def watch_moments(
 def uncompiled(): # Context
     "A context in which compiled modules run as written, hooks and all (torch 2.6 or newer)"
     stance = getattr(torch.compiler, 'set_stance', None)
-    return nullcontext() if stance is None or torch.compiler.is_compiling() else stance('force_eager')
+    return (nullcontext() if stance is None or torch.compiler.is_compiling()
+        else stance('force_eager'))
 
 # %% ../../nbs/train/03_moments.ipynb #mo000018
 def inner_blocks(
@@ -111,10 +114,13 @@ class RecomputedBlock:
         run = partial(self._run, self.seen is not None)
         if torch.is_grad_enabled() and isinstance(x, torch.Tensor) and x.requires_grad:
             version = x._version
-            out, seen = checkpoint(run, x, *args, use_reentrant=False, preserve_rng_state=False, **kwargs)
+            out, seen = checkpoint(run, x, *args, use_reentrant=False, preserve_rng_state=False,
+                **kwargs)
             if x._version != version:
-                raise ValueError(f"A {type(self.block).__name__} overwrites its input, which must be kept to compute "
-                                 "it anew: use grad_checkpointing=False.")
+                raise (ValueError(
+                    f"A {type(self.block).__name__} overwrites its input, which must be kept to "
+                    "compute "
+                                 "it anew: use grad_checkpointing=False."))
         else: out, seen = run(x, *args, **kwargs)
         if self.seen is not None: self.seen += seen
         return out

@@ -23,6 +23,7 @@ def _is_board(cb):
     "Whether it is one of fastai's TensorBoard callbacks, whose module needs tensorboard"
     return any(c.__name__ == 'TensorBoardBaseCallback' for c in type(cb).__mro__)
 
+# %% ../../nbs/train/08_phase_log.ipynb #pl000007-b
 class PhaseLog:
     "Callbacks that write files, over all phases of a call (ours); a context, inactive for fewer than two phases"
     def __init__(self,
@@ -51,7 +52,8 @@ class PhaseLog:
     def __exit__(self, *error):
         for cb, was in self.was:
             for k in ('epoch', 'train_iter'): cb.__dict__.pop(k, None)
-            for k in ('reset_on_fit', 'log_dir', 'log_preds'): cb.__dict__.update({k: was[k]} if k in was else {})
+            for k in ('reset_on_fit', 'log_dir', 'log_preds'):
+                cb.__dict__.update({k: was[k]} if k in was else {})
         if self.mine: self.learn.add_cbs(self.mine)
 
 # %% ../../nbs/train/08_phase_log.ipynb #pl000008
@@ -62,6 +64,7 @@ def file(self:PhaseLog,
     "The CSV file of a logger"
     return Path(self.learn.path)/cb.fname
 
+# %% ../../nbs/train/08_phase_log.ipynb #pl000008-b
 @patch
 def kept(self:PhaseLog,
     cb:CSVLogger # One of `tables`
@@ -70,6 +73,7 @@ def kept(self:PhaseLog,
     if not (cb.append or self.resume) or not self.file(cb).exists(): return []
     with open(self.file(cb), newline='', encoding='utf-8') as f: return list(csv.DictReader(f))
 
+# %% ../../nbs/train/08_phase_log.ipynb #pl000008-c
 @patch
 def write(self:PhaseLog,
     row:dict # Column -> value, of one epoch
@@ -93,6 +97,7 @@ def best(self:PhaseLog)->list: # A number per saver
     "The best values so far, for a checkpoint"
     return [None if cb.best is None else float(cb.best) for cb in self.savers]
 
+# %% ../../nbs/train/08_phase_log.ipynb #pl000009-b
 @patch
 def load_best(self:PhaseLog,
     best:list # From `best`
@@ -100,6 +105,7 @@ def load_best(self:PhaseLog,
     "Put them back"
     for cb, b in zip(self.savers, best): cb.best = b
 
+# %% ../../nbs/train/08_phase_log.ipynb #pl000009-c
 @patch
 def callbacks(self:PhaseLog,
     phase, # One of the plan
@@ -108,9 +114,11 @@ def callbacks(self:PhaseLog,
     "What the fit of a phase needs"
     if not (self.tables or self.boards or self.savers): return []
     explores = phase.name == 'explore'
-    for cb in self.boards: cb.__dict__['log_preds'] = getattr(cb, 'log_preds', False) and not explores
+    for cb in self.boards:
+        cb.__dict__['log_preds'] = getattr(cb, 'log_preds', False) and not explores
     first = self.phases.index(phase)
-    return [*self.boards, PhaseCount(self, phase, sum(p.epochs for p in self.phases[:first]), len(dls.train))]
+    return [*self.boards, PhaseCount(self, phase, sum(p.epochs for p in self.phases[:first]),
+        len(dls.train))]
 
 # %% ../../nbs/train/08_phase_log.ipynb #pl000010
 @docs
@@ -129,19 +137,25 @@ class PhaseCount(Callback):
         for cb in self.log.savers:
             if any(p.name != 'explore' for p in before): cb.reset_on_fit = False
         for cb in self.log.boards:
-            if getattr(cb, 'log_dir', None) is None and hasattr(cb, 'writer'): cb.log_dir = cb.writer.log_dir
+            if getattr(cb, 'log_dir', None) is None and hasattr(cb, 'writer'):
+                cb.log_dir = cb.writer.log_dir
 
     def before_epoch(self):
-        for cb in (*self.log.savers, *self.log.boards): cb.__dict__['epoch'] = self.done + self.learn.epoch
+        for cb in (*self.log.savers, *self.log.boards):
+            cb.__dict__['epoch'] = self.done + self.learn.epoch
 
     def before_batch(self):
         if not self.training: return
-        for cb in self.log.boards: cb.__dict__['train_iter'] = self.steps + self.learn.train_iter + 1
+        for cb in self.log.boards:
+            cb.__dict__['train_iter'] = self.steps + self.learn.train_iter + 1
 
     def after_epoch(self):
         names, values = self.recorder.metric_names[1:], self.recorder.log[1:]
-        about = dict(epoch=self.done + self.learn.epoch, phase=self.part.name, round=self.part.round)
+        about = dict(epoch=self.done + self.learn.epoch, phase=self.part.name,
+            round=self.part.round)
         self.log.write(about | dict(zip(names, values)))
 
-    _docs = dict(before_fit="The best of the student's phases before counts; one folder for all curves",
-                 before_epoch="Epochs count on", before_batch="Steps count on", after_epoch="A line per epoch")
+    _docs = (
+        dict(before_fit="The best of the student's phases before counts; one folder for all curves",
+                 before_epoch="Epochs count on", before_batch="Steps count on",
+                 after_epoch="A line per epoch"))

@@ -25,6 +25,7 @@ def _whole(
     if not good: raise ValueError(f"{name} needs a whole number of at least {least}, got {n!r}.")
     return int(n)
 
+# %% ../../nbs/train/06a_plan.ipynb #aa73a3df-b
 @dataclass(frozen=True)
 class Phase:
     "One stretch of training (ours); `ValueError` for other than whole epochs >= 0 and positive rates"
@@ -39,12 +40,15 @@ class Phase:
         for rate in [lr.start or lr.stop, lr.stop] if isinstance(lr, slice) else [lr]:
             try: check_numbers(True, lr=float('nan') if rate is None else rate)
             except ValueError as e:
-                raise ValueError(f"Phase {self.name!r} needs a learning rate > 0, got {lr!r}: a number, or a slice of "
-                                 "two.") from e
+                raise (ValueError(
+                    f"Phase {self.name!r} needs a learning rate > 0, got {lr!r}: a number, or a "
+                    "slice of "
+                                 "two.")) from e
 
     def row(self)->dict: # Name -> text or numbers
         "The phase as plain data"
-        return asdict(self) | (dict(lr=[self.lr.start, self.lr.stop]) if isinstance(self.lr, slice) else {})
+        return asdict(self) | (dict(lr=[self.lr.start, self.lr.stop]) if isinstance(self.lr, slice)
+            else {})
 
 # %% ../../nbs/train/06a_plan.ipynb #2f6e5317
 def fopro_schedule(
@@ -58,12 +62,14 @@ def fopro_schedule(
 )->list[Phase]: # In the order they run, without empty ones
     "The usual plan (ours but for the order); `ValueError` for other than whole epochs, or `rounds` < 1"
     if not rounds >= 1: raise ValueError(f"rounds must be at least 1, got {rounds}.")
-    explore, distill, rounds = _whole('explore', explore), _whole('distill', distill), _whole('rounds', rounds, 1)
+    explore, distill, rounds = (_whole('explore', explore), _whole('distill', distill),
+        _whole('rounds', rounds, 1))
     share = lambda n, i: n // rounds + (i <= n % rounds)
     plan = [Phase(name, share(n, i), rate, i) for i in range(1, rounds + 1)
             for name, n, rate in (('explore', explore, explore_lr), ('distill', distill, lr))]
     third = slice(lr.start and lr.start / 3, lr.stop / 3) if isinstance(lr, slice) else lr / 3
-    plan.append(Phase('adversarial', adversarial, third if adversarial_lr is None else adversarial_lr, rounds))
+    plan.append(Phase('adversarial', adversarial, third if adversarial_lr is None
+        else adversarial_lr, rounds))
     return [p for p in plan if p.epochs]
 
 # %% ../../nbs/train/06a_plan.ipynb #2c5ee3cf
@@ -75,7 +81,9 @@ def run_phases(
     "Run the phases in order (ours); `ValueError` for a name without a runner"
     history = [] if history is None else history
     unknown = sorted({p.name for p in phases} - set(runners))
-    if unknown: raise ValueError(f"No runner for the phase {unknown[0]!r}: there are {', '.join(sorted(runners))}.")
+    if unknown:
+        raise ValueError(
+            f"No runner for the phase {unknown[0]!r}: there are {', '.join(sorted(runners))}.")
     for p in phases:
         start = time.perf_counter()
         result = runners[p.name](p) or {}

@@ -23,6 +23,7 @@ def n_ranks()->int: # At least 1
     "Processes of this run (ours)"
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
+# %% ../../nbs/train/00_ranks.ipynb #f68618e2-b
 class _Sum(torch.autograd.Function):
     "All-reduce whose gradient is an all-reduce"
     @staticmethod
@@ -63,7 +64,8 @@ class GlobalBatchNorm1d(nn.BatchNorm1d):
     )->Tensor: # (B,d) standardised
         "torch's own layer in a single process and in eval mode"
         if n_ranks() == 1 or not self.training: return super().forward(x)
-        own, n = x.float(), sum_over_ranks(torch.full((), len(x), dtype=torch.float32, device=x.device))
+        own, n = x.float(), sum_over_ranks(torch.full((), len(x), dtype=torch.float32,
+            device=x.device))
         [(mean, var)] = pool_moments([(own.mean(0), own.var(0, unbiased=False), len(x))])
         with torch.no_grad():
             self.num_batches_tracked += 1
@@ -83,6 +85,7 @@ def average_over_ranks(
     dist.all_reduce(flat)
     return [o.view_as(x) for o, x in zip((flat / n_ranks()).split([x.numel() for x in xs]), xs)]
 
+# %% ../../nbs/train/00_ranks.ipynb #af403d75-b
 def mean_over_ranks(
     x:Tensor, # (k,) means over the images of this rank
     n:int # How many images it has
@@ -92,6 +95,7 @@ def mean_over_ranks(
     own = torch.full((), n, dtype=torch.float32, device=x.device)
     return sum_over_ranks(x * own) / sum_over_ranks(own)
 
+# %% ../../nbs/train/00_ranks.ipynb #af403d75-c
 @torch.no_grad()
 def broadcast_module(
     *modules:nn.Module|None # None is left out
@@ -108,6 +112,7 @@ def broadcast_module(
 class OtherRankError(RuntimeError):
     "What went wrong in another process"
 
+# %% ../../nbs/train/00_ranks.ipynb #52cf2c1d-b
 def _raise_shared(
     said:list, # Per rank None, or what went wrong
     error:Exception|None # Of this rank
@@ -115,7 +120,8 @@ def _raise_shared(
     "If any rank failed, raise its error, marked as known to all"
     first = next((i for i, o in enumerate(said) if o is not None), None)
     if first is None: return
-    if error is None: error = OtherRankError(said[first] if first == 0 else f"Process {first}: {said[first]}")
+    if error is None:
+        error = OtherRankError(said[first] if first == 0 else f"Process {first}: {said[first]}")
     error.shared = True
     raise error
 
@@ -152,21 +158,27 @@ def main_first(
 # What to say where accelerate is needed and not installed
 NO_ACCELERATE = "Training in several processes needs accelerate: pip install accelerate."
 
+# %% ../../nbs/train/00_ranks.ipynb #2030d51d-b
 def runs_on_cpu()->bool: # Also on a machine with GPUs, if accelerate was told so
     "Whether the processes of this run train on CPUs"
     told = os.environ.get('ACCELERATE_USE_CPU', '').lower() in ('1', 'true', 'yes')
     return told or not torch.cuda.is_available()
 
+# %% ../../nbs/train/00_ranks.ipynb #2030d51d-c
 @contextmanager
 def process_group():
     "Join what `accelerate launch` or `torchrun` started, if anything; `RuntimeError` without accelerate (ours)"
-    if int(os.environ.get('WORLD_SIZE', 1)) <= 1 or n_ranks() > 1: yield; return
+    if int(os.environ.get('WORLD_SIZE', 1)) <= 1 or n_ranks() > 1:
+        yield
+        return
     try: from accelerate import PartialState
     except ImportError as e: raise RuntimeError(NO_ACCELERATE) from e
-    PartialState(cpu=runs_on_cpu(), timeout=timedelta(hours=2)) # rank 0 may have many images to resize
+    # rank 0 may have many images to resize
+    PartialState(cpu=runs_on_cpu(), timeout=timedelta(hours=2))
     yield
     dist.destroy_process_group()
 
+# %% ../../nbs/train/00_ranks.ipynb #2030d51d-d
 @contextmanager
 def share_ranks(
     outer, # Learner, perhaps in fastai's `distrib_ctx`

@@ -29,9 +29,11 @@ def rng_state()->dict: # Plain data
     n = np.random.get_state(legacy=False)
     key = torch.from_numpy(n['state']['key'].astype(np.int64))
     return dict(python=random.getstate(), torch=torch.get_rng_state(),
-                numpy=dict(key=key, pos=n['state']['pos'], has_gauss=n['has_gauss'], gauss=n['gauss']),
+                numpy=dict(key=key, pos=n['state']['pos'], has_gauss=n['has_gauss'],
+                gauss=n['gauss']),
                 cuda=torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [])
 
+# %% ../../nbs/train/05_resume.ipynb #r0000007-b
 def _tuples(state):
     "What `random.setstate` takes, from lists as well"
     return tuple(tuple(o) if isinstance(o, list) else o for o in state)
@@ -68,13 +70,16 @@ def gather_objects(
     torch.distributed.all_gather_object(res, x)
     return res
 
+# %% ../../nbs/train/05_resume.ipynb #r0000028-b
 def run_rng_state(
     dls, # `DataLoaders`
     loaders:list|None=None # States of the loaders' generators at an earlier time; None: as they are
 )->dict: # Plain data; every process must call
     "All random numbers of a run: of the processes, and of the loaders"
-    return dict(rng=gather_objects(rng_state()), loaders=_loader_rngs(dls) if loaders is None else loaders)
+    return dict(rng=gather_objects(rng_state()), loaders=_loader_rngs(dls) if loaders is None
+        else loaders)
 
+# %% ../../nbs/train/05_resume.ipynb #r0000028-c
 def set_run_rng_state(
     dls, # `DataLoaders`
     state:dict, # Of `run_rng_state`
@@ -108,9 +113,11 @@ def _placed(state, device):
     "`state` on a device, but for single numbers: torch's optimizers count steps on the CPU, and ask in each step"
     return apply(lambda o: o.to(device) if isinstance(o, torch.Tensor) and o.ndim else o, state)
 
+# %% ../../nbs/train/05_resume.ipynb #r0000013-b
 class ResumableLearner(Learner):
     "A fastai `Learner` whose fit can be left between any two batches and taken up again (ours)"
-    resume_from, within, order = None, None, None # state for the next fit; for this epoch; draws before this epoch
+    # state for the next fit; for this epoch; draws before this epoch
+    resume_from, within, order = None, None, None
 
     def _do_fit(self):
         "The epochs, from the one that was left on"
@@ -128,7 +135,8 @@ class ResumableLearner(Learner):
         state, self.within = self.within, None
         if state is not None: set_run_rng_state(self.dls, state['order'])
         self.order = run_rng_state(self.dls)
-        batches, first, self.n_iter = iter(self.dl), 0 if state is None else state['batch'], len(self.dl)
+        batches, first, self.n_iter = (iter(self.dl), 0 if state is None else state['batch'],
+            len(self.dl))
         for _ in range(first): next(batches)
         if state is not None: self._load_counters(state, loaders=False)
         for i, b in enumerate(batches, first): self.one_batch(i, b)
@@ -146,8 +154,10 @@ class ResumableLearner(Learner):
         self.train_iter, self.pct_train = state['train_iter'], state['pct_train']
         for cb in self._grab_cbs(GradientAccumulation): cb.count = state['accumulated']
         for name, cb in self._keepers().items():
-            if name in state['callbacks']: cb.load_state_dict(_placed(state['callbacks'][name], self._device()))
-        for cb in self._grab_cbs(TrackerCallback): vars(cb).update(state['trackers'].get(cb.name, {}))
+            if name in state['callbacks']:
+                cb.load_state_dict(_placed(state['callbacks'][name], self._device()))
+        for cb in self._grab_cbs(TrackerCallback):
+            vars(cb).update(state['trackers'].get(cb.name, {}))
         set_run_rng_state(self.dls, state['draws'], loaders)
 
 # %% ../../nbs/train/05_resume.ipynb #r0000014
@@ -157,28 +167,36 @@ def fit_state(self:ResumableLearner,
     epoch:int|None=None # The epoch to go on with; None: `self.epoch`
 )->dict: # Plain data
     "Everything that the running fit needs to go on, with more than one process gathered from all"
-    opt, rec, scaler = self.opt.state_dict(), getattr(self, 'recorder', None), self.__dict__.get('scaler')
+    opt, rec, scaler = (self.opt.state_dict(), getattr(self, 'recorder', None),
+        self.__dict__.get('scaler'))
     state = dict(epoch=self.epoch if epoch is None else epoch, batch=batch, n_epoch=self.n_epoch,
-                 train_iter=self.train_iter, pct_train=self.pct_train, model=get_model(self.model).state_dict(),
-                 opt=opt, grads=_gradients(self.opt), scaler=None if scaler is None else scaler.state_dict(),
+                 train_iter=self.train_iter, pct_train=self.pct_train,
+                 model=get_model(self.model).state_dict(),
+                 opt=opt, grads=_gradients(self.opt), scaler=None if scaler is None
+                 else scaler.state_dict(),
                  draws=run_rng_state(self.dls), order=self.order if batch else None,
-                 trackers={cb.name: {k: v for k, v in vars(cb).items() if k in ('best', 'wait', 'new_best')}
+                 trackers={cb.name: {k: v for k, v in vars(cb).items()
+                 if k in ('best', 'wait', 'new_best')}
                            for cb in self._grab_cbs(TrackerCallback)},
                  accumulated=sum(cb.count for cb in self._grab_cbs(GradientAccumulation)),
                  callbacks={n: cb.state_dict() for n, cb in self._keepers().items()})
     if rec is not None:
         smooth = rec.smooth_loss.count, rec.smooth_loss.val
-        losses = torch.stack([torch.as_tensor(v) for v in rec.losses]) if rec.losses else torch.zeros(0)
-        state['recorder'] = dict(lrs=rec.lrs, iters=rec.iters, losses=losses, values=rec.values, smooth=smooth)
+        losses = (torch.stack([torch.as_tensor(v) for v in rec.losses]) if rec.losses
+            else torch.zeros(0))
+        state['recorder'] = dict(lrs=rec.lrs, iters=rec.iters, losses=losses, values=rec.values,
+            smooth=smooth)
     return plain_data(state)
 
+# %% ../../nbs/train/05_resume.ipynb #r0000014-b
 @patch
 def load_fit_state(self:ResumableLearner,
     state:dict # Of `fit_state`
 )->int: # The epoch to go on with
     "Put a fit that has just begun where `fit_state` was called; `ValueError` for another number of epochs"
     if state['n_epoch'] != self.n_epoch:
-        raise ValueError(f"The state is of a fit of {state['n_epoch']} epochs, this one has {self.n_epoch}.")
+        raise ValueError(
+            f"The state is of a fit of {state['n_epoch']} epochs, this one has {self.n_epoch}.")
     get_model(self.model).load_state_dict(state['model'])
     opt = _placed(state['opt'], self._device())
     self.opt.load_state_dict(dict(opt, hypers=L(opt['hypers'])) if 'hypers' in opt else opt)
@@ -186,27 +204,34 @@ def load_fit_state(self:ResumableLearner,
         p.grad = None if g is None else torch.zeros_like(p) if g is True else g.to(p.device)
     if state['scaler'] and self.__dict__.get('scaler') is not None:
         self.scaler.load_state_dict(state['scaler'])
-    if 'recorder' in state and hasattr(self, 'recorder'): _load_recorder(self.recorder, state['recorder'])
+    if 'recorder' in state and hasattr(self, 'recorder'):
+        _load_recorder(self.recorder, state['recorder'])
     self._load_counters(state)
     if state['batch']: self.within = state
     return state['epoch']
 
+# %% ../../nbs/train/05_resume.ipynb #r0000014-c
 def _load_recorder(
     rec:Recorder, # Of a fit that has just begun
     kept:dict # Its lists
 )->None:
     "Put the curves back"
-    rec.lrs, rec.iters, rec.losses = list(kept['lrs']), list(kept['iters']), list(kept['losses'].unbind())
-    rec.values, (rec.smooth_loss.count, rec.smooth_loss.val) = [L(v) for v in kept['values']], kept['smooth']
+    rec.lrs, rec.iters, rec.losses = (list(kept['lrs']), list(kept['iters']),
+        list(kept['losses'].unbind()))
+    rec.values, (rec.smooth_loss.count, rec.smooth_loss.val) = ([L(v) for v in kept['values']],
+        kept['smooth'])
 
 # %% ../../nbs/train/05_resume.ipynb #r0000021
 class Preempted(SystemExit):
     "The process was asked to leave (SIGTERM) and has saved; exit code 0, or 1 if the disk did not take it (ours)"
 
+# %% ../../nbs/train/05_resume.ipynb #r0000021-b
 @cache
 def _say_uncaught():
     "Warn once in a process"
-    warnings.warn("SIGTERM cannot be caught outside the main thread: it ends the process at once, and what was done "
+    warnings.warn(
+                  "SIGTERM cannot be caught outside the main thread: it ends the process at once, "
+                  "and what was done "
                   "since the last checkpoint is lost.")
 
 @contextmanager
@@ -271,6 +296,8 @@ class CheckpointCallback(Callback):
         self.last = time.monotonic()
         if leave: raise Preempted(int(failed))
 
-    _docs = dict(before_fit="Start the clock", before_train="This is a fit", after_batch="Write if it is time",
-                 after_epoch="Write, if the epoch trained", agree="Flags that are up in any process",
+    _docs = dict(before_fit="Start the clock", before_train="This is a fit",
+                 after_batch="Write if it is time",
+                 after_epoch="Write, if the epoch trained",
+                 agree="Flags that are up in any process",
                  write="Write the place in the epoch, and leave if asked")

@@ -23,7 +23,9 @@ def batch_rows(
     shown = getattr(getattr(dl, 'views', None), 'shown', dl if hasattr(dl, 'batches') else None)
     if shown is not None: return np.asarray(shown.batches[shown.order[learn.iter]])
     drawn = getattr(dl, '_DataLoader__idxs', None)
-    if drawn is None: raise TypeError(f"A {type(dl).__name__} does not say which images it draws: use a fastai loader.")
+    if drawn is None:
+        raise TypeError(
+            f"A {type(dl).__name__} does not say which images it draws: use a fastai loader.")
     return np.asarray(drawn[learn.iter * dl.bs:(learn.iter + 1) * dl.bs])
 
 # %% ../../nbs/train/11_soft_table.ipynb #st000010
@@ -33,11 +35,15 @@ class SoftTable:
         targets, # (N,C) log-probabilities, NaN in rows that have none; or a function of the `Learner` that gives them
         learn # `Learner` that is about to train
     ):
-        if learn._grab_cbs(MixHandler): raise ValueError("Soft targets of images do not fit images that are mixed.")
-        targets, self.learn, self.seen = targets(learn) if callable(targets) else targets, learn, False
+        if learn._grab_cbs(MixHandler):
+            raise ValueError("Soft targets of images do not fit images that are mixed.")
+        targets, self.learn, self.seen = (targets(learn) if callable(targets)
+            else targets, learn, False)
         self.labels, shape = loader_labels(learn.dls)[0], tuple(np.shape(targets))
         if len(shape) != 2 or shape[0] != len(self.labels):
-            raise ValueError(f"Soft targets of shape {shape} do not fit {len(self.labels)} training images.")
+            raise ValueError(
+                f"Soft targets of shape {shape} do not fit {len(self.labels)} training "
+                "images.")
         device = next(learn.model.parameters()).device
         self.rows = torch.as_tensor(targets, dtype=torch.float32, device=device)
 
@@ -47,7 +53,10 @@ class SoftTable:
         "The targets of the batch; `ValueError` for a batch of other images"
         rows = batch_rows(self.learn)
         if not self.seen and self.learn.yb[0].tolist() != self.labels[rows].tolist():
-            raise ValueError("The batch does not hold the images that its loader drew, so they have no soft targets.")
+            raise ValueError(
+                "The batch does not hold the images that its loader drew, so they have "
+                "no soft targets.")
         self.seen = True
         target = self.rows[torch.as_tensor(rows, device=self.rows.device)]
-        return torch.where(target.isfinite().all(1, keepdim=True), target, logits.detach().float())
+        return torch.where(target.isfinite().all(1, keepdim=True), target,
+            logits.detach().float())

@@ -34,7 +34,8 @@ def drawn_from(
 )->Iterator[None]: # A context
     "Random numbers of Python, NumPy and torch from a seed, in this block only (ours)"
     seed = int.from_bytes(hashlib.sha256(repr(words).encode()).digest()[:4], 'big')
-    python, numpy, cuda = random.getstate(), np.random.get_state(), getattr(device, 'type', 'cpu') == 'cuda'
+    python, numpy, cuda = (random.getstate(), np.random.get_state(),
+        getattr(device, 'type', 'cpu') == 'cuda')
     gpu = (torch.cuda.current_device() if device.index is None else device.index) if cuda else None
     with torch.random.fork_rng([gpu] if cuda else []):
         random.seed(seed)
@@ -64,6 +65,7 @@ class _SeededBatches:
                 batch = own.do_batch([o for o in map(own.do_item, indices) if o is not None])
             yield batch
 
+# %% ../../nbs/train/10_views.ipynb #vw000010-b
 class ViewLoader(GetAttr):
     "One pass over a fastai loader whose batches follow from a seed (ours); `TypeError` for a different kind of loader"
     _default = 'dl'
@@ -73,11 +75,15 @@ class ViewLoader(GetAttr):
         order=None # Numbers of the batches, in the order in which they come; None: as they are drawn
     ):
         if not isinstance(dl, DataLoader):
-            raise TypeError(f"Views need a fastai training loader, not a {type(dl).__module__} one.")
+            raise TypeError(
+                f"Views need a fastai training loader, not a {type(dl).__module__} one.")
         own = _own(dl)
-        if own.n is None or own.bs is None or type(own).create_batches is not DataLoader.create_batches:
-            raise TypeError("Views need a loader that counts its images and puts them in batches as fastai's does: a "
-                            f"{type(own).__name__} does not.")
+        if (own.n is None or own.bs is None
+                or type(own).create_batches is not DataLoader.create_batches):
+            raise (TypeError(
+                "Views need a loader that counts its images and puts them in batches as fastai's "
+                "does: a "
+                            f"{type(own).__name__} does not."))
         self.dl, self.seed = dl, seed
         self.batches = self.drawn()
         self.order = list(range(len(self.batches))) if order is None else [int(i) for i in order]
@@ -132,6 +138,7 @@ def _item_facts(o):
     try: return f'{path} {file_state(path)}' if path else o
     except OSError: return str(path)
 
+# %% ../../nbs/train/10_views.ipynb #vw000017-b
 def loader_facts(
     dl:DataLoader # Loader of the training images
 )->dict: # Plain data
@@ -140,16 +147,20 @@ def loader_facts(
     data, items = own.dataset, getattr(own.dataset, 'items', None)
     table = items.to_numpy().tolist() if hasattr(items, 'to_numpy') else items
     table = () if table is None else table
-    rows = [[_item_facts(c) for c in r] if isinstance(r, (list, tuple)) else _item_facts(r) for r in table]
+    rows = [[_item_facts(c) for c in r] if isinstance(r, (list, tuple)) else _item_facts(r)
+        for r in table]
     try: digest = hashlib.sha256(pickle.dumps(rows)).hexdigest()[:16]
     except Exception: digest = 'images in memory' # the marks tell them apart
     weights = getattr(own, 'wgts', None)
-    if weights is not None: weights = hashlib.sha256(np.asarray(weights, float).tobytes()).hexdigest()[:16]
+    if weights is not None:
+        weights = hashlib.sha256(np.asarray(weights, float).tobytes()).hexdigest()[:16]
     transforms = [getattr(data, 'tfms', ''), own.after_item, own.before_batch, own.after_batch]
-    texts = [re.sub(' at 0x[0-9a-fA-F]+', '', str(t)) for t in transforms] # an address is of this process only
+    # an address is of this process only
+    texts = [re.sub(' at 0x[0-9a-fA-F]+', '', str(t)) for t in transforms]
     transforms = [hashlib.sha256(t.encode()).hexdigest()[:16] for t in texts]
     return dict(images=digest, n=own.n, transforms=transforms, loader=type(own).__name__, bs=own.bs,
-                drop_last=own.drop_last, shuffle=own.shuffle, weights=weights, process=[rank_distrib(), num_distrib()])
+                drop_last=own.drop_last, shuffle=own.shuffle, weights=weights,
+                process=[rank_distrib(), num_distrib()])
 
 # %% ../../nbs/train/10_views.ipynb #vw000020
 def view_plan(
@@ -162,6 +173,7 @@ def view_plan(
     turn = random.Random(f'{draw} {epoch // views}').sample(range(views), views)
     return turn[epoch % views], random.Random(f'{draw} {epoch}')
 
+# %% ../../nbs/train/10_views.ipynb #vw000020-b
 def batch_order(
     sizes:list[int], # Images of each batch
     draw:random.Random|None # None: as they come
@@ -177,7 +189,8 @@ class ViewsCallback(Callback):
     """Show `views` passes over the training images again and again, and keep the answers of a teacher to them (ours)
 
     A `ValueError` beside a callback that mixes images, or if the disk is too small."""
-    order, run_valid, name = 12, False, 'views' # after fastai's `DistributedTrainer` (11), which wraps the loaders
+    # after fastai's `DistributedTrainer` (11), which wraps the loaders
+    order, run_valid, name = 12, False, 'views'
     def __init__(self,
         views:int, # How many passes are told apart, at least 1
         width:int, # Length of an answer
@@ -186,17 +199,27 @@ class ViewsCallback(Callback):
         dtype:str='float16', # Of the kept answers: float16 or float32
         keep:str='features' # What is kept: features, or images, too (uint8)
     ):
-        if not (isinstance(views, int) and views > 0): raise ValueError(f"views={views!r} must be at least 1.")
-        if dtype not in ('float16', 'float32'): raise ValueError(f"dtype={dtype!r} is neither float16 nor float32.")
-        if keep not in ('features', 'images'): raise ValueError(f"keep={keep!r} is neither features nor images.")
-        self.views, self.width, self.about, self.folder, self.dtype = views, width, about, folder, dtype
-        self.images, self.scratch, self.writer, self.pending = keep == 'images', None, None, []
+        if not (isinstance(views, int) and views > 0):
+            raise ValueError(f"views={views!r} must be at least 1.")
+        if dtype not in ('float16', 'float32'):
+            raise ValueError(f"dtype={dtype!r} is neither float16 nor float32.")
+        if keep not in ('features', 'images'):
+            raise ValueError(f"keep={keep!r} is neither features nor images.")
+        self.views, self.width, self.about, self.folder, self.dtype = (views, width,
+            about, folder, dtype)
+        self.images, self.scratch, self.writer, self.pending = (keep == 'images', None,
+            None, [])
 
     def before_fit(self):
-        if self.learn is None: return # of a fit that was interrupted, and taken away just now
-        mixing = [type(cb).__name__ for cb in self.learn.cbs if isinstance(cb, MixHandler)]
-        if mixing: raise ValueError(f"{mixing[0]} draws a mixture in each batch, which no view shows again: leave out "
-                                    "views= or the callback.")
+        # of a fit that was interrupted, and taken away just now
+        if self.learn is None: return
+        mixing = [type(cb).__name__ for cb in self.learn.cbs
+            if isinstance(cb, MixHandler)]
+        if mixing:
+            raise (ValueError(
+                f"{mixing[0]} draws a mixture in each batch, which no view shows "
+                "again: leave out "
+                                    "views= or the callback."))
         self.draw, own = torch.randint(2**31, (2,)).tolist()
         self.seed, self.bank = own if self.folder is None else 0, None
 
@@ -204,32 +227,42 @@ class ViewsCallback(Callback):
         self.close()
         if self.folder is None and self.scratch is None:
             self.scratch = tempfile.mkdtemp(prefix='foprokd_')
-            atexit.register(shutil.rmtree, self.scratch, ignore_errors=True) # where a fit is interrupted
+            # where a fit is interrupted
+            atexit.register(shutil.rmtree, self.scratch, ignore_errors=True)
         train = self.dls.train
         sizes = [len(b) for b in ViewLoader(train, ('view', self.seed, 0)).batches]
         arrays = dict(features=((self.width,), self.dtype), marks=((), 'float32'))
         if self.images: arrays |= self.image_arrays()
         versions = [torch.__version__, fastai_version, np.__version__]
-        about = dict(self.about, seed=self.seed, versions=versions, **loader_facts(train))
+        about = dict(self.about, seed=self.seed, versions=versions,
+            **loader_facts(train))
         folder = self.scratch if self.folder is None else self.folder
         self.bank = AnswerBank(folder, about, self.views, sum(sizes), arrays)
         self.bank.check_room()
         missing = sum(not self.bank.has(k) for k in range(self.views))
-        logs = [getattr(self.learn, k, None) for k in ('progress', 'csv_logger')] # which take the rows of a table
-        say = next((o.old_logger for o in logs if hasattr(o, 'old_logger')), self.learn.logger)
-        say(f"Answers of the teacher: {self.views} views of {sum(sizes):,} images, {self.bank.nbytes() / 1e6:,.1f} MB"
+        # which take the rows of a table
+        logs = [getattr(self.learn, k, None) for k in ('progress', 'csv_logger')]
+        say = next((o.old_logger for o in logs if hasattr(o, 'old_logger')),
+            self.learn.logger)
+        say(
+            f"Answers of the teacher: {self.views} views of {sum(sizes):,} images, "
+            f"{self.bank.nbytes() / 1e6:,.1f} MB"
             f"{' a process' * (num_distrib() > 1)}, {missing} of them to be asked for.")
 
     def image_arrays(self):
         with no_random(): x, *y = self.dls.train.one_batch()
-        if len(y) != 1 or not isinstance(y[0], Tensor) or y[0].ndim != 1 or y[0].is_floating_point():
-            raise ValueError("keep='images' keeps one class an image, and these batches hold something else: use "
-                             "keep='features'.")
+        if (len(y) != 1 or not isinstance(y[0], Tensor) or y[0].ndim != 1
+                or y[0].is_floating_point()):
+            raise (ValueError(
+                "keep='images' keeps one class an image, and these batches hold "
+                "something else: use "
+                             "keep='features'."))
         self.kinds = type(x), type(y[0])
         return dict(images=(tuple(x.shape[1:]), 'uint8'), labels=((), 'int64'))
 
     def before_train(self):
-        if self.bank is None: self.open() # the loaders of a process are wrapped once its fit has begun
+        # the loaders of a process are wrapped once its fit has begun
+        if self.bank is None: self.open()
         k, draw = view_plan(self.epoch, self.views, self.draw)
         self.k, self.shown = k, ViewLoader(self.dl, ('view', self.seed, k))
         sizes = [len(b) for b in self.shown.batches]
@@ -248,11 +281,13 @@ class ViewsCallback(Callback):
         ask # Gives (B,d) features of it
     )->Tensor: # (B,d) float32
         number = self.shown.order[self.iter]
-        start, n, device = self.starts[number], len(self.shown.batches[number]), self.xb[0].device
+        start, n, device = (self.starts[number], len(self.shown.batches[number]),
+            self.xb[0].device)
         if self.kept is not None and self.first: self.check(px, start)
         self.first = False
         if self.kept is not None: return self.rows('features', start, n, device).float()
-        with drawn_from('view', self.seed, self.k, number, 'teacher', device=px.device): feats = ask()
+        with drawn_from('view', self.seed, self.k, number, 'teacher', device=px.device):
+            feats = ask()
         told = feats.to(getattr(torch, self.dtype))
         self.note(start, features=told, marks=picture_marks(px))
         return told.float()
@@ -263,7 +298,8 @@ class ViewsCallback(Callback):
     ):
         self.pending.append((int(start), arrays))
         waiting = sum(v.nbytes for _, more in self.pending for v in more.values())
-        if len(self.pending) >= 64 or waiting > 2**24: self.flush() # a GPU waits once in 64 batches, or in 16 MiB
+        # a GPU waits once in 64 batches, or in 16 MiB
+        if len(self.pending) >= 64 or waiting > 2**24: self.flush()
 
     def rows(self,
         name:str, # Of an array
@@ -272,16 +308,21 @@ class ViewsCallback(Callback):
         device # Where to
     )->Tensor: # (n,...)
         t = torch.from_numpy(np.array(self.kept[name][start:start + n]))
-        return t.pin_memory().to(device, non_blocking=True) if device.type == 'cuda' else t.to(device)
+        return (t.pin_memory().to(device, non_blocking=True) if device.type == 'cuda'
+            else t.to(device))
 
     def check(self,
         px:Tensor, # (B,3,H,W) pixels
         start:int # First row of the batch
     ):
-        off = picture_marks(px).cpu() - self.rows('marks', start, len(px), torch.device('cpu'))
+        off = picture_marks(px).cpu() - self.rows('marks', start, len(px),
+            torch.device('cpu'))
         if off.abs().max() < 1e-3: return
-        warnings.warn("The kept answers are to other pictures: images, transforms or packages have changed, or a "
-                      "transform draws from a source that cannot be seeded. The teacher is asked anew.")
+        warnings.warn(
+                      "The kept answers are to other pictures: images, transforms or "
+                      "packages have changed, or a "
+                      "transform draws from a source that cannot be seeded. The "
+                      "teacher is asked anew.")
         self.bank.drop(self.k)
         self.kept, self.writer = None, ViewWriter(self.bank, self.k)
 
@@ -290,11 +331,14 @@ class ViewsCallback(Callback):
         y:Tensor # (B,) classes
     )->Tensor: # (B,3,H,W) pixels as they are kept
         told = (px * 255).round().clamp(0, 255).to(torch.uint8)
-        if self.writer: self.note(self.starts[self.shown.order[self.iter]], images=told, labels=y.as_subclass(Tensor))
+        if self.writer:
+            self.note(self.starts[self.shown.order[self.iter]], images=told,
+                labels=y.as_subclass(Tensor))
         return told.to(px.dtype) / 255
 
     def flush(self):
-        for start, arrays in self.pending: self.writer.put(start, **{k: v.cpu().numpy() for k, v in arrays.items()})
+        for start, arrays in self.pending:
+            self.writer.put(start, **{k: v.cpu().numpy() for k, v in arrays.items()})
         self.pending = []
 
     def after_train(self):
@@ -315,17 +359,24 @@ class ViewsCallback(Callback):
     def load_state_dict(self,
         state:dict # From `state_dict`
     ):
-        changed, self.draw, self.seed = state['seed'] != self.seed, state['draw'], state['seed']
+        changed, self.draw, self.seed = (state['seed'] != self.seed, state['draw'],
+            state['seed'])
         if changed: self.bank = None
 
     _docs = dict(before_fit="Draw the orders of this fit",
                  open="Open the bank, and say what it will hold",
-                 image_arrays="What is kept of pictures", before_train="Open the bank, show the view of this epoch",
-                 answer="The answer to the batch: read, or asked for and written", note="Keep rows of the batch",
-                 rows="(n,...) kept rows on a device", check="Warn and ask anew if the pictures are others",
-                 rounded="(B,3,H,W) pixels that a kept pass will show, noted if the view is written",
-                 flush="Write what was noted", after_train="Keep the view if it is whole", close="Let go of the view",
-                 after_fit="Remove a temporary bank", state_dict="Seeds of this fit", load_state_dict="Put them back")
+                 image_arrays="What is kept of pictures",
+                 before_train="Open the bank, show the view of this epoch",
+                 answer="The answer to the batch: read, or asked for and written",
+                 note="Keep rows of the batch",
+                 rows="(n,...) kept rows on a device",
+                 check="Warn and ask anew if the pictures are others",
+                 rounded="(B,3,H,W) pixels that a kept pass will show, noted if the "
+                 "view is written",
+                 flush="Write what was noted",
+                 after_train="Keep the view if it is whole", close="Let go of the view",
+                 after_fit="Remove a temporary bank", state_dict="Seeds of this fit",
+                 load_state_dict="Put them back")
 
 # %% ../../nbs/train/10_views.ipynb #vw000024
 class KeptBatches:
