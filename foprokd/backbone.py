@@ -25,7 +25,7 @@ from .loading import (check_weights_file, load_weights, model_from_notes, # noqa
 def pool_features(
     out:torch.Tensor, # Output of a backbone: (B,d), maps or tokens
     name:str='model', # What to call the model in an error
-    axis:int|None=None # Where the d features lie, of `channel_axis`; None: (B,d,h,w) or (B,n,d)
+    axis:int|None=None # Where the d features lie, of channel_axis; None: (B,d,h,w) or (B,n,d)
 )->torch.Tensor: # (B,d) features
     "Global average pooling over space or tokens; `ValueError` if there is no feature vector in `out`"
     if (not isinstance(out, torch.Tensor) or out.ndim not in (2, 3, 4)
@@ -72,7 +72,7 @@ def channel_axis(
     x:torch.Tensor, # (B,C,H,W) images that it was given
     forward=None, # What gave `out`; None: `net`
     name:str='model' # What to call the network in an error
-)->int|None: # Axis of `out`; None for vectors, and for what `pool_features` refuses
+)->int|None: # Axis of `out`; None for vectors, and for what pool_features refuses
     "Where the features lie in maps or tokens (ours); `ValueError` where that cannot be told"
     if not isinstance(out, torch.Tensor) or out.ndim not in (3, 4): return None
     long = [i for i in range(1, out.ndim) if out.shape[i] > 1]

@@ -71,12 +71,12 @@ class DistillCallback(LossPartsCallback):
         prompt_student:bool=False, # The student sees the prompted images, too (ours, a control)
         soft:float=0., # Weight of the soft targets of a probe, >= 0 (ours; 0 is EKD)
         temperature:float=4., # Of the soft targets, > 0
-        probe:nn.Module|None=None, # (B,dT) features -> (B,C) logits; a `FoProLearner` takes that of its exploration
+        probe:nn.Module|None=None, # (B,dT) features -> (B,C) logits; a FoProLearner takes that of its exploration
         views:int|None=None, # Ask about so many passes over the images, then show those again; None: always ask
         bank:str|Path|None=None, # Folder in which its answers stay, for runs that share them; None: for this fit
         bank_dtype:str='float16', # Of the answers that are kept: float16 or float32
         keep:str='features', # What is kept with `views`: features, or images, too
-        targets=None # (N,C) soft targets, one row for each training image, as in `SoftTable`; None: of the probe
+        targets=None # (N,C) soft targets, one row for each training image, as in SoftTable; None: of the probe
     ):
         if not isinstance(teacher, FrozenTeacher):
             raise TypeError(

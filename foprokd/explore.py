@@ -187,7 +187,7 @@ class SkipValidation(Callback):
 def explore_learner(
     dls, # fastai `DataLoaders` of the target data
     teacher:FrozenTeacher, # Frozen teacher
-    prompt:nn.Module|None=None, # Prompt, trained in place; None makes a `FourierPromptGenerator`
+    prompt:nn.Module|None=None, # Prompt, trained in place; None makes a FourierPromptGenerator
     counts=None, # (C,) training counts; None reads them off `dls`
     pixels:PixelSpace|None=None, # From batches to pixels; None reads it off `dls`
     validate:bool=False, # Also report the probe on the validation images
@@ -198,7 +198,7 @@ def explore_learner(
     cls:type=Learner, # Class of the Learner
     cbs=None, # More callbacks
     **kwargs # Passed to `cls`
-)->Learner: # Its model is a `PromptExplorer`; train it with any fastai method
+)->Learner: # Its model is a PromptExplorer; train it with any fastai method
     "A Learner for the exploration phase; `ValueError` for a class without training images (ours)"
     counts = check_counts(class_counts(dls) if counts is None else counts,
         getattr(dls, 'vocab', None))
@@ -214,7 +214,7 @@ def explore_learner(
 
 # %% ../nbs/30_explore.ipynb #ex000005
 def check_exploration(
-    kwargs:dict # Of `explore_learner`
+    kwargs:dict # Of explore_learner
 )->None:
     "`ValueError` for a number, `TypeError` for a name that an exploration cannot take (ours)"
     known = {*signature(explore_learner).parameters,

@@ -54,15 +54,15 @@ def _add_statistics(dls, student):
 # %% ../nbs/38_learner.ipynb #a8420656-b
 def fopro_learner(
     dls:DataLoaders, # Target data, images (B,3,H,W) and one class each
-    student:str|nn.Module='resnet18', # timm name, backbone, or a `Student`
+    student:str|nn.Module='resnet18', # timm name, backbone, or a Student
     teacher:str|Path|nn.Module|None='embedded', # timm name, 'embedded', file or module; None: no teacher
-    prompt:SpectralPrompt|None=None, # None: a new `FourierPromptGenerator`; `IdentityPrompt()` gives plain EKD
+    prompt:SpectralPrompt|None=None, # None: a new FourierPromptGenerator; `IdentityPrompt()` gives plain EKD
     pretrained:bool=False, # Start the student from hub weights
     teacher_kwargs:dict|None=None, # `ckpt`, `size`, `mean`, `std`, timm arguments of the teacher
     student_kwargs:dict|None=None, # `ckpt`, `classifier`, timm arguments of the student
     metrics=None, # None: accuracy and balanced accuracy
-    **kwargs # Passed to `FoProLearner`: counts, lam, loss_func, opt_func, cbs, path, ...
-)->FoProLearner: # Ready for `fit_fopro`, `fit_one_cycle`, `lr_find`, ...
+    **kwargs # Passed to FoProLearner: counts, lam, loss_func, opt_func, cbs, path, ...
+)->FoProLearner: # Ready for fit_fopro, `fit_one_cycle`, `lr_find`, ...
     "A `FoProLearner` from names; `TypeError` or `ValueError` with one sentence for anything that cannot work"
     if not hasattr(dls, 'train'):
         raise TypeError(f"Got a {type(dls).__name__} where fastai DataLoaders are needed.")
@@ -89,7 +89,7 @@ def fopro_learner(
 @patch
 def show_prompts(self:FoProLearner,
     n:int=3, # How many validation images
-    **kwargs # Passed to the prompt's `show`
+    **kwargs # Passed to the prompt's show
 )->plt.Figure: # A row of panels per image
     "Image, prompted image, difference, both spectra, for the first `n` validation images; `ValueError` without prompt"
     if self.teacher is None or self.prompt is None:
@@ -120,7 +120,7 @@ def _prompt_file(file):
 @patch
 def save(self:FoProLearner,
     file:str|Path|IO, # Name below `path/model_dir`, without suffix; or an open file, for the student alone
-    **kwargs # Passed to fastai's `save`
+    **kwargs # Passed to fastai's save
 )->Path: # The weights' file, as a path if a name was given
     "fastai's `save`, and the prompt's weights in `<file>.prompt.safetensors`"
     file = Learner.save(self, file, **kwargs)
@@ -142,8 +142,8 @@ def save(self:FoProLearner,
 # %% ../nbs/38_learner.ipynb #58cb3412-b
 @patch
 def load(self:FoProLearner,
-    file:str|Path|IO, # As given to `save`
-    **kwargs # Passed to fastai's `load`
+    file:str|Path|IO, # As given to save
+    **kwargs # Passed to fastai's load
 )->FoProLearner: # self
     "fastai's `load`, weights only in any case, and the prompt's if they lie beside; `ValueError` for other files"
     # fastai's own callbacks pass False; nothing here needs what that allows
@@ -161,7 +161,7 @@ def load(self:FoProLearner,
 
 # %% ../nbs/38_learner.ipynb #le000004
 def student_groups(
-    model:nn.Module # A `Student`
+    model:nn.Module # A Student
 )->list[list]: # Parameters of the backbone, and of the heads
     "Backbone and heads as two groups of weights, a `splitter` for `freeze` and `fine_tune` (ours)"
     student = get_model(model)
@@ -185,7 +185,7 @@ def freeze_to(self:FoProLearner,
 @patch
 def export(self:FoProLearner,
     fname:str|Path='export.pkl', # File name below `path`
-    **kwargs # Passed to fastai's `export`
+    **kwargs # Passed to fastai's export
 )->None:
     "Pickle a plain fastai `Learner` with the deployed student; `load_learner` runs whatever code a file holds"
     if not hasattr(self.dls, 'new_empty') or not all(hasattr(dl, 'new') for dl in self.dls.loaders):

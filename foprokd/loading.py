@@ -347,13 +347,13 @@ _NOT_FROM_FILES = {'pretrained', 'pretrained_cfg', 'pretrained_cfg_overlay', 'ch
 
 def notes_may_decide(
     kwargs:dict # Arguments of a timm model
-)->bool: # Whether a note can hold them and `model_from_notes` will take them
+)->bool: # Whether a note can hold them and model_from_notes will take them
     "Whether a file may say how its network was built"
     return all(k not in _NOT_FROM_FILES and _harmless(v) for k, v in kwargs.items())
 
 # %% ../nbs/07_loading.ipynb #548d0ec2-b
 def model_from_notes(
-    notes:dict, # From `read_checkpoint`
+    notes:dict, # From read_checkpoint
     sd:dict, # State dict of the same file
     name:str, # What to call the file in an error
     trunk:bool=True # The file may hold the first part of a larger network

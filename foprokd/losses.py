@@ -86,7 +86,7 @@ def logit_adjusted_loss(
     targ:Tensor, # (B,) class indices
     counts, # (C,) training images per class, each >= 1
     *,
-    tau:float=1., # factor on the prior; 0 is cross-entropy, 1 is `balanced_softmax_loss`
+    tau:float=1., # factor on the prior; 0 is cross-entropy, 1 is balanced_softmax_loss
     reduction:str='mean', # 'mean', 'sum' or 'none'
 ) -> Tensor: # scalar, or (B,) with reduction 'none'
     "Cross-entropy of the logits plus `tau` times `log_prior(counts)` (Menon et al. 2021)."
@@ -233,7 +233,7 @@ def fpg_loss(
     targ:Tensor, # (B,) class indices
     counts, # (C,) training images per class, each >= 1
     prior:Tensor|float=0., # scalar >= 0, distance from the teacher's feature statistics
-    diversity:Tensor|float=0., # scalar from `mode_seeking`; 0 for a prompt without a latent
+    diversity:Tensor|float=0., # scalar from mode_seeking; 0 for a prompt without a latent
     w_prior:float=1., # weight of `prior`
     w_div:float=1e-3, # weight of `diversity`
 ) -> tuple[Tensor, dict]: # scalar to minimise, and its unweighted parts `cls`, `prior`, `div`
@@ -250,8 +250,8 @@ def akd_loss(
     prior:Tensor|float=0., # scalar >= 0, distance from the teacher's feature statistics
     penalty:Tensor|float=0., # scalar >= 0, how far the prompt presses on its bound
     w_prior:float=1., # weight of `prior`
-    w_pen:float=1., # weight of `penalty`
-) -> tuple[Tensor, dict]: # scalar to MAXIMISE, and its unweighted parts `feat`, `prior`, `penalty`
+    w_pen:float=1., # weight of penalty
+) -> tuple[Tensor, dict]: # scalar to MAXIMISE, and its unweighted parts `feat`, `prior`, penalty
     "Disagreement of student and teacher that the prompt ascends (ours)."
     parts = dict(feat=cosine_distance(projected.detach(), teacher_feats))
     parts.update(prior=torch.as_tensor(prior).to(parts['feat']),

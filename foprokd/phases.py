@@ -97,7 +97,7 @@ class PhasedLearner(ResumableLearner):
             raise
 
     def fit(self,
-        *args, # Those of fastai's `fit`
+        *args, # Those of fastai's fit
         **kwargs # Likewise
     )->None:
         "fastai's `fit`, after a look whether the data are still those that were read"
@@ -166,7 +166,7 @@ def _follow(self:PhasedLearner):
 
 # %% ../nbs/36_phases.ipynb #3fe44d5d
 @patch
-def exploration(self:PhasedLearner)->Learner: # Its model is a `PromptExplorer`
+def exploration(self:PhasedLearner)->Learner: # Its model is a PromptExplorer
     "The Learner of prompt and probe, made when it is first needed"
     if self.explorer is None:
         self.explorer = explore_learner(self.dls, self.teacher, self.prompt, counts=self.counts,

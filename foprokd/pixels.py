@@ -72,7 +72,7 @@ def from_dls(cls:PixelSpace,
 
 # %% ../nbs/09_pixels.ipynb #tp000002
 def training_pixels(
-    dls, # fastai `DataLoaders` that know their images: of `image_dls`, or of a `DataBlock`
+    dls, # fastai `DataLoaders` that know their images: of image_dls, or of a `DataBlock`
     rows=None # (n,) positions among the training images, in the order wanted; None: all
 )->Iterator[torch.Tensor]: # Batches (B,3,H,W) of pixels in [0,1], on the device of `dls`
     "Training images shown as validation images are; `ValueError` for loaders that do not tell their images (ours)"

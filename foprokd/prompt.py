@@ -367,7 +367,7 @@ def _check_shapes(prompt, state, name):
 # %% ../nbs/05_prompt.ipynb #f86fc8a7
 @patch
 def load(self:FourierPromptGenerator,
-    path:str|Path # File that `save` wrote
+    path:str|Path # File that save wrote
 )->FourierPromptGenerator: # `self`
     "Read the weights from `path`; `ValueError` if it is no prompt, or one of other settings"
     state, settings = _read_prompt(path)
@@ -385,7 +385,7 @@ def load(self:FourierPromptGenerator,
 # %% ../nbs/05_prompt.ipynb #f86fc8a7-b
 @patch(cls_method=True)
 def from_file(cls:FourierPromptGenerator,
-    path:str|Path # File that `save` wrote
+    path:str|Path # File that save wrote
 )->FourierPromptGenerator: # New prompt on the CPU
     "Prompt with the settings and weights in `path`; `ValueError` if it is none"
     (state, settings), name = _read_prompt(path), Path(path).name

@@ -200,7 +200,7 @@ MIN_FREQUENCY = 1/64 # Radius of the innermost ring of cells, cycles/pixel; lowe
 def polar_basis(
     size:tuple[int,int], # (H, W) of the image
     n_angle:int, # Orientations over half a turn
-    n_radius:int, # Radii in geometric steps from `MIN_FREQUENCY` to .7071 cycles/pixel
+    n_radius:int, # Radii in geometric steps from MIN_FREQUENCY to .7071 cycles/pixel
     device:torch.device=torch.device('cpu') # Where to put it
 )->Tensor: # (n_angle*n_radius, H*(W//2+1)) weights in [0,1], columns sum to 1; cached, so never write to it
     "Bilinear weights of each polar cell at each frequency, even up to rounding (ours)"

@@ -90,7 +90,7 @@ class Student(nn.Module):
         teacher_dim:int|None=None, # Teacher feature width dT; None builds no projector
         pretrained:bool=False, # Start from hub weights (names only)
         ckpt=None, # Start from a local checkpoint
-        classifier:nn.Module|None=None, # Replaces the linear classifier dS -> C, e.g. `NormedLinear` for LDAM
+        classifier:nn.Module|None=None, # Replaces the linear classifier dS -> C, e.g. NormedLinear for LDAM
         aux_classifier:nn.Module|None=None, # Replaces the linear auxiliary classifier dT -> C, likewise
         projector_layers:int=2, # Depth of the projector, 2 in the public EKD code
         dtype:torch.dtype|None=None, # Train in this type by autocast, e.g. `torch.bfloat16`; None: as the caller does
@@ -236,7 +236,7 @@ def write_student(
 
 # %% ../nbs/12_student.ipynb #de800002-b
 def add_student_notes(
-    file:str|Path, # From `write_student`
+    file:str|Path, # From write_student
     **more # Entries that are added, or take the place of others, JSON-able
 )->Path: # The file
     "Say more in the note of a student's file (ours); the weights stay"
@@ -265,7 +265,7 @@ def _check_student(
 
 # %% ../nbs/12_student.ipynb #104cc3c2
 def load_student(
-    file:str|Path # A `.safetensors` file that `export_student` wrote
+    file:str|Path # A `.safetensors` file that export_student wrote
 )->tuple[nn.Module, dict]: # (B,3,H,W) normalised images -> (B,C) logits, in eval mode on the CPU; and the file's notes
     "The deployed student and its notes (vocab, mean, ...), without unpickling (ours); `ValueError` for another file"
     name, (sd, notes) = Path(file).name, read_checkpoint(file)

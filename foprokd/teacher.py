@@ -55,9 +55,9 @@ def _own_input(net, img_size):
 
 # %% ../nbs/10_teacher.ipynb #2616941e-b
 def _build(
-    model, # As in `FrozenTeacher`
-    ckpt, # As in `FrozenTeacher`
-    size, # As in `FrozenTeacher`
+    model, # As in FrozenTeacher
+    ckpt, # As in FrozenTeacher
+    size, # As in FrozenTeacher
     kwargs:dict # For timm
 )->tuple[nn.Module, dict, str]: # Backbone, its settings (mean, std, input_size), its name
     "The backbone behind a teacher, with what its checkpoint or timm's configuration says of its input"
@@ -227,7 +227,7 @@ def _why(self:FrozenTeacher, e, x, sizes=None):
 
 # %% ../nbs/10_teacher.ipynb #66dbbd1c
 def _prior(
-    seen:list # Of `watch_moments`
+    seen:list # Of watch_moments
 )->torch.Tensor: # Scalar
     "How far the batch of all processes is from what the layers remember: all in one, then the mean of their means"
     layers, now = [m for m, *_ in seen], batch_moments([o[1:] for o in seen])

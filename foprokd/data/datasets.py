@@ -46,8 +46,8 @@ def similar_set(
 
 # %% ../../nbs/data/16_datasets.ipynb #f8bc400f-c
 def _spec(
-    spec:str # As in `read_dataset`
-)->tuple[str, dict]: # Name in `DATASETS`, and the arguments that the word carries
+    spec:str # As in read_dataset
+)->tuple[str, dict]: # Name in DATASETS, and the arguments that the word carries
     "Take a spec apart; `ValueError` for an unknown one"
     name, *rest = str(spec).split(':')
     known = (
@@ -70,7 +70,7 @@ def read_dataset(
     root:str|Path, # Folder with the released files
     fold:int|None=None, # Fold; None: the set's first
     imbalance:float|None=None, # Nominal ratio; None: the set's first
-    **kwargs # Further arguments of the reader, e.g. `protocol`, `splits`, `missing`; None: its default
+    **kwargs # Further arguments of the reader, e.g. `protocol`, `splits`, missing; None: its default
 )->pd.DataFrame: # Label table; facts in `attrs['about']`
     "Any published set by name; `ValueError` for what is unknown, or what the set does not have"
     name, args = _spec(spec)

@@ -309,7 +309,7 @@ def frame_choice(
 # %% ../../nbs/data/02a_dicom.ipynb #d1c00027-d
 def frames_of(
     file:str, # Path
-    frames:str|int='first' # As in `frame_choice`
+    frames:str|int='first' # As in frame_choice
 )->list[str]: # Names: the path itself, or `PATH#FRAME`
     "The chosen frames of a DICOM file; other files, and those that cannot be read, are as they are (ours)"
     which = frame_choice(frames)

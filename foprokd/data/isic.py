@@ -46,7 +46,7 @@ def _isic_ratio(
 
 def isic_lt_counts(
     imbalance:float=100 # 100, 200 or 500 (or .01, .005, .002)
-)->np.ndarray: # (8,) int64 training images, in the order of `ISIC_CLASSES`
+)->np.ndarray: # (8,) int64 training images, in the order of ISIC_CLASSES
     "Training counts of ISIC-2019-LT by the published rule; `ValueError` for another imbalance"
     n = np.array(list(ISIC_COUNTS.values()))
     return np.minimum(n - sum(_HELD.values()),
@@ -62,7 +62,7 @@ def _isic_id(
     return _DOWN.sub('', IMAGE_FILE.sub('', os.path.basename(str(name)))).upper()
 
 def _isic_images(
-    files:list[str] # From `walk_files`
+    files:list[str] # From walk_files
 )->tuple[dict[str, str], int]: # id -> path, and number of files passed over because their id was there before
     "Image files by bare id"
     images = [f for f in files if IMAGE_FILE.search(f) and re.fullmatch(r'ISIC_\d+', _isic_id(f))]
@@ -73,7 +73,7 @@ def _isic_images(
 
 # %% ../../nbs/data/13_isic.ipynb #558c6dcb-b
 def _lesions(
-    files:list[str] # From `walk_files`
+    files:list[str] # From walk_files
 )->tuple[dict[str, str], str|None]: # id -> lesion, and the name of the file that says so
     "Lesion ids from ISIC's metadata, or from a `labels.csv` with columns image and lesion_id"
     for name in ('isic_2019_training_metadata.csv', 'labels.csv'):
@@ -86,7 +86,7 @@ def _lesions(
 
 # %% ../../nbs/data/13_isic.ipynb #0013c0b6
 def _isic_official(
-    files:list[str], # From `walk_files`
+    files:list[str], # From walk_files
     fold:int, # 1-5
     ratio:int # 100, 200 or 500
 )->pd.DataFrame: # Columns image (as listed), label, split
@@ -131,7 +131,7 @@ def _whole(
 
 # %% ../../nbs/data/13_isic.ipynb #0409b33b-b
 def _isic_truth(
-    files:list[str] # From `walk_files`
+    files:list[str] # From walk_files
 )->pd.DataFrame: # Columns image, label
     "ISIC-2019's ground truth; `ValueError` for a row without exactly one of the eight classes"
     name = 'ISIC_2019_Training_GroundTruth.csv'
@@ -178,7 +178,7 @@ def _isic_deal(
 # %% ../../nbs/data/13_isic.ipynb #e771dbfe
 def _isic_table(
     files:list[str], # Where split files, ground truth and metadata may be
-    protocol:str, # As in `isic2019_lt`
+    protocol:str, # As in isic2019_lt
     fold:int, # 1-5
     ratio:int, # 100, 200 or 500
     seed:int # For the two protocols of ours

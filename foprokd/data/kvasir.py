@@ -74,7 +74,7 @@ def _hk_groups(
 
 # %% ../../nbs/data/14_kvasir.ipynb #4219fc15-c
 def _hk_images(
-    files:list[str], # From `walk_files`
+    files:list[str], # From walk_files
     df:pd.DataFrame # From `_hk_folds`
 )->tuple[list, int]: # Path or None for each row of `df`; and images of known classes that `df` does not list
     "Image files by class folder and name; `ValueError` if folder and fold file disagree"

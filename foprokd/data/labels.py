@@ -62,7 +62,7 @@ def _real_path(file):
 # %% ../../nbs/data/05_labels.ipynb #ffd00697-b
 def check_labels(
     df:pd.DataFrame, # Label table
-    *columns:str, # Columns that are needed, of `LABEL_COLUMNS`
+    *columns:str, # Columns that are needed, of LABEL_COLUMNS
     parts:bool=False, # The split holds nothing but train, valid and test
     once:bool=False # No file is there twice, by whatever path
 )->None:
@@ -231,7 +231,7 @@ def _hint(tables):
 def _from_tree(
     path:Path, # Folder
     files:list, # Its files
-    class_folder:str|None, # As in `read_tree`
+    class_folder:str|None, # As in read_tree
     fit:dict, # Tables that could be read instead
     other:dict # Other tables
 )->tuple[pd.DataFrame, dict]: # Label table, facts
@@ -262,7 +262,7 @@ def _tree_of(
 def _read_folder(
     path:Path, # Folder without a labels.csv
     asked:dict, # image, label and group as the caller names them
-    class_folder:str|None # As in `read_tree`
+    class_folder:str|None # As in read_tree
 )->tuple[pd.DataFrame, dict]: # Label table, facts
     "Class folders, or a public set as it was unpacked; `ValueError` if it could be either"
     files, named = walk_files(path), [k for k, v in asked.items() if v not in (k, None)]
@@ -293,7 +293,7 @@ def _read_path(
     path:Path, # Folder or CSV file
     asked:dict, # image, label and group as the caller names them
     root:str|Path|None, # Folder of the images
-    class_folder:str|None # As in `read_tree`
+    class_folder:str|None # As in read_tree
 )->tuple[pd.DataFrame, dict]: # Label table, facts
     "The table of a folder or a CSV file"
     file = path/'labels.csv' if path.is_dir() and (path/'labels.csv').is_file() else path
@@ -319,7 +319,7 @@ def read_labels(
     source:str|Path|pd.DataFrame, # A folder, a CSV file or a frame, as above
     image_col:str='image', # Column with file names, absolute or relative to `root`
     label_col:str='label', # Column with labels; several of zeros and ones are joined by commas
-    group_col:str|None=None, # Column with what must stay together (lesion, patient), or one of `DICOM_GROUPS`
+    group_col:str|None=None, # Column with what must stay together (lesion, patient), or one of DICOM_GROUPS
     root:str|Path|None=None, # Folder of the images; None: that of `source`, or the current one
     bad:str|None='refuse', # Files that cannot be used: 'refuse', 'drop'; None: look at none of them
     workers:int|None=None, # Processes for that look; None: one per core, 0: this one

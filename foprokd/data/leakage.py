@@ -58,7 +58,7 @@ _COLUMNS = ['kind', 'parts', 'crosses', 'n', 'labels', 'label_conflict', 'spread
 
 def _sets(
     df:pd.DataFrame, # Label table
-    kind:str, # One of `LEAKAGE_KINDS`
+    kind:str, # One of LEAKAGE_KINDS
     key, # (N,) what the members of a set share; missing where there is nothing to share
     finer=None # (N,) key of the finer relation: a set that has one such key only is not listed again
 )->list[dict]: # One per set of two images or more
@@ -81,8 +81,8 @@ def _sets(
 def leakage_report(
     df:pd.DataFrame, # Label table; column split for what crosses, group for groups, label for conflicts
     near:int=24, # Hashes that differ in at most this many of 256 bits are near, 0-64
-    scan:pd.DataFrame|None=None, # From `scan_images` of these files; None: look now
-    **kwargs # As `scan_images`: cache, workers, max_pixels, bar
+    scan:pd.DataFrame|None=None, # From scan_images of these files; None: look now
+    **kwargs # As scan_images: cache, workers, max_pixels, bar
 )->pd.DataFrame: # One row per set: kind, parts, crosses, n, labels, label_conflict, spread (bits), key, images
     "What belongs together, and what of it crosses the parts of a split; `ValueError` for a table without images"
     check_labels(df, 'image')
@@ -105,7 +105,7 @@ def leakage_report(
 
 # %% ../../nbs/data/07_leakage.ipynb #5f3b12bd
 def leakage_summary(
-    report:pd.DataFrame # From `leakage_report`
+    report:pd.DataFrame # From leakage_report
 )->pd.DataFrame: # Per kind: sets, images, crossing sets and images in them, crossing sets per pair of parts, conflicts
     "How many sets there are of each kind, and how many cross which parts"
     other = sorted({p for text in report.parts for p in text.split('+') if p} - set(SPLIT_PARTS))
@@ -123,7 +123,7 @@ def leakage_summary(
 
 # %% ../../nbs/data/07_leakage.ipynb #5f3b12bd-b
 def plot_leakage(
-    report:pd.DataFrame # From `leakage_report`
+    report:pd.DataFrame # From leakage_report
 )->Figure: # One row per relation, one column per pair of parts
     "Sets that cross each pair of parts, by relation, as a table with shades"
     table = leakage_summary(report)
@@ -144,7 +144,7 @@ def plot_leakage(
 # %% ../../nbs/data/07_leakage.ipynb #lk000001
 def leaked_images(
     df:pd.DataFrame, # Label table with a split
-    scan:pd.DataFrame|None=None # From `scan_images` of these files; None: groups alone
+    scan:pd.DataFrame|None=None # From scan_images of these files; None: groups alone
 )->np.ndarray: # (N,) bool, True for test images only
     "Test images whose group or pixels the training or validation part has, too; `ValueError` without a split (ours)"
     check_labels(df, 'image', 'split')

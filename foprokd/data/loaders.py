@@ -54,9 +54,9 @@ class OpenImage(Transform):
     input_types = (Path, str, Tensor, np.ndarray, bytes, Image.Image) # what `predict` may be given
     def __init__(self,
         size:int, # Side, pixels
-        method:str='squish', # As in `open_rgb`
+        method:str='squish', # As in open_rgb
         cache:bool=False, # Remember decoded files (per process)
-        cache_dir:str|Path|None=None, # Folder of resized copies, see `ResizedImages`; None: open the originals
+        cache_dir:str|Path|None=None, # Folder of resized copies, see ResizedImages; None: open the originals
         white:int=65535 # Value that means white in images of 16 bits
     ):
         if method not in ('squish', 'crop', 'pad'):
@@ -98,7 +98,7 @@ class SampledDL(WeightedDL):
         dataset=None, # Another dataset, which has no weights; None: this one
         cls=None, # Another loader class
         **kwargs # Changed settings
-    ): # `SampledDL`
+    ): # SampledDL
         "A loader like this one, with its weights if it is for the same images"
         return super().new(dataset, cls,
             **({'wgts': self.wgts} | kwargs if dataset is None else kwargs))
@@ -165,21 +165,21 @@ def _pins(
 
 # %% ../../nbs/data/09_loaders.ipynb #c32c668c-b
 def image_dls(
-    df:pd.DataFrame, # Table of `split_data`
+    df:pd.DataFrame, # Table of split_data
     size:int=128, # Side of the student's images, pixels
     bs:int=64, # Batch size
     seed:int|None=None, # Order of the training batches; None: from fastai's global state
     num_workers:int=0, # Loader processes
     normalize:tuple|None=imagenet_stats, # Mean and standard deviation per channel; None: pixels in [0,1]
     aug:list|None=None, # Batch transforms of training; None: `lesion_transforms()`, []: none
-    method:str='squish', # How images become square, as in `OpenImage`
+    method:str='squish', # How images become square, as in OpenImage
     cache:bool|None=None, # Keep decoded images in memory; None: without worker processes, if they fit in 4 GiB
     cache_dir:str|Path|None=None, # Folder for resized copies, made now where they are missing; None: no copies
-    sampling:str='instance', # Training images as they are, or drawn by 'sqrt' or 'class', as in `sampling_weights`
+    sampling:str='instance', # Training images as they are, or drawn by 'sqrt' or 'class', as in sampling_weights
     white:int=65535, # Value that means white in images of 16 bits
     pin_memory:bool|None=None, # Page-locked batches, quicker to copy to a GPU; None: for a GPU, with worker processes
     **kwargs # Passed to `DataBlock.dataloaders`, e.g. `device`
-)->ImageDataLoaders: # Loaders of train and valid; `test_dl` makes that of test
+)->ImageDataLoaders: # Loaders of train and valid; test_dl makes that of test
     "fastai DataLoaders from a split table; `ValueError` if a part is empty, smaller than a batch, or shares an image"
     _check_parts(df, bs)
     if cache is None: cache = not num_workers and len(df) * size**2 * 3 < _CACHE_BYTES
@@ -207,7 +207,7 @@ def _split_idxs(
 
 # %% ../../nbs/data/09_loaders.ipynb #6fe2370d
 def test_dl(
-    dls:DataLoaders, # From `image_dls`
+    dls:DataLoaders, # From image_dls
     df:pd.DataFrame # Table; its test part is used, or all of it if it has no column split
 )->TfmdDL: # Labelled, in the table's order, without augmentation
     "The labelled test loader; `ValueError` for a label that `dls` does not know, or an image that it has"

@@ -177,7 +177,7 @@ def subsample_longtail(
     seed:int=0, # seed of the choice, >= 0; global random state is untouched
     n_max:int|None=None, # images of the largest class; default: what it has
     groups=None, # (N,) group of each image (lesion, patient), kept whole but for a class's last one
-    profile:str='exponential', # 'exponential' or 'pareto', as in `longtail_counts`
+    profile:str='exponential', # 'exponential' or 'pareto', as in longtail_counts
     alpha:float=1., # shape of the Pareto profile, > 0
 ) -> np.ndarray: # (M,) indices to keep, ascending
     """Indices that cut a labelled set to `longtail_counts`, classes ranked by size, as far as images are available.
@@ -300,7 +300,7 @@ def _fastai_draw(dl, n):
 # %% ../../nbs/data/01_longtail.ipynb #lt000003-b
 def drawn_shares(
     dl, # Training loader, fastai's or torch's
-    n_classes:int|None=None, # C; default: as in `class_counts`
+    n_classes:int|None=None, # C; default: as in class_counts
 ) -> tuple|None: # (C,) shares of images and of draws, and the chance in the latter; None if all are drawn as they are
     """What share of the images a loader draws from each class (ours)
 

@@ -70,7 +70,7 @@ def display_name(
     return (c if len(c) <= n else f'{c[:n//2]}…{c[-(n - 1 - n//2):]}').replace('$', r'\$')
 
 def _grouping(
-    table:pd.DataFrame, # From `count_table`
+    table:pd.DataFrame, # From count_table
     groups # None, thresholds, or a dict of indices into the sorted class names
 )->ClassGroups: # Indices are rows of the table
     "Head, medium and tail of a table of counts"
@@ -142,7 +142,7 @@ def choose_images(
     n:int, # Images per class, at most
     seed:int, # Of the draw, >= 0
     part:str|None # Part to draw from; None: train, or all without a split
-)->dict: # Class -> rows of `columns_to_show`, in the order of the draw; the class with most images of the part first
+)->dict: # Class -> rows of columns_to_show, in the order of the draw; the class with most images of the part first
     "A draw of images of each class, one of each group before the second of any (ours); `ValueError` for an empty part"
     check_labels(df, 'image', 'label')
     if n < 1: raise ValueError(f"At least one image per class is needed, not {n}.")
@@ -210,7 +210,7 @@ def show_samples(
 # %% ../../nbs/data/11_overview.ipynb #1db59b5a
 def _sizes(
     df:pd.DataFrame, # Label table
-    scan:pd.DataFrame|None # From `scan_images`
+    scan:pd.DataFrame|None # From scan_images
 )->np.ndarray: # (N,2) width and height; images that a scan could not read are left out
     "Sizes of all images as stored, from the scan or from their headers"
     if scan is not None:
@@ -227,7 +227,7 @@ def _sizes(
 # %% ../../nbs/data/11_overview.ipynb #1db59b5a-b
 def plot_sizes(
     df:pd.DataFrame, # Label table: image
-    scan:pd.DataFrame|None=None, # From `scan_images`, columns width and height; None: file headers are read
+    scan:pd.DataFrame|None=None, # From scan_images, columns width and height; None: file headers are read
 )->Figure: # Widths and heights, and aspect ratios, over a log count
     "Histograms of image sizes (ours); `ValueError` if there is no readable image"
     check_labels(df, 'image')
@@ -272,7 +272,7 @@ def _reading(
 # %% ../../nbs/data/11_overview.ipynb #a8f01d21-b
 def _repeats(
     df:pd.DataFrame, # Label table
-    scan:pd.DataFrame # From `scan_images`, row by row
+    scan:pd.DataFrame # From scan_images, row by row
 )->str: # A clause
     "How many images are there more than once, to the pixel"
     key = scan.pixels.fillna(scan.sha256).set_axis(df.index)
@@ -288,7 +288,7 @@ def _repeats(
 # %% ../../nbs/data/11_overview.ipynb #a8f01d22
 def _parts_line(
     df:pd.DataFrame, # Label table with a column split
-    table:pd.DataFrame # From `count_table`
+    table:pd.DataFrame # From count_table
 )->str: # A clause
     "Images of each part, with the shares that were asked and got"
     cut, n = df.attrs.get('split') or {}, table[table.attrs['parts']].sum()
@@ -301,7 +301,7 @@ def _parts_line(
 
 # %% ../../nbs/data/11_overview.ipynb #a8f01d22-b
 def _class_lines(
-    table:pd.DataFrame, # From `count_table`
+    table:pd.DataFrame, # From count_table
     groups:ClassGroups, # Rows of the table
     room:int=300 # Characters for a group
 )->dict: # Group -> its classes with their images
@@ -319,9 +319,9 @@ def _class_lines(
 # %% ../../nbs/data/11_overview.ipynb #a8f01d23
 def overview_text(
     df:pd.DataFrame, # Label table: image, label, and where known split and group
-    groups=None, # Head, medium and tail, as in `plot_class_counts`
+    groups=None, # Head, medium and tail, as in plot_class_counts
     title:str='', # What the data are called; '': what they were read from
-    scan:pd.DataFrame|None=None # From `scan_images` of these files; None: look now
+    scan:pd.DataFrame|None=None # From scan_images of these files; None: look now
 )->str: # Lines of up to 100 characters
     "What was understood of the data, on one page of plain text (ours); `ValueError` for a table that cannot be counted"
     check_labels(df, 'image', 'label')

@@ -48,7 +48,7 @@ def group_key()->bytes: # At least 16
 def pseudonym(
     text:str, # What identifies somebody
     kind:str, # What it is, so that equal texts of two kinds differ
-    key:bytes|None=None # Secret; None: `group_key`
+    key:bytes|None=None # Secret; None: group_key
 )->str: # 16 hexadecimal digits
     "A keyed hash that stands for a text (HMAC-SHA256, RFC 2104)"
     return hmac.new(group_key() if key is None else key, f'{kind}\0{text}'.encode(),
@@ -70,7 +70,7 @@ def _said(
 
 def header_groups(
     files, # Paths, or `PATH#FRAME`
-    by:str='dicom:patient' # One of `DICOM_GROUPS`
+    by:str='dicom:patient' # One of DICOM_GROUPS
 )->list: # Pseudonym of each file; None where its header says none, and for other files
     "Which patient, study or lesion each file belongs to (ours); `ValueError` for another word"
     if by not in DICOM_GROUPS:
@@ -93,7 +93,7 @@ def _whole_files(
 # %% ../../nbs/data/02b_pseudonyms.ipynb #d1c20014-b
 def dicom_rows(
     df:pd.DataFrame, # Label table
-    by:str|None=None, # One of `DICOM_GROUPS`; None: patients, if the table has no groups
+    by:str|None=None, # One of DICOM_GROUPS; None: patients, if the table has no groups
     frames:str|int='first' # Of files of several: first, middle, all or a number from 0
 )->tuple[pd.DataFrame, list]: # The table; sentences on what was done
     "A label table with one row per chosen frame, grouped as the headers say (ours); `ValueError` if they do not"

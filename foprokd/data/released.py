@@ -31,7 +31,7 @@ def existing_folder(
 
 # %% ../../nbs/data/12_released.ipynb #c2d45472-c
 def find_file(
-    files:list[str], # From `walk_files`
+    files:list[str], # From walk_files
     name:str, # File name wanted
     advice:str # How to get it
 )->str: # Its path
@@ -129,7 +129,7 @@ _TOLD = ('title', 'notes', 'nominal_ratio', 'true_ratio', 'counts', 'not_found',
     'class_groups')
 
 def refresh_about(
-    df:pd.DataFrame, # Label table of which rows have been taken away since `attach_about`
+    df:pd.DataFrame, # Label table of which rows have been taken away since attach_about
     *notes:str # Why, as clauses
 )->pd.DataFrame: # `df` with counts, true ratio and text as they are now
     "Bring `attrs['about']` up to date; groups of classes, which were made on the old counts, are left out (ours)"

@@ -23,7 +23,7 @@ from .files import file_state, write_aside
 from .images import open_rgb
 
 # %% ../../nbs/data/08_resized.ipynb #851e9287
-_SUFFIX, _RECIPE = '.p6', 'v1' # raise the recipe when `open_rgb` gives other pixels
+_SUFFIX, _RECIPE = '.p6', 'v1' # raise the recipe when open_rgb gives other pixels
 
 def _header(
     size:int # Side, pixels
@@ -35,10 +35,10 @@ def _header(
 class ResizedImages:
     "Lossless `size` x `size` copies of image files, kept in `folder` (ours); `ValueError` for what is no such setting"
     def __init__(self,
-        folder:str|Path, # Where the copies lie, in a subfolder per setting; made by `build`
+        folder:str|Path, # Where the copies lie, in a subfolder per setting; made by build
         size:int, # Side of the copies, pixels
-        method:str='squish', # 'squish', 'crop' (centre) or 'pad' (black), as in `open_rgb`
-        white:int=65535 # Value that means white in images of 16 bits, as in `open_rgb`
+        method:str='squish', # 'squish', 'crop' (centre) or 'pad' (black), as in open_rgb
+        white:int=65535 # Value that means white in images of 16 bits, as in open_rgb
     ):
         if not isinstance(size, Integral) or size < 1:
             raise ValueError(f"size={size!r} is no number of pixels.")

@@ -260,16 +260,16 @@ def _findings(
             done = flying
 
 # %% ../../nbs/data/04_scan.ipynb #efbe360e
-_VERSION = '2' # of what `inspect_file` finds
+_VERSION = '2' # of what inspect_file finds
 
 # %% ../../nbs/data/04_scan.ipynb #efbe360e-b
 def scan_images(
     files, # Paths of image files
-    cache:str|Path|bool|None=None, # Where findings are remembered, as in `facts_file`
+    cache:str|Path|bool|None=None, # Where findings are remembered, as in facts_file
     workers:int|None=None, # Processes; 0: this one; None: one per CPU, at most 8, if there are many files
     max_pixels:int|None=None, # Largest width times height; None: Pillow's `Image.MAX_IMAGE_PIXELS`
     bar:bool=False # Show a progress bar
-)->pd.DataFrame: # One row per file, in order: image, and the columns of `inspect_file`
+)->pd.DataFrame: # One row per file, in order: image, and the columns of inspect_file
     "What `inspect_file` says of each file, from memory where the file has not changed; `ValueError` for a single path"
     if isinstance(files, (str, Path)):
         raise ValueError(f"{str(files)!r} is one path: give a list of files.")
@@ -296,7 +296,7 @@ def scan_images(
 
 # %% ../../nbs/data/04_scan.ipynb #a70d4905
 def findings_of(
-    scan:pd.DataFrame, # From `scan_images`
+    scan:pd.DataFrame, # From scan_images
     files # Paths that are among its images
 )->pd.DataFrame: # One row per path, in order, index from 0
     "The findings of these files; `ValueError` for a file that was not looked at"
@@ -311,7 +311,7 @@ def findings_of(
 # %% ../../nbs/data/04_scan.ipynb #f003cb70
 def verify_images(
     data, # Label table with a column image, or paths
-    **kwargs # As `scan_images`: cache, workers, max_pixels, bar
+    **kwargs # As scan_images: cache, workers, max_pixels, bar
 )->pd.DataFrame: # Rows with a problem: image, problem, detail, bytes, format, width, height
     "All files that cannot be trained on, and why, in one pass (ours)"
     scan = scan_images(data.image if isinstance(data, pd.DataFrame) else data, **kwargs)
@@ -335,9 +335,9 @@ def _told_formats(
 def usable_rows(
     df:pd.DataFrame, # Label table
     bad:str='refuse', # Files with a problem: 'refuse' or 'drop'
-    ignore:tuple=('wrong extension',), # Problems to live with, of `FILE_PROBLEMS`
-    scan:pd.DataFrame|None=None, # From `scan_images` of these files; None: look now
-    **kwargs # As `scan_images`: cache, workers, max_pixels, bar
+    ignore:tuple=('wrong extension',), # Problems to live with, of FILE_PROBLEMS
+    scan:pd.DataFrame|None=None, # From scan_images of these files; None: look now
+    **kwargs # As scan_images: cache, workers, max_pixels, bar
 )->pd.DataFrame: # `df` without the rows that cannot be used; their number per problem in `attrs['dropped']`
     "A label table in which every image opens; `ValueError` unless `bad='drop'`, or if a class would be lost"
     if bad not in ('refuse', 'drop'): raise ValueError(f"bad={bad!r} is neither refuse nor drop.")

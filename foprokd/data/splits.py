@@ -139,13 +139,13 @@ def _note_shares(
 
 # %% ../../nbs/data/06_splits.ipynb #961cc041
 def split_data(
-    df:pd.DataFrame, # Table of `read_labels`
+    df:pd.DataFrame, # Table of read_labels
     valid:float=.15, # Share of all images for validation, 0-0.5; about, since groups stay whole
     test:float=.2, # Share of all images for test, 0-0.5
     group_col:str|None=None, # Column with what must stay together; None: `group` if the table has it
     seed:int=0, # Of the split and of the subsampling
     imbalance:float|None=None, # Cut the training part to this ratio of largest to smallest class; None: as it is
-    profile:str='exponential', # Of the cut: 'exponential' or 'pareto', as in `longtail_counts`
+    profile:str='exponential', # Of the cut: 'exponential' or 'pareto', as in longtail_counts
     n_max:int|None=None # Training images of the largest class after the cut; None: what it has
 )->pd.DataFrame: # `df` with a column split, less the training rows that `imbalance` dropped
     """Cut train, valid and test; parts that `df` already has are kept, with a warning if groups cross them

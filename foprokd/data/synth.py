@@ -149,7 +149,7 @@ def _render(u, noise, labels, size):
 
 # %% ../../nbs/data/10_synth.ipynb #7bfcfe89
 def synth_images(
-    labels, # (N,) class indices 0..7, in the order of `demo_classes`
+    labels, # (N,) class indices 0..7, in the order of demo_classes
     size:int=64, # Pixels a side, at least 32 (the fine band must stay below half a cycle per pixel)
     seed:int=0, # Seed of the two random streams
 )->np.ndarray: # (N,size,size,3) uint8 RGB

@@ -138,7 +138,7 @@ def _candidates(
 def locate_images(
     names, # (N,) names as a table has them
     root:Path, # Folder that they start from
-    files:list|None=None, # Files below `root`, from `walk_files`; None: look if need be
+    files:list|None=None, # Files below `root`, from walk_files; None: look if need be
     what:str='The table' # What to call it in the sentence
 )->tuple[list, int]: # (N,) paths; how many were not where they are said to be
     "The files that names mean (ours); `ValueError` if one could mean two files, or none is found"

@@ -127,7 +127,7 @@ def _readings(
 # %% ../../nbs/data/04b_trees.ipynb #99423ad5
 def _warn_left_out(
     folder:Path, # Root
-    files:list, # Of `walk_files`
+    files:list, # Of walk_files
     images:list # Those that are images
 )->int: # How many files are no images
     "One warning for files that are no images, one for folders beside the classes that hold none"
@@ -155,7 +155,7 @@ def _warn_empty(
 # %% ../../nbs/data/04b_trees.ipynb #ea701ac3
 def read_tree(
     folder:str|Path, # Root of the tree
-    files:list, # Its files, from `walk_files`
+    files:list, # Its files, from walk_files
     class_folder:str|None=None # Which of nested folders names the class: 'outer' or 'inner'
 )->tuple[pd.DataFrame, dict]: # Columns image, label and perhaps split; how the folders were read
     "The images below class folders (ours); `ValueError` for a tree that could be read in two ways"

@@ -17,7 +17,7 @@ _EMPTY = dict(source=None, kind=None, structure='', containers=[], columns={}, p
               notes=[])
 
 def _structure(
-    facts:dict, # As `understood` gives them
+    facts:dict, # As understood gives them
     about:dict # Of a published set
 )->str: # Empty if nothing is known
     "How the set was read, in one sentence"
@@ -33,7 +33,7 @@ def _structure(
 
 # %% ../../nbs/data/05a_understood.ipynb #92c5c914-b
 def understood(
-    df:pd.DataFrame # Label table, of `read_labels` or any other
+    df:pd.DataFrame # Label table, of read_labels or any other
 )->dict: # source, kind, structure, columns, classes, parts, groups, and the others of `_EMPTY`
     "How a set was read, and what it holds now, as plain data (ours)"
     res = _EMPTY | (df.attrs.get('understood') or {})

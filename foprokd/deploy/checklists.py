@@ -23,8 +23,8 @@ def _score(m, k, name):
 # %% ../../nbs/deploy/11a_checklists.ipynb #ck000007-b
 def _known(
     notes:Notes, # Of the deployed file
-    data:dict, # As in `model_card`
-    teacher:dict, # As in `model_card`
+    data:dict, # As in model_card
+    teacher:dict, # As in model_card
     settings:dict # Of the training
 )->dict: # Name of a fact -> text, or None
     "Facts of a run in words"
@@ -216,9 +216,9 @@ CHECKLISTS = {'model facts': _FACTS, 'tripod+ai': _TRIPOD, 'claim': _CLAIM}
 # %% ../../nbs/deploy/11a_checklists.ipynb #ck000012
 def reporting_checklist(
     notes:Notes, # Of the deployed file
-    which:str='tripod+ai', # One of `CHECKLISTS`
-    data:dict|None=None, # As in `model_card`: name, sources, licence, population, devices, lesions
-    teacher:dict|None=None, # As in `model_card`
+    which:str='tripod+ai', # One of CHECKLISTS
+    data:dict|None=None, # As in model_card: name, sources, licence, population, devices, lesions
+    teacher:dict|None=None, # As in model_card
     settings:dict|None=None # Of the training, as a row has them
 )->pd.DataFrame: # item, topic, filled (bool), text: what is known, or a question
     "A checklist, each item filled from the run or a question for a person (ours); `ValueError` for another list"
@@ -235,7 +235,7 @@ def reporting_checklist(
 
 # %% ../../nbs/deploy/11a_checklists.ipynb #ck000012-b
 def format_checklist(
-    table:pd.DataFrame # From `reporting_checklist`
+    table:pd.DataFrame # From reporting_checklist
 )->str: # Markdown, ends with a line break
     "The checklist as a page: the count, then a table in which a question is marked (ours)"
     a, names = table.attrs, {'model facts': 'Model Facts', 'tripod+ai': 'TRIPOD+AI',

@@ -81,7 +81,7 @@ def _arch(
 def _about(
     learn:Learner, # Trained
     net:nn.Module, # Deployed
-    policy:dict, # As `read_policy` gives it
+    policy:dict, # As read_policy gives it
     counts:np.ndarray # (C,) training images
 )->Notes: # Those that do not depend on any prediction
     "What is known before the file has answered"
@@ -126,7 +126,7 @@ def _thresholds(
     lesions, # (N,) what belongs together, or None
     tested, # The same three of the test images, or None
     counts # (C,) training images
-)->dict: # As `conformal_thresholds`, with the `coverage` on the test images for each level
+)->dict: # As conformal_thresholds, with the coverage on the test images for each level
     "Thresholds of prediction sets, and how often the sets hold the truth"
     out = conformal_thresholds(probs, targs, lesions=lesions)
     for level, o in out.items() if tested is not None else ():
@@ -142,7 +142,7 @@ def _aside(
     return file.with_name(f'{file.stem}.refused.onnx')
 
 def _write_aside(
-    model, # `onnx.ModelProto` of `student_graph`
+    model, # `onnx.ModelProto` of student_graph
     notes:Notes, # For the file; its parity is set
     file:Path, # Where to
     compared:tuple # Paths or pictures, (N,C) probabilities of the reference, tolerance
@@ -173,7 +173,7 @@ def _accept(
 def _write(
     file:Path, # Where to
     net:nn.Module, # Deployed
-    policy:dict, # As `read_policy` gives it
+    policy:dict, # As read_policy gives it
     notes:Notes, # For the file
     inside:bool|None, # Resize in the graph, too; None: if that is as exact
     compared:tuple # Paths or pictures, (N,C) probabilities of the reference, tolerance
@@ -228,7 +228,7 @@ def export_onnx(
 
 # %% ../../nbs/deploy/08_export.ipynb #f19e10f1
 def export_safetensors(
-    learn:Learner, # Of a `Student`
+    learn:Learner, # Of a Student
     file:str|Path # `.safetensors` path
 )->Path: # The file
     "Weights of the deployed student with a JSON note; `TypeError` for another model, `ValueError` without the folder"

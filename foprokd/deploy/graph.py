@@ -36,7 +36,7 @@ def import_onnx(): # The module
 def network_graph(
     net:nn.Module, # (N,3,h,w) -> (N,C); put into eval mode
     size:tuple # (h,w) of its images
-): # `onnx.ModelProto`: input `normalised` (N,3,h,w), output `raw` (N,C), N free
+): # `onnx.ModelProto`: input `normalised` (N,3,h,w), output raw (N,C), N free
     "A network as an ONNX graph (torch's exporter); `ValueError` if that fails, `ImportError` without onnx"
     import_onnx()
     x = torch.rand(2, 3, *size,
@@ -121,7 +121,7 @@ def _window(
 
 # %% ../../nbs/deploy/02_graph.ipynb #b416970b
 def _pixels(
-    policy:dict, # As `read_policy` gives it
+    policy:dict, # As read_policy gives it
     inside:bool # Whether the graph resizes
 ): # `onnx.ModelProto`: `images` (N,H,W,3) uint8 -> `normalised` (N,3,h,w)
     "The part of the graph before the network"
@@ -150,7 +150,7 @@ def _pixels(
 def _probabilities(
     prior_of_logits, # (C,) prior that the logits speak of
     scale:float # Factor of the network's output, 1 but for LDAM
-): # `onnx.ModelProto`: `raw` (N,C) -> `logits` and `probabilities` (N,C)
+): # `onnx.ModelProto`: raw (N,C) -> `logits` and `probabilities` (N,C)
     "The part of the graph after the network"
     onnx, add, f32 = import_onnx(), _Nodes('answer'), np.float32
     T, C, info = onnx.TensorProto, len(prior_of_logits), onnx.helper.make_tensor_value_info
@@ -176,7 +176,7 @@ def _joined(
 # %% ../../nbs/deploy/02_graph.ipynb #1d6859ef-b
 def student_graph(
     net:nn.Module, # (N,3,h,w) normalised -> (N,C) logits
-    policy:dict, # As `read_policy` gives it
+    policy:dict, # As read_policy gives it
     prior_of_logits, # (C,) prior that the logits speak of: uniform for balanced softmax
     scale:float=1., # Factor of the network's output before the softmax
     inside:bool=True # Resize in the graph; else it takes images of `input_size` only
@@ -207,7 +207,7 @@ def _check_prior(
 
 # %% ../../nbs/deploy/02_graph.ipynb #68e25168-b
 def set_inputs(
-    model, # `onnx.ModelProto` of `student_graph`; changed
+    model, # `onnx.ModelProto` of student_graph; changed
     **values # `prior` (C,), `temperature` > 0: new defaults
 ):
     """Set the defaults of a graph's optional inputs; `ValueError` for another input, a bad prior or temperature
@@ -227,7 +227,7 @@ def set_inputs(
 
 # %% ../../nbs/deploy/02_graph.ipynb #d11b8c16
 def _doc_string(
-    notes:Notes # As `set_notes` takes them
+    notes:Notes # As set_notes takes them
 )->str:
     "What somebody who only has the file needs to know"
     inside, size = notes.resize and notes.resize.inside, notes.input_size

@@ -107,7 +107,7 @@ def time_interleaved(
 
 # %% ../../nbs/deploy/10_latency.ipynb #16f0769d
 def timing_summary(
-    times:pd.DataFrame, # From `time_interleaved`
+    times:pd.DataFrame, # From time_interleaved
     reference:str|None=None, # Model that the others are divided by; None: the first measured
     level:float=.95 # Of the interval, in (0,1)
 )->pd.DataFrame: # One row per model and batch: p50_ms, p95_ms, images_per_s, ratio, ratio_lower, ratio_upper, rounds
@@ -143,8 +143,8 @@ def _megabytes(
 
 # %% ../../nbs/deploy/10_latency.ipynb #8340da16-b
 def deploy_table(
-    models:dict[str, dict], # Name -> what is known: `parameters`, `macs`, `file` (path or bytes)
-    times:pd.DataFrame, # From `time_interleaved`
+    models:dict[str, dict], # Name -> what is known: `parameters`, `macs`, file (path or bytes)
+    times:pd.DataFrame, # From time_interleaved
     reference:str|None=None, # Model of the ratio, say the teacher; None: the first of `models`
     accuracy:dict|None=None # Name -> balanced accuracy, lower and upper end of its interval
 )->pd.DataFrame: # One row per model
@@ -172,7 +172,7 @@ def deploy_table(
 
 # %% ../../nbs/deploy/10_latency.ipynb #93ab82f5
 def plot_tradeoff(
-    table:pd.DataFrame # From `deploy_table`, with accuracy
+    table:pd.DataFrame # From deploy_table, with accuracy
 )->Figure: # A log axis of time, a linear one of accuracy
     "Balanced accuracy with its interval against median latency, a point per model (ours); `ValueError`: no accuracy"
     t = table[table.balanced_accuracy.notna()]

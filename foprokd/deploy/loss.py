@@ -65,7 +65,7 @@ def compare_answers(
     after, # (N,C) probabilities of the smaller one, for the same images
     targs, # (N,) class indices
     classes, # (C,) names
-    groups:dict, # name -> class indices, as `class_groups` gives them
+    groups:dict, # name -> class indices, as class_groups gives them
     ids=None, # (N,) lesion or patient of each image, drawn together; None: each image alone
     names=None, # (N,) of the images, for the list; None: their numbers
     n_boot:int=1000, # Resamples
@@ -112,14 +112,14 @@ class TailLossError(ValueError):
     "A compressed student loses too much of the tail; `report` is that of `compare_answers`, `lost` a table of images"
     def __init__(self,
         text:str, # One sentence
-        report:dict # From `compare_answers`
+        report:dict # From compare_answers
     ):
         super().__init__(text)
         self.report, self.lost = report, pd.DataFrame(report['lost'])
 
 # %% ../../nbs/deploy/08a_loss.ipynb #ls000012-c
 def tail_verdict(
-    report:dict, # From `compare_answers`
+    report:dict, # From compare_answers
     margin:float=.05, # Loss of tail recall that is allowed, in [0,1]
     strict:bool=False # Also refuse what cannot be told from a larger loss
 )->tuple[bool, bool, str]: # Whether it passes, whether that is shown, one sentence
@@ -147,7 +147,7 @@ def tail_verdict(
 
 # %% ../../nbs/deploy/08a_loss.ipynb #ls000012-d
 def check_tail(
-    report:dict, # From `compare_answers`
+    report:dict, # From compare_answers
     margin:float=.05, # Loss of tail recall that is allowed, in [0,1]
     strict:bool=False, # Also refuse what cannot be told from a larger loss
     name:str='The file' # What is judged

@@ -22,8 +22,8 @@ class DeployMethods:
 @patch
 def export_student(self:DeployMethods,
     file:str|Path, # `.onnx` (runs anywhere), `.safetensors` (weights and a note), or a folder, no suffix (timm)
-    **kwargs # For `.onnx`: `test`, `prior`, `calibration`, `inside`, `tolerance` of `export_onnx`
-)->Path: # What was written; unlike `export`, not below `learn.path`
+    **kwargs # For `.onnx`: `test`, `prior`, `calibration`, `inside`, `tolerance` of export_onnx
+)->Path: # What was written; unlike export, not below `learn.path`
     "The deployed student alone; `ValueError` for another suffix, or a file that answers otherwise than the learner"
     from foprokd.deploy.export import export_onnx, export_safetensors, export_timm
     file = Path(file)
@@ -39,9 +39,9 @@ def export_student(self:DeployMethods,
 # %% ../../nbs/deploy/14_methods.ipynb #79b35f55
 @patch
 def quantize_student(self:DeployMethods,
-    source:str|Path, # ONNX file that `export_student` wrote
+    source:str|Path, # ONNX file that export_student wrote
     file:str|Path|None=None, # Where to; None: `student.onnx` -> `student.int8.onnx`
-    **kwargs # `n`, `test`, `margin`, `strict`, ... of `quantize_learner`
+    **kwargs # `n`, `test`, `margin`, `strict`, ... of quantize_learner
 )->Path: # The file; what 8 bits cost is in its notes
     "The exported student in 8 bits, its losses per group measured; `ValueError` for another file"
     from foprokd.deploy.report import quantize_learner
@@ -73,7 +73,7 @@ def model_card(self:DeployMethods,
 @patch
 def show_decisions(self:DeployMethods,
     images:int|list=3, # How many validation images, or files
-    **kwargs # Passed to `show_decision`: `target`, `method`, ...
+    **kwargs # Passed to show_decision: `target`, `method`, ...
 )->plt.Figure: # A row of panels per image
     "Where the student looks (`saliency`); `ValueError` for no image, `ImportError` without captum"
     from foprokd.deploy.saliency import show_decision

@@ -133,7 +133,7 @@ class _Answers(_Pixels):
     temperature:float|None=None # Of the softmax, > 0
     temperature_source:str|None=None # Where that is from; begins with 'not determined' if the images did not
     conformal:dict|None=None # Level as text -> overall, by_class (thresholds of 1-p, in [0,1]), ...
-    calibration:dict|None=None # As `calibrate` of the wing measure gives it
+    calibration:dict|None=None # As calibrate of the wing measure gives it
 
     @property
     def guessed(self)->bool: # Whether answers at another prior are a guess
@@ -195,7 +195,7 @@ class _Measured(_Answers):
     "What is known of its answers"
     counts:list|None=None # (C,) training images
     training_prior:list|None=None # (C,) their shares, sum 1
-    metrics:dict|None=None # As `evaluate` of the wing measure gives it, and `on`: 'test' or 'selection'
+    metrics:dict|None=None # As evaluate of the wing measure gives it, and `on`: 'test' or 'selection'
     parity:Parity|None=None # The file beside its network
     int8:Int8|None=None # For a file in eight bits
 

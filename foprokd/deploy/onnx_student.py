@@ -159,7 +159,7 @@ def _row(
 
 # %% ../../nbs/deploy/05_onnx_student.ipynb #04390ba4
 def _rows(
-    student, # `OnnxStudent`
+    student, # OnnxStudent
     items, # Paths, bytes or PIL images
     batch:int, # Images in one run
     level:float|None, # Of the sets

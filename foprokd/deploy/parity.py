@@ -140,7 +140,7 @@ def deployed_network(
 # %% ../../nbs/deploy/07_parity.ipynb #45662ebd-b
 @torch.no_grad()
 def reference_outputs(
-    net:nn.Module, # From `deployed_network`
+    net:nn.Module, # From deployed_network
     dl # Labelled loader, not shuffled
 )->tuple[np.ndarray, np.ndarray]: # (N,C) outputs, (N,) class indices
     "The reference, from the Learner's batches; `ValueError` for a loader that shuffles, or without labels"
@@ -221,7 +221,7 @@ def _raw_difference(
 # %% ../../nbs/deploy/07_parity.ipynb #de600016
 def check_parity(
     student:OnnxStudent, # Open file
-    sources:list, # Paths or pictures, as `image_sources` gives them
+    sources:list, # Paths or pictures, as image_sources gives them
     want:np.ndarray, # (N,C) probabilities of the reference
     batch:int=64 # Images at a time
 )->Parity: # Without a verdict
@@ -244,7 +244,7 @@ def check_parity(
 
 # %% ../../nbs/deploy/07_parity.ipynb #de600018
 def refusal(
-    parity:Parity, # From `check_parity`
+    parity:Parity, # From check_parity
     tolerance:float, # Largest difference of a probability, in [0,1]
     notes:Notes # Of the file
 )->str|None: # A sentence; None if all is well

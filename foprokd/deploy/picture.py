@@ -47,7 +47,7 @@ def _inside(
 
 # %% ../../nbs/deploy/03_picture.ipynb #808f834f-c
 def search_images(
-    names # As `find_images` takes them
+    names # As find_images takes them
 )->tuple[list[str], list[str]]: # Files to predict; other files in the folders
     "Each file once, known by the real place of its folder and its name (ours)"
     if isinstance(names, (str, os.PathLike)): names = [names]
@@ -166,7 +166,7 @@ def _opened(
 def _as_rgb(
     im:Image.Image, # Of any mode
     how:str, # 'upright' or 'plain'
-    white:int, # As in `to_rgb`
+    white:int, # As in to_rgb
     max_pixels:int # Largest width times height
 )->Image.Image: # RGB, decoded
     "The image as the student was trained to see it"
@@ -220,7 +220,7 @@ def read_picture(
 
 # %% ../../nbs/deploy/03_picture.ipynb #e8b9c17f-c
 def why_unread(
-    e:Exception, # From `read_picture`
+    e:Exception, # From read_picture
     most:int=300 # Characters
 )->str: # One line
     "Why an image could not be read, for a sentence"

@@ -141,7 +141,7 @@ def read_policy(
     sized = any(isinstance(f, (Resize, RandomResizedCrop)) for f in dl.after_item.fs)
     if 'method' in policy and sized:
         raise ValueError("The images are resized twice: leave the Resize to image_dls.")
-    policy = item | policy # `OpenImage` has resized already
+    policy = item | policy # OpenImage has resized already
     policy['assumed'] = policy['open'] == 'plain' and not sized
     fs = [f for f in dl.after_batch.fs if f.split_idx != 0 and not isinstance(f, IntToFloatTensor)]
     norms, fs = [f for f in fs if isinstance(f, Normalize)], [f for f in fs

@@ -267,7 +267,7 @@ def _named_student(
         raise ValueError(f'{e}{hint}') from None
 
 def _prior_line(
-    student # `OnnxStudent` with a prior
+    student # OnnxStudent with a prior
 )->str:
     "The prevalences in use, at most six"
     said = [f'{c[:40]!r} {p:.3g}' for c, p in zip(student.classes, student.prior)]
@@ -293,7 +293,7 @@ def _images(
 # %% ../../nbs/deploy/06_predict.ipynb #2c3cf139
 def _write_rows(
     a:argparse.Namespace, # As `_arguments` gives it
-    student, # `OnnxStudent`
+    student, # OnnxStudent
     files:list[str] # To predict
 )->int: # How many could not be read
     "Predict and write; an `_Unwritable` names the file that cannot be written"

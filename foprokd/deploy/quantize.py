@@ -53,7 +53,7 @@ def _packages():
 def _read_student(
     file:str|Path, # The ONNX file
     precision:str # What it must be: 'fp32' or 'int8'
-)->tuple: # `onnx.ModelProto`, `Notes`
+)->tuple: # `onnx.ModelProto`, Notes
     "A student's graph and notes; `ValueError` for another file or precision"
     onnx, file = _packages()[0], Path(file)
     data = file.read_bytes()
@@ -195,7 +195,7 @@ def quantize_student(
     method:str='minmax', # How ranges of activations are found: 'minmax', 'entropy' or 'percentile' (99.99)
     reduce_range:bool=True, # 7 bits for weights: right on processors without VNNI, too
     targs=None, # (N,) class indices of the images, for the notes
-    judge:dict|None=None, # images, targs, perhaps ids, names for `quantization_report`: a test that it must pass
+    judge:dict|None=None, # images, targs, perhaps ids, names for quantization_report: a test that it must pass
     margin:float=.05, # Loss of tail recall that is allowed there, in [0,1]
     strict:bool=False # Also refuse what cannot be told from a larger loss
 )->Path: # The new file
@@ -266,15 +266,15 @@ def _check_pair(fp32, int8, targs):
 # %% ../../nbs/deploy/09_quantize.ipynb #ebfaa429
 def quantization_report(
     fp32:str|Path, # Float file
-    int8:str|Path, # File of `quantize_student`
+    int8:str|Path, # File of quantize_student
     images, # uint8 (N,H,W,3) images that chose nothing, fitted to the input; or an iterable of such arrays
     targs, # (N,) class indices
-    groups:dict|None=None, # name -> class indices; None: `class_groups` of the training counts in the notes
+    groups:dict|None=None, # name -> class indices; None: class_groups of the training counts in the notes
     ids=None, # (N,) lesion or patient of each image, drawn together; None: each image alone
     n_boot:int=1000, # Resamples
     seed:int=0, # Of the resampling
     names=None # (N,) of the images, for the list of those that are lost; None: their numbers
-)->dict: # JSON-able: bytes, operators, and what `compare_answers` gives
+)->dict: # JSON-able: bytes, operators, and what compare_answers gives
     """What 8 bits cost, per score, group and class (ours); `ValueError` for files, images or targets that do not fit
 
     An `ImportError` without the packages of the extra `deploy`."""
@@ -305,7 +305,7 @@ def _sentence(
 
 # %% ../../nbs/deploy/09_quantize.ipynb #912952bd-b
 def format_report(
-    report:dict # From `quantization_report`
+    report:dict # From quantization_report
 )->str: # Several sentences
     "The report in words, 95 % intervals in brackets: every group, worse or not (ours)"
     b, d, s = report['bytes'], report['probability_difference'], report['scores']

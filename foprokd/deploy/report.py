@@ -48,14 +48,14 @@ _LOST = ['image', 'class', 'says', 'before', 'after', 'lesion']
 # %% ../../nbs/deploy/13_report.ipynb #f3b287f4-b
 def quantize_learner(
     learn:Learner, # Trained
-    source:str|Path, # The float file that `export_onnx` wrote
+    source:str|Path, # The float file that export_onnx wrote
     file:str|Path|None=None, # Where to; None: `student.onnx` -> `student.int8.onnx`
     n:int=256, # Training images for the ranges of activations
     test=None, # Labelled loader of images that selected nothing, for the report; None: the validation images
     seed:int=0, # Of the choice of images
     margin:float=.05, # Loss of tail recall that is allowed, in [0,1]
     strict:bool=False, # Also refuse what cannot be told from a larger loss
-    **kwargs # Passed to `quantize_student`: `method`, `per_channel`, ...
+    **kwargs # Passed to quantize_student: `method`, `per_channel`, ...
 )->Path: # The file; its notes hold the report under `int8`; the images that it loses are in `.lost.csv` beside it
     """The exported student in 8 bits, and what that costs (ours); `ValueError` for another file, `ImportError`
 
@@ -83,7 +83,7 @@ def _image_names(
 
 # %% ../../nbs/deploy/13_report.ipynb #da6a8670-b
 def _describe_int8(
-    file:Path, # ONNX file of `quantize_student`; changed
+    file:Path, # ONNX file of quantize_student; changed
     source:str|Path, # The float file
     dls, # `DataLoaders`
     test # Labelled loader, or None
@@ -116,7 +116,7 @@ def _describe_int8(
 # %% ../../nbs/deploy/13_report.ipynb #a7f18eec
 def _check_smaller(
     learn:Learner, # Trained
-    students:dict, # Name -> `OnnxStudent`
+    students:dict, # Name -> OnnxStudent
     probs:dict, # Name -> (N,C) probabilities
     dl, # Labelled loader of the same images
     margin:float, # Loss of tail recall that is allowed, in [0,1]
@@ -167,7 +167,7 @@ def _probe_scores(
 
 # %% ../../nbs/deploy/13_report.ipynb #a7f18eec-c
 def _check_alike(
-    students:dict, # Name -> `OnnxStudent`
+    students:dict, # Name -> OnnxStudent
     policy:dict, # Of the Learner
     net:nn.Module, # Deployed
     vocab # Classes
@@ -242,7 +242,7 @@ def card_from_learner(
     data:dict|None=None, # Further entries on the data: name, sources, licence, population, devices
     teacher:dict|None=None, # On the teacher: licence, source
     licence:str|None=None, # Of the file, as the hub names it
-    checklists:tuple=() # Of `CHECKLISTS`, to be appended: each item filled from the run, or a question
+    checklists:tuple=() # Of CHECKLISTS, to be appended: each item filled from the run, or a question
 ): # `huggingface_hub.ModelCard`; `card.save('README.md')` writes it
     "A model card of an exported file with what its Learner knows; `ValueError` for another file, unknown entries"
     counts = dict(training=training_counts(learn).tolist(),

@@ -131,7 +131,7 @@ def _is_map(
 
 # %% ../../nbs/deploy/12_saliency.ipynb #c4b98745
 def grad_cam(
-    net:nn.Module, # `Student`, deployed student, or any classifier
+    net:nn.Module, # Student, deployed student, or any classifier
     x:Tensor, # (B,3,H,W) normalised images
     target=None, # Class index, or one per image; None: the top class
     layer:nn.Module|str|None=None # Whose maps; None: the last stage that timm names
@@ -179,7 +179,7 @@ def _sides(
 
 # %% ../../nbs/deploy/12_saliency.ipynb #e78c2f00-b
 def occlusion_map(
-    net:nn.Module, # `Student`, deployed student, or any classifier
+    net:nn.Module, # Student, deployed student, or any classifier
     x:Tensor, # (B,3,H,W) normalised images
     target=None, # Class index, or one per image; None: the top class
     patch:int|tuple|None=None, # Height and width of the patch, pixels; None: an eighth of the image
@@ -218,11 +218,11 @@ def _method(
 
 # %% ../../nbs/deploy/12_saliency.ipynb #80ec1180-b
 def decision_map(
-    net:nn.Module, # `Student`, deployed student, or any classifier
+    net:nn.Module, # Student, deployed student, or any classifier
     x:Tensor, # (B,3,H,W) normalised images
     target=None, # Class index, or one per image; None: the top class
     method:str='auto', # 'grad_cam', 'occlusion', or 'auto': Grad-CAM if the last stage is a map over the image
-    **kwargs # Passed to `grad_cam` (layer) or `occlusion_map` (patch, stride, bs)
+    **kwargs # Passed to grad_cam (layer) or occlusion_map (patch, stride, bs)
 )->Tensor: # (B,H,W) float32, in units of the method
     "What raises the logit of a class (the choice is ours); errors as `grad_cam` and `occlusion_map`"
     f = dict(grad_cam=grad_cam, occlusion=occlusion_map)[_method(net, x, method, kwargs)]
@@ -249,15 +249,15 @@ def _titles(
 
 # %% ../../nbs/deploy/12_saliency.ipynb #7c8a3e3b-b
 def show_decision(
-    net:nn.Module, # `Student`, deployed student, or any classifier
+    net:nn.Module, # Student, deployed student, or any classifier
     x:Tensor, # (B,3,H,W) normalised images
     space:PixelSpace|None=None, # Undoes the normalisation; None: `x` is in [0,1]
     classes=None, # (C,) names
     target=None, # Class index, or one per image; None: the top class
-    method:str='auto', # As in `decision_map`
+    method:str='auto', # As in decision_map
     max_n:int=8, # Images shown
     activation=None, # (B,C) logits -> probabilities, as of a loss function that scales them; None: softmax
-    **kwargs # Passed to `decision_map`
+    **kwargs # Passed to decision_map
 )->Figure: # A row of images above their maps
     "Images, their maps, classes and probabilities (ours); errors as `decision_map`, `ValueError` for wrong names"
     net, method = _plain(net)[0], _method(net, x, method, kwargs)

@@ -28,7 +28,7 @@ from ..teacher import EMBEDDED_TEACHER, FrozenTeacher
 
 # %% ../../nbs/frequency/05_atlas.ipynb #eab67fcb
 def open_model(
-    spec, # timm name, 'embedded', path, module, `FrozenTeacher`, or a dict of `FrozenTeacher`'s arguments and `seed`
+    spec, # timm name, 'embedded', path, module, FrozenTeacher, or a dict of FrozenTeacher's arguments and `seed`
     size='image' # Side the images are resized to, where the spec does not say; 'image': as they come
 )->FrozenTeacher: # `spec` itself if it is one
     "The frozen model of a spec; `seed` draws the random weights of `pretrained=False`; errors as of `FrozenTeacher`"
@@ -45,7 +45,7 @@ def _file_key(path):
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
 
 def model_fingerprint(
-    spec # As in `open_model`
+    spec # As in open_model
 )->str: # Text, equal for equal models
     "What tells one model from another, weights included"
     if isinstance(spec, nn.Module):
@@ -67,7 +67,7 @@ def model_fingerprint(
 @dataclass(eq=False)
 class Atlas:
     "Sensitivity map and band response of each model, on the same images"
-    maps:dict # name -> `SensitivityMap`
+    maps:dict # name -> SensitivityMap
     bands:pd.DataFrame # model, and the columns of `PromptResponse.frame`
 
 _FORMAT = 2 # To be raised whenever a measurement changes, so that older files are not taken for it
@@ -109,7 +109,7 @@ def _measure_model(spec, name, x, files, size, map_kwargs, band_kwargs):
 
 # %% ../../nbs/frequency/05_atlas.ipynb #c2d9097b
 def frequency_atlas(
-    models:dict, # name -> spec as in `open_model`
+    models:dict, # name -> spec as in open_model
     x:Tensor, # (N,3,H,W) pixels in [0,1], on the device to measure on
     path:str|Path, # Folder of what has been measured, made if needed
     labels=None, # (N,) classes, for the probe; None: feature shifts only
@@ -119,7 +119,7 @@ def frequency_atlas(
     gains=(0., .5, 2., 4.), # Factors on the amplitudes of a band
     chunk:int=256, # Forward passes at once
     report=None, # Function that is told each name and whether it was measured or found; None: nobody
-    **map_kwargs # eps, step, tol, phase, progress for `sensitivity_map`
+    **map_kwargs # eps, step, tol, phase, progress for sensitivity_map
 )->Atlas: # A map and a band response per model
     "Sensitivity maps and band responses of all models (ours); `ValueError` for an empty list or a `generator`"
     if 'generator' in map_kwargs:

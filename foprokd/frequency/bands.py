@@ -92,7 +92,7 @@ def recalls(self:PromptResponse,
 
 # %% ../../nbs/frequency/01_bands.ipynb #6e7bc6a3-b
 def _probe_interval(
-    told, # `PromptResponse` with labels
+    told, # PromptResponse with labels
     measure:str, # 'balanced accuracy', 'loss' or 'recall of' a class
     v:np.ndarray, # (1+B,P) its values, of all images and of the resamples
     groups:int # Groups that are drawn
@@ -162,9 +162,9 @@ def _out_of_fold(plain, prompted, labels, group, probe, folds, seed, refit):
 # %% ../../nbs/frequency/01_bands.ipynb #582ab042-b
 @torch.no_grad()
 def prompt_response(
-    model, # Images to features: a `FrozenTeacher` or any module in eval mode
-    x:Tensor, # (N,C,H,W) images, pixels in [0,1] for a `FrozenTeacher`
-    prompts:dict, # name -> `SpectralPrompt`
+    model, # Images to features: a FrozenTeacher or any module in eval mode
+    x:Tensor, # (N,C,H,W) images, pixels in [0,1] for a FrozenTeacher
+    prompts:dict, # name -> SpectralPrompt
     labels=None, # (N,) class of each image, for the probe; None: no probe
     group=None, # (N,) lesion or patient of each image; None: each its own
     views:int=1, # Latents per image, for prompts that have them
@@ -211,12 +211,12 @@ OCTAVES = (0., 1/32, 1/16, 1/8, 1/4, .7072) # cycles/pixel; the last band reache
 
 # %% ../../nbs/frequency/01_bands.ipynb #06462724-b
 def band_response(
-    model, # Images to features: a `FrozenTeacher` or any module in eval mode
-    x:Tensor, # (N,C,H,W) images, pixels in [0,1] for a `FrozenTeacher`
+    model, # Images to features: a FrozenTeacher or any module in eval mode
+    x:Tensor, # (N,C,H,W) images, pixels in [0,1] for a FrozenTeacher
     edges=OCTAVES, # Cuts between bands, cycles/pixel, increasing
     gains=(0., .5, 2., 4.), # Factors on the amplitudes of a band, >= 0
     angles=None, # Directions of sectors, radians; None: whole rings
-    **kwargs # labels, group, folds, ... as in `prompt_response`
+    **kwargs # labels, group, folds, ... as in prompt_response
 )->PromptResponse: # `prompts` has low, high, gain and angle
     """Feature shift and probe accuracy when one band at a time is removed, weakened or amplified (ours)
 
@@ -237,9 +237,9 @@ def band_response(
 # %% ../../nbs/frequency/01_bands.ipynb #5c12e320
 @patch
 def plot(self:PromptResponse,
-    measures=None, # Measures of `frame`, one panel each; None: 'cosine', and with labels 'balanced accuracy'
+    measures=None, # Measures of frame, one panel each; None: 'cosine', and with labels 'balanced accuracy'
     axs=None, # Axes to draw into, as many; None: a new figure
-    **kwargs # n_boot, seed for `frame`
+    **kwargs # n_boot, seed for frame
 )->np.ndarray: # (n,) axes, one per measure
     "Measures over bands, a line per gain (and angle), with 95 % intervals; `ValueError` without bands"
     if 'low' not in self.prompts: raise ValueError("These prompts are no bands: use frame().")

@@ -155,7 +155,7 @@ def _draw_heat(
 
 # %% ../../nbs/frequency/03_class_spectra.ipynb #2dbd9008
 def plot_class_spectra(
-    spectra:ClassSpectra, # From `class_spectra`
+    spectra:ClassSpectra, # From class_spectra
 )->Figure: # Amplitude maps above, radial power and its distance from the mean of the classes below
     "Amplitude and radial power by class, 95 % intervals as bands"
     cols = _columns(len(spectra.classes))

@@ -57,7 +57,7 @@ class ExplorerScene:
     "Images, a frozen teacher and a prompt to look at, on the CPU but for the teacher"
     def __init__(self,
         x:Tensor, # (N,3,H,W) pixels in [0,1]
-        teacher=None, # `FrozenTeacher`, or what it takes; None: the embedded one, images as they come
+        teacher=None, # FrozenTeacher, or what it takes; None: the embedded one, images as they come
         prompt:SpectralPrompt|None=None, # Trained prompt; None: none
         labels=None, # (N,) names of the classes; None: neighbours are single images
         names=None # (N,) names of the images; None: their numbers

@@ -222,7 +222,7 @@ class FrequencyExplorer:
 # %% ../../nbs/frequency/07_explorer_view.ipynb #62bc7eea
 @patch
 def code(self:FrequencyExplorer,
-    scene:str='scene' # Name of the `ExplorerScene` in the code
+    scene:str='scene' # Name of the ExplorerScene in the code
 )->str: # Python
     "Code that reproduces the current view, with what makes the scene if that is known"
     changed = {k: v for k, v in asdict(self.state).items() if v != getattr(ExplorerState(), k)}

@@ -103,7 +103,7 @@ def fit_prompt(
     y:Tensor|None=None, # (N,) class indices, for `w_held`
     group:Tensor|None=None, # (N,) numbers of lesions or patients; None: each image its own
     w_prior:float=1., # Weight of the teacher's prior R
-    w_held:float=0., # Weight of `held_out_error`
+    w_held:float=0., # Weight of held_out_error
     steps:int=60, # Of Adam
     bs:int=128, # Images a step
     lr:float=.03, # Learning rate

@@ -177,7 +177,7 @@ def plot(self:PromptReading,
 
 # %% ../../nbs/frequency/04_reading.ipynb #0bfaa821
 def student_features(
-    model:nn.Module # `Student`, timm model, or a `Sequential` of body and head
+    model:nn.Module # Student, timm model, or a `Sequential` of body and head
 ): # Function: (B,3,H,W) -> (B,d)
     "Function from normalised images (B,3,H,W) to features (B,d); `TypeError` for a model of another kind"
     def pooled(net, forward):
@@ -202,13 +202,13 @@ class FrequencyRecorder(Callback):
     "Record every `every` epochs how far removing each band moves the student's features, and the teacher's once"
     order = Recorder.order + 6
     def __init__(self,
-        teacher=None, # `FrozenTeacher` to compare with; None: the Learner's own, if it has one
+        teacher=None, # FrozenTeacher to compare with; None: the Learner's own, if it has one
         x:Tensor|None=None, # (N,3,H,W) pixels in [0,1] to ask with; None: the first images of the validation set
         n:int=64, # How many of those
         every:int=1, # Epochs between two records
         edges=HALF_OCTAVES, # Cuts between bands, cycles/pixel
         gain:float=0., # Factor on the amplitudes of a band
-        features=None # Function from a model to its feature function; None: `student_features`
+        features=None # Function from a model to its feature function; None: student_features
     ):
         self.asked, self.n_images, self.every, self.edges, self.gain = (teacher, n, every, edges,
             gain)

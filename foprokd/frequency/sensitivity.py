@@ -181,8 +181,8 @@ class _Plane:
 # %% ../../nbs/frequency/02_sensitivity.ipynb #f57ee042
 @torch.no_grad()
 def sensitivity_map(
-    model, # Images (B,C,H,W) to vectors (B,d): a `FrozenTeacher`, a function, or any module in eval mode
-    x:Tensor, # (N,C,H,W) images, pixels in [0,1] for a `FrozenTeacher`
+    model, # Images (B,C,H,W) to vectors (B,d): a FrozenTeacher, a function, or any module in eval mode
+    x:Tensor, # (N,C,H,W) images, pixels in [0,1] for a FrozenTeacher
     eps:float=.03, # Root mean square of the wave, > 0
     phase:str='image', # The wave's phase: 'image' as the image has it, or 'random'
     step:int=1, # Distance of the rows and columns measured first, a power of 2
@@ -346,7 +346,7 @@ def save(self:SensitivityMap,
 # %% ../../nbs/frequency/02_sensitivity.ipynb #93a40449-b
 @patch(cls_method=True)
 def load(cls:SensitivityMap,
-    path:str|Path # File that `save` wrote
+    path:str|Path # File that save wrote
 )->SensitivityMap: # As it was saved
     "Read a map; `ValueError` if the file holds none"
     if not Path(path).is_file():

@@ -38,7 +38,7 @@ def view_features(
     teacher:FrozenTeacher, # Frozen teacher, or any module in eval mode
     px:Tensor|Iterable[Tensor], # (N,3,H,W) pixels in [0,1], or batches of them
     prompt:SpectralPrompt|None=None, # What the teacher's images go through; None: nothing
-    views:int=4, # As in `dihedral_views`
+    views:int=4, # As in dihedral_views
     chunk:int=64 # Forward passes at once
 )->np.ndarray: # (N,views,d) float32
     "The teacher's features of each view of each image (ours)"

@@ -33,7 +33,7 @@ def candidate_prompts(
     rungs:Sequence[str]=('contrast', 'radial'), # Which rungs, of contrast, radial, channel, polar
     steps:int=40, # Of training on the teacher's prior
     seed:int=0 # Of that training
-)->dict: # Name -> `SpectralPrompt`, simplest first, the identity left out
+)->dict: # Name -> SpectralPrompt, simplest first, the identity left out
     "Prompts that no label had a part in; `ValueError` for another rung (ours)"
     if odd := [r for r in rungs if r not in RUNGS[:-1]]:
         raise ValueError(f"{odd[0]!r} is no rung that is tried: {', '.join(RUNGS[:-1])} are.")
@@ -113,10 +113,10 @@ def search_prompt(
     labels, # (N,) class of each
     group, # (N,) lesion or patient of each
     teacher:FrozenTeacher, # Frozen teacher, on the device of `px`
-    prompts:dict|None=None, # Name -> prompt, simplest first, none made from these labels; None: `candidate_prompts`
+    prompts:dict|None=None, # Name -> prompt, simplest first, none made from these labels; None: candidate_prompts
     folds:int=5, # Of the probe; fewer where the largest class has fewer groups
     repeats:int=2, # Cuts into folds
-    views:int=4, # Flips and turns of an image, as in `dihedral_views`
+    views:int=4, # Flips and turns of an image, as in dihedral_views
     level:float=.1, # Chance at which a prompt is still taken, in (0,1)
     seed:int=0 # Of folds and resampling; the global random state is not touched
 )->PromptWorth: # Its text is the sentence to read
@@ -179,12 +179,12 @@ def _training_images(dls, groups, per_class, seed):
 
 # %% ../../nbs/frequency/09_worth.ipynb #wo000025
 def prompt_worth(
-    dls, # fastai `DataLoaders` of the target data, from `image_dls` or a `DataBlock`
+    dls, # fastai `DataLoaders` of the target data, from image_dls or a `DataBlock`
     teacher:FrozenTeacher, # Frozen teacher; goes to the device of `dls`
     groups=None, # (N,) lesion or patient of each training image; None: the table's column `group`, or each its own
     per_class:int=100, # Images of a class that are asked about
     seed:int=0, # Of images, folds and resampling; the global random state is not touched
-    **kwargs # Passed to `search_prompt`: prompts, folds, repeats, views, level
+    **kwargs # Passed to search_prompt: prompts, folds, repeats, views, level
 )->PromptWorth: # Its text is the sentence to read
     "Whether a prompt helps the teacher on training images, and which; `ValueError` for data that cannot tell (ours)"
     with no_random(seed, reproducible=False):

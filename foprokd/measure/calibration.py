@@ -112,7 +112,7 @@ def _quality(z, y, when, n_bins):
 def calibrate(
     logits, # (N,C) raw logits of the selection set
     targs, # (N,) class indices
-    weights=None, # As in `fit_temperature`
+    weights=None, # As in fit_temperature
     lesions=None, # (N,) lesion or patient of each image, kept whole in the folds
     test=None, # (logits, targs) of a test set, which no fit sees
     folds:int=5, # Folds for the scores after calibration
@@ -183,7 +183,7 @@ def conformal_thresholds(
 # %% ../../nbs/measure/02_calibration.ipynb #1645bae4-c
 def conformal_sets(
     probs, # (N,C) probabilities
-    thresholds:dict, # From `conformal_thresholds`
+    thresholds:dict, # From conformal_thresholds
     level:float=.9, # One of its levels, in (0,1)
     by_class:bool=True, # A threshold per class, or one for all
 )->np.ndarray: # (N,C) bool, which classes are in each set
@@ -217,13 +217,13 @@ def _covered(hit, size, codes, most):
 
 # %% ../../nbs/measure/02_calibration.ipynb #58e90cc2-b
 def coverage(
-    sets, # (N,C) bool, from `conformal_sets`, of images that made no threshold
+    sets, # (N,C) bool, from conformal_sets, of images that made no threshold
     targs, # (N,) class indices
-    groups:dict|None=None, # name -> class indices, e.g. from `class_groups`
+    groups:dict|None=None, # name -> class indices, e.g. from class_groups
     lesions=None, # (N,) lesion or patient of each image
     n_boot=None, # Not used: nothing is drawn any more
     seed=None, # Not used
-)->dict: # `coverage`, `set_size`, `empty`, `per_class_*` [C], `*_head`...; `*_ci` = [lo,hi]; None if undefined
+)->dict: # coverage, `set_size`, `empty`, `per_class_*` [C], `*_head`...; `*_ci` = [lo,hi]; None if undefined
     "How often sets hold the truth, and their size; `ValueError` unless sets are (N,C) bool and fit the targets"
     s, y = as_array(sets), as_array(targs)
     if s.dtype != bool or s.ndim != 2 or y.shape != (len(s),) or not len(s):

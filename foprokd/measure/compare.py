@@ -151,7 +151,7 @@ INTERVALS = 'sd', 'seeds', 'images', 'both' # What is drawn again: nothing, seed
 # %% ../../nbs/measure/05_compare.ipynb #580a17a8-b
 def _default_interval(
     runs:dict # Label -> runs
-)->str: # One of `INTERVALS`
+)->str: # One of INTERVALS
     "The kind for a table that asks for none: seeds and images, as far as there are several"
     several = any(len(o) > 1 for o in runs.values())
     known = all(r.test is not None for o in runs.values() for r in o)
@@ -335,7 +335,7 @@ def _facts(
 
 # %% ../../nbs/measure/05_compare.ipynb #2bbcc100
 def compare_runs(
-    rows, # Rows as dictionaries, e.g. from `load_results`
+    rows, # Rows as dictionaries, e.g. from load_results
     by:str|list='name', # What names a row of the table: name, method, or settings, e.g. 'student,teacher'
     baseline:str|None=None, # Label that the others are compared with
     metrics:str|list|None=None, # Keys, e.g. 'balanced_accuracy recall_tail'; None: all that the rows have

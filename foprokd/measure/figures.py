@@ -58,7 +58,7 @@ def _legend(
 
 # %% ../../nbs/measure/07_figures.ipynb #8b12b0fc
 def _confusions(
-    runs:list # `LabelRun`s of a label, with predictions
+    runs:list # LabelRuns of a label, with predictions
 )->np.ndarray: # (S,C,C) share of the true class (rows), NaN rows without test images
     "Row-normalised confusion matrix of each seed"
     c = len(runs[0].classes)
@@ -71,7 +71,7 @@ def _stated_recall(run):
     return np.mean([np.array(r['per_class_recall'], dtype=float) for r in run.rows], 0)
 
 def _recalls(
-    runs:list # `LabelRun`s of a label
+    runs:list # LabelRuns of a label
 )->np.ndarray: # (S,C) recall, NaN without test images
     "Recall of each seed and class"
     return np.stack([_stated_recall(o) if o.test is None else _confusions([o])[0].diagonal()
@@ -107,7 +107,7 @@ def plot_recall_counts(
 
 # %% ../../nbs/measure/07_figures.ipynb #6a4fddce
 def _bins(
-    runs:list # `LabelRun`s of a label
+    runs:list # LabelRuns of a label
 )->np.ndarray: # (bins,3) share of images, mean confidence, accuracy
     "Reliability bins of all runs together; `ValueError` for rows without them"
     if not all(o.bins for o in runs):
@@ -173,7 +173,7 @@ def plot_confusion(
 _SHADES = dict(explore='#d9e4f1', distill='#ffffff', adversarial='#f6e3c5')
 
 def _layout(
-    runs:list # `LabelRun`s of a label
+    runs:list # LabelRuns of a label
 )->tuple: # ((phase, epochs), ...)
     "The sequence of phases, which all runs of a label share; `ValueError` for a label without history"
     found = {tuple((h['name'], len(h['values'])) for h in r.get('phase_history') or [])
@@ -187,7 +187,7 @@ def _layout(
 
 # %% ../../nbs/measure/07_figures.ipynb #72771002-b
 def _curve(
-    runs:list, # `LabelRun`s of a label
+    runs:list, # LabelRuns of a label
     metric:str # Column of the recorder
 )->pd.DataFrame: # epoch (from 1), value, phase (number)
     "The values of all runs of a label that have the column"
@@ -308,11 +308,11 @@ def _compare_panel(
 
 # %% ../../nbs/measure/07_figures.ipynb #6d7eb0ad-c
 def plot_comparison(
-    data, # Result rows, or the table of `compare_runs`
+    data, # Result rows, or the table of compare_runs
     baseline:str|None=None, # Label to compare with; a table has its own
     metrics:str|list='balanced_accuracy', # Keys, one row of panels each
     by:str|list='name', # What makes a label; a table has its own
-    interval:str|None=None, # sd, seeds, images or both; None: as `compare_runs`; a table has its own
+    interval:str|None=None, # sd, seeds, images or both; None: as compare_runs; a table has its own
 )->Figure: # One panel per metric, two with a baseline
     """Labels with intervals, and their paired differences to the baseline beside them
 

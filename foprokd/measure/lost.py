@@ -43,7 +43,7 @@ def lost_images(
 
 # %% ../../nbs/measure/08_lost.ipynb #lo000011
 def _answers_of(
-    run, # `LabelRun`
+    run, # LabelRun
     folders:Iterable # Where folders of runs may lie
 )->tuple[np.ndarray, np.ndarray|None]: # (N,C) probabilities or (N,) classes; (N,) names, or None
     "What a run said of its test images, folds one after the other"
@@ -65,7 +65,7 @@ def lost_between(
     other:str, # Label of the later one
     by:str|list='name', # What makes a label
     folders:Iterable=() # Folders of results, for names of files and probabilities
-)->tuple[pd.DataFrame, dict]: # As `lost_images`, with `seeds` that lost it; seeds, images, lost, gained (means)
+)->tuple[pd.DataFrame, dict]: # As lost_images, with `seeds` that lost it; seeds, images, lost, gained (means)
     "What `other` gets wrong of what `one` had right, over the seeds of both; `ValueError` if there is none (ours)"
     runs = label_runs(rows, by)[0]
     if odd := [o for o in (one, other) if o not in runs]:

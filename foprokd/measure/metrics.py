@@ -115,11 +115,11 @@ def _by_leak(p, y, leaked, groups):
 def evaluate(
     probs, # (N,C) probabilities of a test set
     targs, # (N,) class indices
-    counts=None, # (C,) training images per class, of which the groups are made; not needed with `groups`
+    counts=None, # (C,) training images per class, of which the groups are made; not needed with groups
     groups:dict|None=None, # name -> class indices; default: `class_groups(counts)`
     n_boot:int=1000, # Bootstrap resamples; 0 for no bootstrap intervals
     seed:int=0, # Seed of the resampling
-    leaked=None, # (N,) bool: which test images belong to something that was trained on; as `leaked_images` finds them
+    leaked=None, # (N,) bool: which test images belong to something that was trained on; as leaked_images finds them
 )->dict: # flat and JSON-able: scores, `*_ci` = [lo,hi], lists of C, `group_rule`; `None` where undefined
     "All test scores with 95 % intervals; `ValueError` for NaN, for logits, and for counts or groups that do not fit"
     p, y = check_probs(probs, targs)
@@ -175,7 +175,7 @@ def _macro_f1(targ, pred):
     return f1_score(targ, pred, labels=np.unique(targ), average='macro', zero_division=0)
 
 def longtail_metrics(
-    groups:dict|None=None, # name -> class indices, e.g. from `class_groups`; default: no group recalls
+    groups:dict|None=None, # name -> class indices, e.g. from class_groups; default: no group recalls
 )->list: # fastai metrics
     "Metrics for a `Learner` on a long tail: accuracy, balanced accuracy, MCC, macro F1 and one `GroupRecall` per group"
     recalls = [GroupRecall(k, name=f'recall_{g}') for g, k in (groups or {}).items() if len(k)]
@@ -201,7 +201,7 @@ def _scores_in(df):
 def results_table(
     rows, # Result rows: list of dictionaries or DataFrame, one row per run
     by:str|list='method', # Column(s) that name what is compared
-    metrics:list|None=None, # Columns to show; default: the scores of `evaluate` that the rows have
+    metrics:list|None=None, # Columns to show; default: the scores of evaluate that the rows have
     level:float=.95, # Coverage of Student's interval over the runs, in (0,1)
 )->pd.DataFrame: # one row per group, as they come; columns (metric, mean|lo|hi|min|max) and (`runs`, n)
     "Mean, Student's interval and range over seeds; `ValueError` for unknown columns and for a seed that comes twice"
@@ -229,7 +229,7 @@ def results_table(
 
 # %% ../../nbs/measure/01_metrics.ipynb #b5cad3e5
 def format_table(
-    table:pd.DataFrame, # From `results_table`
+    table:pd.DataFrame, # From results_table
     digits:int=3, # Decimals
 )->pd.DataFrame: # strings `mean [lo, hi]`, one column per metric, and `runs`
     "A `results_table` as text for a page or a terminal"

@@ -187,7 +187,7 @@ class LabelRun:
         return np.mean([r['class_counts']['train'] for r in self.rows], 0)
 
     @property
-    def bins(self)->list|None: # Of each fold, as `confidence_bins` gives them
+    def bins(self)->list|None: # Of each fold, as confidence_bins gives them
         "Reliability bins; None if a row has none"
         bins = [r.get('reliability') for r in self.rows]
         return bins if all(bins) else None
@@ -214,7 +214,7 @@ def _pool(
 def label_runs(
     rows, # Rows; those of failed runs and older ones of the same run are passed over
     by:str|list='name' # What makes the label
-)->tuple[dict, list]: # Label -> `LabelRun` of each seed, seeds rising; notes on seeds left out
+)->tuple[dict, list]: # Label -> LabelRun of each seed, seeds rising; notes on seeds left out
     "The runs of each label, folds pooled; `ValueError` for a label of mixed settings and a seed that comes twice"
     if not (rows := newest_rows(rows)): raise ValueError("There are no finished runs.")
     res, notes, labels = {}, [], label_rows(rows, by)

@@ -59,7 +59,7 @@ def pack_ints(
 
 # %% ../../nbs/measure/03_rows.ipynb #30c60f04-b
 def unpack_ints(
-    text:str # From `pack_ints`
+    text:str # From pack_ints
 )->np.ndarray: # (N,) int64
     "The numbers again; `ValueError` for a text that is not theirs, or for more than 50 million"
     try:

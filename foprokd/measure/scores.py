@@ -70,7 +70,7 @@ def calibration_error(
 def confidence_bins(
     probs, # (N,C) probabilities
     targs, # (N,) class indices
-    n_bins:int=15 # Equal-width bins (lo,hi] of the top probability, as in `calibration_error`
+    n_bins:int=15 # Equal-width bins (lo,hi] of the top probability, as in calibration_error
 )->list: # Per bin [images, mean confidence, accuracy], five decimals, None in an empty bin
     "The reliability diagram as numbers, JSON-able"
     p, y = as_array(probs), as_array(targs)
@@ -81,7 +81,7 @@ def confidence_bins(
 
 # %% ../../nbs/measure/00a_scores.ipynb #2ba6e8e6-b
 def pool_bins(
-    parts # Bins of several test sets or seeds, each as `confidence_bins` gives them
+    parts # Bins of several test sets or seeds, each as confidence_bins gives them
 )->np.ndarray: # (n_bins,3) images, sum of their confidences, number of them that are right
     "The bins of several test sets together"
     sums = [[[n, n * (p or 0), n * (a or 0)] for n, p, a in bins] for bins in parts]

@@ -15,7 +15,7 @@ from .intervals import format_interval
 
 # %% ../../nbs/measure/06_table.ipynb #f6022ef8
 def _cells(
-    tidy:pd.DataFrame, # From `compare_runs`
+    tidy:pd.DataFrame, # From compare_runs
     digits:int, # Decimals
     bold # Text -> bold text
 )->list[list[str]]: # Header, then one line per label
@@ -39,7 +39,7 @@ def _cells(
 
 # %% ../../nbs/measure/06_table.ipynb #f6022ef8-b
 def _kind_text(
-    tidy:pd.DataFrame # From `compare_runs`
+    tidy:pd.DataFrame # From compare_runs
 )->str:
     "What the numbers in a cell are"
     a = tidy.attrs
@@ -55,7 +55,7 @@ def _kind_text(
 
 # %% ../../nbs/measure/06_table.ipynb #f6022ef8-c
 def _caption(
-    tidy:pd.DataFrame # From `compare_runs`
+    tidy:pd.DataFrame # From compare_runs
 )->list[str]: # Sentences
     "Caption and notes"
     a, k = tidy.attrs, int(tidy.diff_lo.notna().sum())
@@ -99,7 +99,7 @@ _TEX = {'\\': r'\textbackslash{}', '~': r'\textasciitilde{}', '^': r'\textasciic
 def _tex(text): return ''.join(_TEX.get(c, c) for c in str(text))
 
 def _markdown(
-    tidy:pd.DataFrame, # From `compare_runs`
+    tidy:pd.DataFrame, # From compare_runs
     digits:int # Decimals
 )->str:
     "A pipe table and its caption"
@@ -111,7 +111,7 @@ def _markdown(
 
 # %% ../../nbs/measure/06_table.ipynb #aeb00e29-b
 def _latex(
-    tidy:pd.DataFrame, # From `compare_runs`
+    tidy:pd.DataFrame, # From compare_runs
     digits:int # Decimals
 )->str:
     "A booktabs table; `\\usepackage{booktabs}`"
@@ -127,7 +127,7 @@ def _latex(
                       *map(line, rows), r'\bottomrule', r'\end{tabular}', r'\end{table}', ''])
 
 def format_results(
-    tidy:pd.DataFrame, # From `compare_runs`
+    tidy:pd.DataFrame, # From compare_runs
     fmt:str='markdown', # markdown, latex or csv
     digits:int=3 # Decimals; CSV has all
 )->str: # Ends with a line break

@@ -34,7 +34,7 @@ from ..train.first_batch import check_numbers
 # %% ../../nbs/study/01a_adapt.ipynb #ad000007
 def moving(
     net:nn.Module, # Backbone of a teacher
-    what:str # One of `ADAPTATIONS`
+    what:str # One of ADAPTATIONS
 )->list[str]: # Names of parameters or buffers; for lora of the weights that get an addition
     "What of a network may move; `ValueError` where it has nothing of the kind (ours)"
     if what not in ADAPTATIONS:
@@ -134,9 +134,9 @@ def _score(teacher, dls, y, fit, held, prompt):
 
 # %% ../../nbs/study/01a_adapt.ipynb #ad000012
 def adapt_teacher(
-    dls, # fastai `DataLoaders` of the target data, from `image_dls` or a `DataBlock`
+    dls, # fastai `DataLoaders` of the target data, from image_dls or a `DataBlock`
     teacher:FrozenTeacher, # Frozen teacher, or several as one; it is not changed
-    what:str='norms', # One of `ADAPTATIONS`
+    what:str='norms', # One of ADAPTATIONS
     groups=None, # (N,) lesion or patient of each training image; None: the table's column `group`, or each its own
     rows=None, # (n,) positions of the training images that may be used; None: all
     prompt:SpectralPrompt|None=None, # What the teacher's images go through; None: nothing

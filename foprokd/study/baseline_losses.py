@@ -81,13 +81,13 @@ def _margin_ce(pred, targ, margins, s, weight, reduction):
         reduction=reduction)
 
 def ldam_loss(
-    pred:Tensor, # (B,C) cosines in [-1,1], from `NormedLinear`
+    pred:Tensor, # (B,C) cosines in [-1,1], from NormedLinear
     targ:Tensor, # (B,) class indices
     counts, # (C,) training images per class, each >= 1
     *,
     max_m:float=.5, # margin of the rarest class, in cosine units
     s:float=30., # factor on the cosines before the softmax
-    weight:Tensor|None=None, # (C,) class weights, for instance from `drw_weights`
+    weight:Tensor|None=None, # (C,) class weights, for instance from drw_weights
     reduction:str='mean', # 'mean' (weighted, as `F.cross_entropy`), 'sum' or 'none'
 ) -> Tensor: # scalar, or (B,) with reduction 'none'
     "Label-distribution-aware margin loss (Cao et al. 2019)."

@@ -106,7 +106,7 @@ def command_parser(
 
 # %% ../../nbs/study/13_command.ipynb #b20c0007
 def _asked(
-    parser:argparse.ArgumentParser, # From `command_parser`
+    parser:argparse.ArgumentParser, # From command_parser
     argv:list # Words of the command line
 )->dict: # Argument -> value, of those given
     "What a program was asked; exit code 2 for a flag that it has not"
@@ -171,8 +171,8 @@ _SAID = (ValueError, TypeError, RuntimeError, OSError, ImportError)
 # %% ../../nbs/study/13_command.ipynb #b20c0010-b
 @contextmanager
 def _program(
-    parser:argparse.ArgumentParser, # From `command_parser`
-    loud:tuple # As in `as_command`
+    parser:argparse.ArgumentParser, # From command_parser
+    loud:tuple # As in as_command
 ):
     "A block that ends as a program does: one sentence and an exit code for what a user got wrong"
     name = parser.prog
@@ -198,7 +198,7 @@ def _program(
 # %% ../../nbs/study/13_command.ipynb #4dd184d4
 def as_command(
     f=None, # Function; its name is that of the program; None: a decorator
-    groups:dict|None=None, # Headings of the help, as in `command_parser`
+    groups:dict|None=None, # Headings of the help, as in command_parser
     example:str='', # Shown below the help
     loud:tuple=('_train',) # Names of functions whose errors keep their trace
 ): # The function; without arguments it reads the command line

@@ -51,7 +51,7 @@ def foprokd_data(
     teacher_ckpt:str=None, # Its local weights; default: from the hub
     teacher_kwargs:str='', # name=value pairs for it (mean, std) and timm
     size:int=64, # Side in pixels of the images that it is asked about
-    **kwargs # Fields of `DataConfig`
+    **kwargs # Fields of DataConfig
 ):
     "Show what is in the data: counts, true ratio, leakage, damaged files, the worth of a prompt; a page goes to OUT"
     cfg, asked = DataConfig(**kwargs), dict(teacher_ckpt=teacher_ckpt,
@@ -86,7 +86,7 @@ DEMO = dict(student='test_resnet', distill=15, lr=3e-3)
 def grid_from_flags(
     grid:str|None, # File
     seeds:str|None, # Seeds as text
-    given:dict # Fields of `RunConfig` that were given
+    given:dict # Fields of RunConfig that were given
 )->list[tuple[RunConfig, list[int]]]: # Settings and seeds
     "The runs that the flags of the command stand for; `ValueError` for a flag that changes none of them"
     if grid is not None: return read_grid(grid, seeds, **given)
@@ -104,7 +104,7 @@ def grid_from_flags(
 
 # %% ../../nbs/study/14_commands.ipynb #p1c0f010
 def _first_look(
-    grid, seeds, given # As in `foprokd_run`
+    grid, seeds, given # As in foprokd_run
 )->None:
     "What is wrong with the settings, before torch is there; one process of many says it"
     try:
@@ -115,7 +115,7 @@ def _first_look(
         raise
 
 def _run_all(
-    grid, seeds, only, given, jobs, again, quiet, patience # As in `foprokd_run`
+    grid, seeds, only, given, jobs, again, quiet, patience # As in foprokd_run
 )->tuple[list, list]: # Settings and seeds, rows
     "Read what is to be run, and run it"
     from foprokd.study.jobs import run_grid
@@ -162,7 +162,7 @@ def foprokd_run(
     again:bool=False, # Also run what has a row already
     quiet:bool=False, # No progress bars and no lines for epochs
     patience:float=300., # Seconds until a run is taken over that a lost process on another host had begun
-    **kwargs # Fields of `RunConfig`
+    **kwargs # Fields of RunConfig
 ):
     """Train and evaluate methods (e.g. --method bsm,fopro) with seeds and folds; rows go to OUT/results.jsonl
 
@@ -212,7 +212,7 @@ def _report(
 
 # %% ../../nbs/study/14_commands.ipynb #b20c0091
 def _check_ends(
-    rows:list[dict] # Of `run_grid`
+    rows:list[dict] # Of run_grid
 )->None:
     "`RuntimeError` for runs that failed, and for files that could not be written"
     failed, unsaved = ([r for r in rows if k in r] for k in ('failed', 'unsaved'))

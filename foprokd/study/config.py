@@ -108,7 +108,7 @@ ADAPTATIONS = 'statistics', 'norms', 'last', 'lora', 'all'
 # %% ../../nbs/study/00_config.ipynb #2066ac09-c
 def published_set(
     cfg:DataConfig # Settings
-)->dict|None: # Its entry in `DATASETS`: folds, imbalances, partition, ...
+)->dict|None: # Its entry in DATASETS: folds, imbalances, partition, ...
     "The published set that is meant, if any"
     name, loaded = cfg.data.split(':')[0], sys.modules.get('foprokd.data.datasets')
     if name not in (loaded.DATASETS if loaded else PUBLISHED): return None
@@ -118,7 +118,7 @@ def published_set(
 # %% ../../nbs/study/00_config.ipynb #a1c0f001
 def parse_groups(
     text:str # 'tertile', or 'TAIL,HEAD' with two counts
-)->str|tuple: # As `class_groups` takes it
+)->str|tuple: # As class_groups takes it
     "A rule for head, medium and tail from text; `ValueError` for anything else"
     if text == 'tertile': return text
     words = str(text).split(',')

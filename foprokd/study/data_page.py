@@ -86,7 +86,7 @@ def _picture(
 # %% ../../nbs/study/08_data_page.ipynb #e2c2cb9b
 def _facts(
     df:pd.DataFrame, # Label table
-    table:pd.DataFrame # From `count_table`
+    table:pd.DataFrame # From count_table
 )->str: # HTML
     "The numbers at the top"
     a, about = table.attrs, df.attrs.get('about') or {}
@@ -111,8 +111,8 @@ def _facts(
 # %% ../../nbs/study/08_data_page.ipynb #e2c2cb9b-b
 def _counts(
     df:pd.DataFrame, # Label table
-    table:pd.DataFrame, # From `count_table`
-    groups # As in `plot_class_counts`
+    table:pd.DataFrame, # From count_table
+    groups # As in plot_class_counts
 )->str: # HTML
     "Counts as a figure and a table with a line of totals"
     keys, total = columns_to_show(df), {'class': 'all', **table.sum().to_dict()}
@@ -133,7 +133,7 @@ def _counts(
 
 # %% ../../nbs/study/08_data_page.ipynb #e2c2cb9b-c
 def _integrity(
-    scan:pd.DataFrame, # From `scan_images`
+    scan:pd.DataFrame, # From scan_images
     dropped:dict # Files that were left out before, by problem
 )->str: # HTML
     "Which files have a problem"
@@ -153,7 +153,7 @@ _READABLE = ['', 'wrong extension'] # problems of a file that opens all the same
 # %% ../../nbs/study/08_data_page.ipynb #b91de455-b
 def _leaks(
     df:pd.DataFrame, # Label table
-    scan:pd.DataFrame # From `scan_images`
+    scan:pd.DataFrame # From scan_images
 )->str: # HTML
     "What is there twice, and what of it crosses the split"
     report = leakage_report(df, scan=scan)
@@ -226,15 +226,15 @@ def data_page(
     samples:bool=True, # Show images: the page is then as confidential as they are
     leakage:bool=True, # Look for what the parts of the split share
     verify:bool=True, # Look for files that cannot be read
-    groups=None, # Head, medium and tail, as in `plot_class_counts`
+    groups=None, # Head, medium and tail, as in plot_class_counts
     size:int=64, # Side of samples and spectra, pixels
     n_max:int=100, # Images per class for the spectra, at most
     seed:int=0, # Of the choice of images, >= 0
     white:int=65535, # Value that means white in images of 16 bits
-    cache=None, # Where findings are remembered, as in `scan_images`
-    worth=None, # A `PromptWorth` to show, or None
+    cache=None, # Where findings are remembered, as in scan_images
+    worth=None, # A PromptWorth to show, or None
     workers:int|None=None, # Processes of the scan and threads for the spectra; 0: none; None: one per CPU, at most 8
-)->Path: # `file`
+)->Path: # file
     "What is in the data, on one self-contained page (ours); `ValueError` for a table that cannot be counted"
     check_labels(df, 'image', 'label')
     table = count_table(df)

@@ -283,7 +283,7 @@ def _begin_checkpoints(
 
 def _say_changed(
     df:pd.DataFrame, # Split table
-    data:dict # From `describe_data`, before the training
+    data:dict # From describe_data, before the training
 )->None:
     "One warning if images were changed while the run was under way"
     if describe_data(df)['data_hash'] == data['data_hash']: return

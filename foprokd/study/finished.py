@@ -99,7 +99,7 @@ def finished_learner(
 def export_run(
     path:str|Path, # Folder of a run, or its student.safetensors
     file:str|Path|None=None, # Where to; None: student.onnx beside it
-    **moved # As in `finished_learner`
+    **moved # As in finished_learner
 )->Path: # The file
     "The student of a run as a checked ONNX file with its prior, temperature and thresholds (ours); `ValueError`"
     learn, test = finished_learner(path, **moved)

@@ -139,7 +139,7 @@ def rows_of_grid(
 
 # %% ../../nbs/study/11_grid.ipynb #g1c0f005
 def rows_for_grid_file(
-    rows:list, # From `load_results`, with the failed ones beside
+    rows:list, # From load_results, with the failed ones beside
     grid:str='' # Grid file; '': all rows as they are
 )->list: # Of the same kind: those of the grid, under its names, in its order
     "Rows that belong to a grid file; `ValueError` if none does"

@@ -17,7 +17,7 @@ from fastcore.basics import patch
 class Method:
     "A method of the study (ours); what is None is as for balanced softmax"
     about:str # What it is, in words
-    options:dict = field(default_factory=dict) # Name in `method_kwargs` -> part that takes it, one of `PARTS`
+    options:dict = field(default_factory=dict) # Name in `method_kwargs` -> part that takes it, one of PARTS
     teacher:bool = False # Needs a teacher
     maps:bool = False # Needs the maps of a single teacher
     prompts:tuple = () # Prompts that it may have, its own first; with any, the objective is that of EKD
@@ -28,7 +28,7 @@ class Method:
     loss:Callable|None = None # (counts, **options) -> loss
     callbacks:Callable|None = None # (dls, teacher, **options) -> list of callbacks
     head:Callable|None = None # (student, teacher, size), which changes the student in place
-    reference:Callable|None = None # (teacher, n_out, pixels) -> a `Student` in place of the configured one
+    reference:Callable|None = None # (teacher, n_out, pixels) -> a Student in place of the configured one
     after:Callable|None = None # (learn, **options), once all phases are done
 
     def __post_init__(self):
@@ -51,7 +51,7 @@ _NETWORK = 'student', 'student_kwargs', 'student_pretrained', 'student_ckpt'
 @patch
 def given(self:Method,
     options:dict, # All that were given, by name
-    part:str # One of `PARTS`
+    part:str # One of PARTS
 )->dict: # Those of this part
     "The options that go to a part"
     return {k: v for k, v in options.items() if self.options.get(k) == part}

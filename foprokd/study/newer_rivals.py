@@ -48,7 +48,7 @@ def dkd_loss(
 class DKDCallback(SoftTargetCallback):
     "Decoupled soft targets of a linear-probed teacher (Zhao et al. 2022, without warm-up)"
     def __init__(self,
-        probe, # From `probe_learner`, trained or not; or any network from batches to (B,C) logits
+        probe, # From probe_learner, trained or not; or any network from batches to (B,C) logits
         alpha:float=1., # Weight of the target's part, >= 0
         beta:float=8., # Weight of the others' part, >= 0
         temperature:float=4. # Of both softmaxes, > 0
@@ -69,11 +69,11 @@ class DKDCallback(SoftTargetCallback):
 class ReweightedCallback(SoftTargetCallback):
     "Soft targets with a weight by the teacher's class, from a share of the epochs on (after Rangwani et al. 2024)"
     def __init__(self,
-        probe, # From `probe_learner`, trained or not; or any network from batches to (B,C) logits
+        probe, # From probe_learner, trained or not; or any network from batches to (B,C) logits
         weight:float=1., # Of the soft targets, >= 0
         temperature:float=4., # Of both softmaxes, > 0
         start:float=.8, # Share of a fit's epochs without weights, in [0,1], rounded down
-        beta:float=.9999 # Overlap of a class's images, 0 <= beta < 1, as in `class_balanced_weights`
+        beta:float=.9999 # Overlap of a class's images, 0 <= beta < 1, as in class_balanced_weights
     ):
         super().__init__(probe, weight, temperature)
         if not 0 <= start <= 1:

@@ -41,7 +41,7 @@ class DRWCallback(Callback):
     def __init__(self,
         counts=None, # (C,) training images per class, each >= 1; None reads them off the DataLoaders
         start:float=.8, # Share of a fit's epochs without weights, in [0,1], rounded down; 1: never weighted
-        beta:float=.9999 # Overlap of a class's images, 0 <= beta < 1, as in `class_balanced_weights`
+        beta:float=.9999 # Overlap of a class's images, 0 <= beta < 1, as in class_balanced_weights
     ):
         if not 0 <= start <= 1:
             raise ValueError(f"start is a share of the epochs, in [0,1], not {start}.")

@@ -33,8 +33,8 @@ from ..teacher import FrozenTeacher
 def probe_learner(
     dls, # fastai DataLoaders of the target data
     teacher:FrozenTeacher, # Frozen teacher
-    **kwargs # Passed to `explore_learner`: counts, pixels, validate, ...
-)->Learner: # Its model is a `PromptExplorer` without prompt: (B,3,H,W) -> (B,C) logits
+    **kwargs # Passed to explore_learner: counts, pixels, validate, ...
+)->Learner: # Its model is a PromptExplorer without prompt: (B,3,H,W) -> (B,C) logits
     "A Learner for a linear probe of the frozen teacher, with balanced softmax"
     return explore_learner(dls, teacher, IdentityPrompt(), w_prior=0., w_div=0., **kwargs)
 
@@ -47,7 +47,7 @@ class SoftTargetCallback(LossPartsCallback):
     makes the loss."""
     part_names = ('cls', 'soft')
     def __init__(self,
-        probe:Learner|nn.Module, # From `probe_learner`, trained or not; or any network from batches to (B,C) logits
+        probe:Learner|nn.Module, # From probe_learner, trained or not; or any network from batches to (B,C) logits
         weight:float=1., # Of the soft targets, >= 0; the literature's 0.1 and 0.9 are 9
         temperature:float=4. # Of both softmaxes, > 0
     ):

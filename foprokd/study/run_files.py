@@ -37,7 +37,7 @@ from .wiring import with_prompt
 def run_folder(
     cfg:RunConfig, # Settings
     seed:int, # Seed
-    prompt:SpectralPrompt|None=None # As `run_experiment` was given it
+    prompt:SpectralPrompt|None=None # As run_experiment was given it
 )->Path: # `out/<method>_<hash>_seed<k>`: two settings, or two prompts, never share one
     "Where the files of a run go; `TypeError` or `ValueError` for a prompt that it cannot have"
     cfg = with_prompt(cfg, prompt)
@@ -47,8 +47,8 @@ def run_folder(
 def checkpoint_folder(
     cfg:RunConfig, # Settings
     seed:int, # Seed
-    prompt:SpectralPrompt|None=None # As `run_experiment` was given it
-)->Path: # Below `run_folder`; whoever writes the row removes it
+    prompt:SpectralPrompt|None=None # As run_experiment was given it
+)->Path: # Below run_folder; whoever writes the row removes it
     "Where the checkpoints of a run go"
     return run_folder(cfg, seed, prompt)/'checkpoints'
 

@@ -232,7 +232,7 @@ def _check_teacher(
 # %% ../../nbs/study/06_settings.ipynb #49f3e5bf
 def starting_prompt(
     cfg:RunConfig # Settings
-): # A `SpectralPrompt`; None for methods without a prompt
+): # A SpectralPrompt; None for methods without a prompt
     "The prompt at the start of a run; `ValueError` for options that it does not have"
     kinds, kwargs = METHODS[cfg.method].prompts, parse_kwargs(cfg.prompt_kwargs)
     if not kinds: return None
@@ -249,7 +249,7 @@ def starting_prompt(
 
 # %% ../../nbs/study/06_settings.ipynb #pr000001
 def with_own_prompt(
-    settings:dict, # Of a run, as `RunConfig` takes them
+    settings:dict, # Of a run, as RunConfig takes them
     common # Names of those that were given for several runs at once
 )->dict: # The same, or without prompt and prompt_kwargs
     "The settings of a run without a common prompt that its method does not have"
@@ -280,7 +280,7 @@ def settings_hash(
 # %% ../../nbs/study/06_settings.ipynb #88f8a2fb
 def phase_epochs(
     cfg:RunConfig # Settings
-)->dict: # Arguments of `fit_fopro`
+)->dict: # Arguments of fit_fopro
     "How long each phase lasts: the student's budget is `distill + adversarial` for every method"
     method = METHODS[cfg.method]
     distill, adversarial = cfg.distill + cfg.adversarial, 0

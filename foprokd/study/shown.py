@@ -22,7 +22,7 @@ def _lost_text(
     rows:list, # Rows
     lost:tuple, # Labels of two students
     by:str, # What makes a label
-    files:list, # As in `foprokd_table`
+    files:list, # As in foprokd_table
     form:str, # md or csv
     digits:int # Decimals
 )->str: # With its last newline
@@ -96,7 +96,7 @@ _NEEDED_BY = dict(baseline=('comparison',), interval=('comparison',),
     metric=('comparison', 'curves'))
 
 def _draw(
-    kind:str, # One of `KINDS`
+    kind:str, # One of KINDS
     rows:list, # Rows
     by:str, # What makes a label
     baseline:str, # Label that the others are compared with

@@ -31,13 +31,13 @@ from ..train.soft_table import SoftTable
 
 # %% ../../nbs/study/04a_targets.ipynb #ta000013
 def soft_targets(
-    dls, # fastai `DataLoaders` of `image_dls`, or of a `DataBlock`
+    dls, # fastai `DataLoaders` of image_dls, or of a `DataBlock`
     teacher:FrozenTeacher|Sequence[FrozenTeacher], # Frozen teacher, or several, whose probabilities are averaged
     prompt:SpectralPrompt|None=None, # What the teachers' images go through; None: nothing
     views:int=4, # Flips and turns, 1 to 8, over which probabilities are averaged
     groups=None, # (N,) lesion or patient of each training image; None: the table's column `group`, or each its own
-    adapt:str|None=None, # How the teachers of a fold are adapted to its images first, see `ADAPTATIONS`; None: not
-    **kwargs # Passed to `cross_fitted`: probe, folds, seed
+    adapt:str|None=None, # How the teachers of a fold are adapted to its images first, see ADAPTATIONS; None: not
+    **kwargs # Passed to cross_fitted: probe, folds, seed
 )->np.ndarray: # (N,C) log-probabilities in the order of the student's outputs; NaN in rows that have none
     "What teachers say of each training image, by probes that have not seen its lesion (ours)"
     (y, names), groups, seed = (loader_labels(dls), training_groups(dls, groups),
@@ -96,7 +96,7 @@ class _AverageViews(Callback):
 def view_preds(
     learn:Learner, # Trained
     dl, # Loader with labels
-    views:int=4 # Flips and turns, 1 to 8, as in `dihedral_views`
+    views:int=4 # Flips and turns, 1 to 8, as in dihedral_views
 )->tuple[Tensor, Tensor]: # (N,C) probabilities, (N,) class indices
     "Probabilities averaged over flips and turns of the images; `ValueError` for views that cannot be (ours)"
     if views == 1: return learn.get_preds(dl=dl)

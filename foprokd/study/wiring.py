@@ -164,7 +164,7 @@ def _targets(learn, views, adapt):
 def _distill_kwargs(
     cfg:RunConfig, # Settings
     options:dict # Of the method, for this phase
-)->dict: # Of `DistillCallback`
+)->dict: # Of DistillCallback
     "Options of distillation, with where soft targets come from and where answers are kept"
     res = {k: v for k, v in options.items() if k != 'views_teacher'}
     if views := options.get('views_teacher'):
@@ -177,7 +177,7 @@ def _distill_kwargs(
 # %% ../../nbs/study/09_wiring.ipynb #w1c0f012-b
 def learner_from_config(
     cfg:RunConfig, # Settings
-    df:pd.DataFrame, # Split table of `load_data`
+    df:pd.DataFrame, # Split table of load_data
     seed:int # Of initialisation, batches and augmentation; sets fastai's global seeds
 )->FoProLearner: # Ready for training; its `teacher` is None unless the method is one of EKD's
     "The Learner of a run; `ValueError` for settings that cannot work here"
@@ -207,7 +207,7 @@ def learner_from_config(
 # %% ../../nbs/study/09_wiring.ipynb #b22w0002
 def worth_from_config(
     cfg:RunConfig, # Settings, of which data, teacher and size count
-    df:pd.DataFrame # Split table of `load_data`
+    df:pd.DataFrame # Split table of load_data
 )->PromptWorth: # Its text is the sentence to read
     "Whether a prompt helps the teacher of a run on its training images; `ValueError` for data that cannot tell (ours)"
     return prompt_worth(_loaders(cfg, df, 0), teacher_from_config(cfg, df))

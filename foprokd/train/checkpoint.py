@@ -104,7 +104,7 @@ def save(self:CheckpointFolder,
 @patch
 def read(self:CheckpointFolder,
     file:str|Path # A checkpoint
-)->dict: # What `save` was given, on the CPU
+)->dict: # What save was given, on the CPU
     "One verified checkpoint; `ValueError` if it is damaged or none of ours"
     name = Path(file).name
     try: head, _, data = Path(file).read_bytes().partition(b'\n')
@@ -132,7 +132,7 @@ def latest(self:CheckpointFolder,
     refused = []
     for file in reversed(self.files()):
         try: state = self.read(file)
-        except ValueError as e: # out of the way, so that `save` does not count it
+        except ValueError as e: # out of the way, so that save does not count it
             os.replace(file, file.with_suffix('.damaged'))
             refused.append(str(e))
             continue

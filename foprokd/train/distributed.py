@@ -59,7 +59,7 @@ class GlobalDL(DistributedDL):
 # %% ../../nbs/train/01_distributed.ipynb #sn000002
 def sync_norms(
     net:nn.Module # Network, changed in place
-)->list: # What `give_back_norms` needs
+)->list: # What give_back_norms needs
     "Put timm's synchronised twin in the place of each BatchNorm that torch or timm can synchronise"
     known, twins, swapped = {_BatchNorm.forward, BatchNormAct2d.forward}, {}, []
     for parent in list(net.modules()):
@@ -75,7 +75,7 @@ def sync_norms(
 
 # %% ../../nbs/train/01_distributed.ipynb #sn000002-b
 def give_back_norms(
-    swapped:list # From `sync_norms`
+    swapped:list # From sync_norms
 )->None:
     "Put the layers back, with the weights and statistics of their twins"
     for parent, name, own in swapped:

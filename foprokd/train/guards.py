@@ -201,7 +201,7 @@ def fit_curves(
 # %% ../../nbs/train/07_guards.ipynb #g0000012
 @torch.no_grad()
 def diagnose_prompt(
-    prompt:nn.Module # Any prompt; these need one whose `raw` makes fields before a tanh from (B, `z_dim`) latents
+    prompt:nn.Module # Any prompt; these need one whose raw makes fields before a tanh from (B, `z_dim`) latents
 )->dict[str, str]: # Kind -> sentence
     "Whether a generator sits at its bound, or gives one prompt for all latents (ours)"
     if not hasattr(prompt, 'raw'): return {}

@@ -77,7 +77,7 @@ def module_facts(
 # %% ../../nbs/train/06_kept.ipynb #91c8f66e
 def check_settings(
     state:dict, # Checkpoint
-    settings:dict[str, str] # Of this run, from `settings_text`
+    settings:dict[str, str] # Of this run, from settings_text
 )->None:
     "`ValueError` for the checkpoint of a run with other settings (ours)"
     old = state.get('settings')
@@ -94,7 +94,7 @@ class KeptRun:
     "A run of several phases that is kept in a folder of checkpoints (ours)"
     def __init__(self,
         folder:CheckpointFolder, # Where the checkpoints lie
-        settings:dict[str, str], # What must be the same for the run to be continued, from `settings_text`
+        settings:dict[str, str], # What must be the same for the run to be continued, from settings_text
         dls, # `DataLoaders` of all phases
         history:list[dict], # Results of the phases that ended, extended in place
         states:Callable[[], dict], # Gives name -> state of each part, plain data
@@ -165,8 +165,8 @@ def _begin(self:KeptRun, state, phases, learner):
 @patch
 def fit(self:KeptRun,
     phases:list, # The plan
-    train:Callable, # Trains a phase with a `CheckpointCallback`, and appends a dict of results to the history
-    learner:Callable, # Phase -> the `ResumableLearner` that trains it
+    train:Callable, # Trains a phase with a CheckpointCallback, and appends a dict of results to the history
+    learner:Callable, # Phase -> the ResumableLearner that trains it
     resume:bool=False, # Go on from the newest checkpoint; begin if there is none
     minutes:float=10. # Between checkpoints inside an epoch
 )->None:

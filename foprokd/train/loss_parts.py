@@ -103,7 +103,7 @@ class LossPartsCallback(Callback):
     def __getstate__(self): return without_graph(dict(vars(self)))
 
     def ask(self,
-        what:bool|str=True # As the model's `forward` takes it
+        what:bool|str=True # As the model's forward takes it
     ):
         "Have the model's next forward in training say more than logits; `xb` holds images only"
         get_model(self.learn.model).asked = what

@@ -101,7 +101,7 @@ def inner_blocks(
 class RecomputedBlock:
     "The forward of a block that keeps nothing but its input for the backward pass, and the moments it saw"
     def __init__(self,
-        block:nn.Module # One of `inner_blocks`
+        block:nn.Module # One of inner_blocks
     ):
         self.block, self.layers, self.seen = block, layers_with_memory(block), None
 

@@ -100,7 +100,7 @@ def best(self:PhaseLog)->list: # A number per saver
 # %% ../../nbs/train/08_phase_log.ipynb #pl000009-b
 @patch
 def load_best(self:PhaseLog,
-    best:list # From `best`
+    best:list # From best
 )->None:
     "Put them back"
     for cb, b in zip(self.savers, best): cb.best = b

@@ -75,7 +75,7 @@ def fopro_schedule(
 # %% ../../nbs/train/06a_plan.ipynb #2c5ee3cf
 def run_phases(
     phases:list[Phase], # The plan
-    runners:dict[str, Callable], # Phase name -> function of a `Phase`, returning a dict of results
+    runners:dict[str, Callable], # Phase name -> function of a Phase, returning a dict of results
     history:list|None=None # Appended to as phases end
 )->list[dict]: # A dict per phase that ended: the phase, its results, `seconds`
     "Run the phases in order (ours); `ValueError` for a name without a runner"

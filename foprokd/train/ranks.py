@@ -181,7 +181,7 @@ def process_group():
 # %% ../../nbs/train/00_ranks.ipynb #2030d51d-d
 @contextmanager
 def share_ranks(
-    outer, # Learner, perhaps in fastai's `distrib_ctx`
+    outer, # Learner, perhaps in fastai's distrib_ctx
     inner # Learner to train inside
 ): # Context that gives `inner`
     "Train `inner` over the processes of `outer` (ours)"

@@ -39,7 +39,7 @@ def _tuples(state):
     return tuple(tuple(o) if isinstance(o, list) else o for o in state)
 
 def set_rng_state(
-    state:dict # Of `rng_state`
+    state:dict # Of rng_state
 )->None:
     "Put the generators back; those of GPUs that are not here are left out"
     n = state['numpy']
@@ -82,7 +82,7 @@ def run_rng_state(
 # %% ../../nbs/train/05_resume.ipynb #r0000028-c
 def set_run_rng_state(
     dls, # `DataLoaders`
-    state:dict, # Of `run_rng_state`
+    state:dict, # Of run_rng_state
     loaders:bool=True # The loaders' generators, too
 )->None:
     "Put random numbers back"
@@ -191,7 +191,7 @@ def fit_state(self:ResumableLearner,
 # %% ../../nbs/train/05_resume.ipynb #r0000014-b
 @patch
 def load_fit_state(self:ResumableLearner,
-    state:dict # Of `fit_state`
+    state:dict # Of fit_state
 )->int: # The epoch to go on with
     "Put a fit that has just begun where `fit_state` was called; `ValueError` for another number of epochs"
     if state['n_epoch'] != self.n_epoch:
@@ -254,9 +254,9 @@ class CheckpointCallback(Callback):
     It leaves by raising `Preempted`."""
     order = CSVLogger.order + 30
     def __init__(self,
-        save:Callable[[dict], None], # Takes the `fit_state` to the disk
+        save:Callable[[dict], None], # Takes the fit_state to the disk
         minutes:float=10., # Between two checkpoints inside an epoch; 0: after every batch
-        asked:list=() # Of `catch_sigterm`: leave when it is not empty
+        asked:list=() # Of catch_sigterm: leave when it is not empty
     ): self.save, self.minutes, self.asked = save, minutes, asked
 
     def before_fit(self): self.last, self.trains = time.monotonic(), False
@@ -284,7 +284,7 @@ class CheckpointCallback(Callback):
 
     def write(self,
         leave:bool, # End the process then
-        *where # Batch and epoch, as for `fit_state`
+        *where # Batch and epoch, as for fit_state
     ):
         state, failed = self.learn.fit_state(*where), False
         if not rank_distrib():
