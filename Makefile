@@ -90,11 +90,13 @@ names: ## nbdev_test and its like beside nbdev-test, in an environment that was 
 export: $(DEV)/.installed ## notebooks -> modules and README.md (and the version), then clean the notebooks
 	$(DEV)/bin/nbdev-export
 	$(DEV)/bin/python tools/checks.py readme
+	$(DEV)/bin/python tools/site_pages.py llms
 	$(DEV)/bin/nbdev-clean
 
 docs: $(DEV)/.installed ## the site in _docs/ (needs Quarto)
 	touch README.md  # nbdev-docs would rewrite a README older than index.ipynb with Quarto's own rendering
 	$(DEV)/bin/nbdev-docs
+	$(DEV)/bin/python tools/site_pages.py markdown
 
 clean: ## remove the environments and what builds leave behind
 	rm -rf $(DEMO) $(DEV) $(OLD) $(RIVALS) build dist _proc _docs *.egg-info nbs/nbdev.yml

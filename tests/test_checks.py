@@ -19,6 +19,7 @@ from checks import (
     check_docstrings,
     check_flags,
     check_length,
+    check_linked,
     check_listed,
     check_modules,
     check_order,
@@ -267,8 +268,21 @@ def test_the_readme_is_the_front_page(tmp_path):
     (tmp_path/'nbs'/'index.ipynb').write_text(json.dumps(front))
     write_readme(tmp_path)
     text = (tmp_path/'README.md').read_text()
-    assert check_readme(text, front, ['index', '00_spectrum', 'data/01_tails']) == [] and len(check_readme(text + 'More.\n', front)) == 1
-    assert check_readme(text, front, ['00_spectrum', 'data/05_x']) == ['README.md: does not link data/05_x', 'README.md: links data/01_tails, which is not there']
+    assert check_readme(text, front) == [] and len(check_readme(text + 'More.\n', front)) == 1
+    assert check_readme(text, front, most=3) == ['README.md: 15 lines, more than 3']
+
+
+def test_two_pictures_of_the_site_become_one_that_follows_the_system():
+    front = nb(md('<img class="light-content" src="images/a.svg" alt="A." width="100%">\n<img class="dark-content" src="images/b.svg" alt="A." width="100%">'))
+    assert readme_text(front).split('\n\n', 1)[1] == ('<picture>\n<source media="(prefers-color-scheme: dark)" srcset="nbs/images/b.svg">\n'
+                                                      '<img src="nbs/images/a.svg" width="100%" alt="A.">\n</picture>\n')
+
+
+def test_the_list_of_pages_has_each():
+    pages = nb(md('[a](../data/01_a.ipynb) [b](09_b.ipynb#c) [gone](../train/01_x.ipynb)'))
+    names = ('index', 'data/01_a', 'data/02_c', 'reference/09_b', 'reference/08_pages')
+    assert check_linked({n: pages for n in names}) == ['reference/08_pages: does not link data/02_c', 'reference/08_pages: links train/01_x, which is not there']
+    assert len(check_linked({'data/01_a': pages})) == 1
 
 
 def test_the_version_of_the_settings_is_written_into_the_package(tmp_path):

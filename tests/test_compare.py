@@ -2,6 +2,7 @@
 import json
 
 import pytest
+from checks import cell_source, read_notebooks
 from conftest import ROOT, environment, paths, run_file
 
 SCRIPT, FILE = ROOT/'benchmarks'/'compare_rivals.py', ROOT/'results'/'rivals_checked.json'
@@ -40,12 +41,12 @@ def test_no_cell_of_ours_is_the_only_good_one_in_all_rows(known):
     assert sum(bool(better(r)) for r in known['rows']) >= 2
 
 
-def test_the_table_of_the_front_page_is_the_checked_one():
+def test_the_table_of_the_site_is_the_checked_one():
     lines = [line for line in script('--table').strip().splitlines() if not line.startswith('<!--')]
-    front = (ROOT/'README.md').read_text(encoding='utf-8')
+    front = ''.join(map(cell_source, read_notebooks(ROOT/'nbs')['reference/07_comparison']['cells']))
     assert sum(line.startswith('|') for line in lines) == 2 + len(json.loads(FILE.read_text(encoding='utf-8'))['rows'])
     missing = [line for line in lines if line not in front]
-    assert not missing, f"Paste the output of compare_rivals.py --table into nbs/index.ipynb: {missing[0][:80]}"
+    assert not missing, f"Paste the output of compare_rivals.py --table into nbs/reference/07_comparison.ipynb: {missing[0][:80]}"
 
 
 def test_our_own_column_is_true_today(known, tmp_path):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from checks import _around, check_order, read_notebooks, write_readme
+from checks import _around, cell_source, check_linked, check_order, read_notebooks, write_readme
 from conftest import environment, python
 
 BIN = Path(sys.executable).parent
@@ -98,7 +98,7 @@ def test_a_page_that_is_not_exported_or_not_read_is_found(house):
     "What recursion could lose: a page in a wing without its module, a module without its page, and imports against the order of a wing"
     def problems():
         nbs = read_notebooks(house/'nbs')
-        return {*check_order(nbs), *_around(house, nbs)}
+        return {*check_order(nbs), *check_linked(nbs), *_around(house, nbs)}
     write_readme(house)
     before = problems()
     page = house/'nbs'/'data'/'98_new.ipynb'
@@ -107,7 +107,7 @@ def test_a_page_that_is_not_exported_or_not_read_is_found(house):
     spoiled = house/'nbs'/'data'/'00_files.ipynb'
     spoiled.write_text(spoiled.read_text(encoding='utf-8').replace('"#| export\\n",', '"#| export\\n",\n    "from foprokd.data.leakage import x\\n",', 1), encoding='utf-8')
     found = problems() - before
-    for said in ('data.new: not exported yet', 'train.left: exported by no notebook', 'README.md: does not link data/98_new', 'data/00_files: imports `data.leakage`, which is not below it'):
+    for said in ('data.new: not exported yet', 'train.left: exported by no notebook', 'reference/08_pages: does not link data/98_new', 'data/00_files: imports `data.leakage`, which is not below it'):
         assert any(said in o for o in found), (said, sorted(found)[:10])
 
 
@@ -169,8 +169,15 @@ for i, im in enumerate(synth_images([i % 3 for i in range(120)], size=32, seed=0
 '''
 
 
+def shell_code(root):
+    "Python of the page about the shell: for the clinic, for an atlas"
+    page = read_notebooks(root/'nbs')['reference/09_shell']
+    return re.findall(r'```python\n(.*?)```', '\n'.join(map(cell_source, page['cells'])), re.S)
+
+
 def test_readme_code_runs(root, tmp_path):
-    *_, code, clinic, _ = re.findall(r'```python\n(.*?)```', (root/'README.md').read_text(), re.S) # the front page runs its first two itself
+    code = re.findall(r'```python\n(.*?)```', (root/'README.md').read_text(), re.S)[-1] # the front page runs the others itself
+    clinic, _ = shell_code(root)
     for old, new in README_CHANGES:
         assert re.search(old, code), f'{old} is no longer in the README: mend this test'
         code = re.sub(old, new, code)
@@ -180,8 +187,8 @@ def test_readme_code_runs(root, tmp_path):
     assert {'student.onnx', 'student.int8.onnx', 'card.md'} <= {f.name for f in tmp_path.iterdir()}
 
 
-def test_readme_atlas_runs(root, tmp_path):
-    *_, code = re.findall(r'```python\n(.*?)```', (root/'README.md').read_text(), re.S)
+def test_the_atlas_of_the_shell_page_runs(root, tmp_path):
+    _, code = shell_code(root)
     changes = [('rand\\(16, 3, 64, 64\\)', 'rand(4, 3, 24, 24)'), ("'resnet18'", "dict(model='resnet18', pretrained=False)"),
                ("'runs/atlas'", "'runs/atlas', step=8")] # small, without a download
     for old, new in changes:

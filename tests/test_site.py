@@ -21,6 +21,7 @@ from PIL import Image
 
 from conftest import ROOT
 from checks import PAGES, WINGS, cell_source, read_notebooks
+from site_pages import llms_text, raw_links, write_markdown
 
 CFG = ConfigParser(delimiters=['='])
 CFG.read(ROOT/'settings.ini', encoding='utf-8')
@@ -334,7 +335,37 @@ def test_the_data_cards_are_pages(pages):
     assert set(links) == cards, 'a card has no link in nbs/data_cards, or a link no card'
     assert all(p.is_symlink() and str(p.readlink()) == f'../../data_cards/{n}' for n, p in links.items())
     assert {f'data_cards/{n}' for n in cards} <= set(pages.pages)
-    assert all((ROOT/'data_cards'/n).read_text(encoding='utf-8').startswith('# ') for n in cards), 'Quarto takes the title from the first heading'
+    for n in cards:
+        _, head, body = (ROOT/'data_cards'/n).read_text(encoding='utf-8').split('---\n', 2)
+        told = yaml.safe_load(head)
+        assert told['title'].startswith(('Data card', 'Embedded')), 'the title of a browser is that of the front matter'
+        assert told['image'].startswith(SITE) and told['repo-actions'] is False, 'a card is a link, which GitHub cannot show'
+        assert not re.search('^# ', body, re.M), 'a second title'
+
+
+def test_the_list_of_pages_for_programs_is_in_step():
+    text = (ROOT/'nbs'/'llms.txt').read_text(encoding='utf-8')
+    assert text == llms_text(read_notebooks(ROOT/'nbs'), ROOT), 'run `make export`'
+    assert re.match(r'# foprokd\n\n> .+\n\n', text) and '\n## Optional\n' in text, 'the form of llmstxt.org'
+    links = re.findall(rf'^- \[.+\]\({SITE}/([\w/]+)\.html\.md\): \S', text, re.M)
+    assert len(links) == len(set(links)) == len(read_notebooks(ROOT/'nbs')) - 1
+    assert {'prompt', 'data/longtail', 'tutorials/quickstart', 'reference/names'} <= set(links)
+
+
+def test_pages_are_written_as_markdown_beside_their_html(tmp_path):
+    for folder in ('_proc/data', '_docs/data'): (tmp_path/folder).mkdir(parents=True)
+    cell = dict(cell_type='markdown', id='a', metadata={}, source='# Prompt\n\nTen numbers.')
+    nb = json.dumps(dict(cells=[cell], metadata={}, nbformat=4, nbformat_minor=5))
+    for n in ('data/01_longtail', '05_prompt', '09_gone'): (tmp_path/'_proc'/f'{n}.ipynb').write_text(nb)
+    for n in ('data/longtail', 'prompt'): (tmp_path/'_docs'/f'{n}.html').touch()
+    assert write_markdown(tmp_path) == 2
+    assert (tmp_path/'_docs'/'data'/'longtail.html.md').read_text().strip() == '# Prompt\n\nTen numbers.'
+    assert not (tmp_path/'_docs'/'gone.html.md').exists()
+
+
+def test_a_link_that_was_not_rendered_is_found():
+    page = '<p>see <a href="x">it</a> and [<code>name</code>](https://a.b/c) now</p>'
+    assert raw_links(page) == ['see it and [](https://a.b/c'] and raw_links('<pre>[a](https://a.b)</pre><p>fine</p>') == []
 
 
 def test_icon_card_and_themes(site):

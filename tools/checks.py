@@ -484,10 +484,14 @@ def _fence(text, lang=''):
     "Fenced block of `text`"
     return f'```{lang}\n{text.strip()}\n```' if text.strip() else ''
 
+_both = re.compile(r'<img class="light-content" src="(.*?)" alt="(.*?)"( width=".*?")?>\n<img class="dark-content" src="(.*?)" .*?>')
+_picture = (r'<picture>\n<source media="(prefers-color-scheme: dark)" srcset="\4">\n<img src="\1"\3 alt="\2">\n</picture>')
+
 def _readme_cell(cell):
     "Markdown of one cell, '' if it is hidden"
     if cell['cell_type'] == 'markdown':
-        return re.sub(r'(\]\(|src="|srcset=")(\w[\w/]*\.ipynb|images/)', r'\1nbs/\2', cell_source(cell)).strip()
+        text = _both.sub(_picture, cell_source(cell))
+        return re.sub(r'(\]\(|src="|srcset=")(\w[\w/]*\.ipynb|images/)', r'\1nbs/\2', text).strip()
     if cell['cell_type'] != 'code' or any(f[0] in ('hide', 'default_exp') for f in cell_flags(cell)): return ''
     code = '\n'.join(o for o in cell_source(cell).splitlines() if not _directive.match(o))
     said = [o for o in cell['outputs'] if not any(k.startswith('image/') for k in o.get('data', {}))]
@@ -525,13 +529,23 @@ def write_version(
 def check_readme(
     readme:str, # Text of README.md
     nb:dict, # The front page
-    stems:list[str]=() # Paths of the notebooks that the front page has to link
+    most:int=150 # Lines that a visitor reads
 )->list[str]: # One sentence per problem
-    "README.md equals what the front page gives, and links every notebook"
+    "README.md equals what the front page gives, and is short"
     res = [] if readme == readme_text(nb) else ['README.md: not in step with nbs/index.ipynb: run `make export`']
-    linked = re.findall(r'\]\(nbs/([\w/]+)\.ipynb', readme)
-    res += [f'README.md: does not link {s}' for s in stems if s not in linked and s != 'index']
-    return res + [f'README.md: links {s}, which is not there' for s in sorted(set(linked) - set(stems)) if stems]
+    lines = len(readme.splitlines())
+    return res + ([f'README.md: {lines} lines, more than {most}'] if lines > most else [])
+
+def check_linked(
+    nbs:dict[str, dict], # Path -> notebook
+    page:str='reference/08_pages' # Notebook that lists all others
+)->list[str]: # One sentence per problem
+    "The list of pages links every notebook"
+    text = '\n'.join(cell_source(c) for c in nbs[page]['cells'] if c['cell_type'] == 'markdown') if page in nbs else ''
+    folder = posixpath.dirname(page)
+    linked = {posixpath.normpath(posixpath.join(folder, o)) for o in re.findall(r'\]\(([\w./]+)\.ipynb', text)}
+    res = [f'{page}: does not link {s}' for s in nbs if s not in linked | {page, 'index'}]
+    return res + [f'{page}: links {s}, which is not there' for s in sorted(linked - set(nbs))]
 
 def check_modules(
     nbs:dict[str, dict], # Path -> notebook
@@ -573,7 +587,7 @@ def _around(root, nbs):
     have = modules(root)
     lines = {n: len((root/'foprokd'/f"{n.replace('.', '/')}.py").read_text(encoding='utf-8').splitlines()) for n in have}
     res = check_modules(nbs, have) + check_length(lines) + check_weights(weights, cards)
-    if 'index' in nbs: res += check_readme((root/'README.md').read_text(encoding='utf-8'), nbs['index'], list(nbs))
+    if 'index' in nbs: res += check_readme((root/'README.md').read_text(encoding='utf-8'), nbs['index'])
     else: res.append('nbs/index.ipynb: missing')
     nbdev = tomllib.loads((root/'pyproject.toml').read_text(encoding='utf-8'))['tool']['nbdev']
     if set(nbdev['tst_flags'].split()) != set(TEST_FLAGS): res.append(f"pyproject.toml: tst_flags {nbdev['tst_flags']} are not {TEST_FLAGS}")
@@ -588,7 +602,7 @@ def house_problems(
     root = Path(root)
     nbs = read_notebooks(root/'nbs')
     res = [o for stem, nb in nbs.items() for f in PER_PAGE for o in f(stem, nb)]
-    return res + check_order(nbs) + check_listed(nbs) + _around(root, nbs)
+    return res + check_order(nbs) + check_listed(nbs) + check_linked(nbs) + _around(root, nbs)
 
 
 if __name__ == '__main__':

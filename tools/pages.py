@@ -14,9 +14,10 @@ import re
 import struct
 import tokenize
 from collections import Counter
+from functools import lru_cache
 from pathlib import Path
 
-from checks import _bound, cell_flags, cell_source, cell_trees, is_exported, public_names, read_notebooks
+from checks import _bound, _magic, cell_flags, cell_source, is_exported, public_names, read_notebooks
 
 SITE, FILE = 88, 100 # columns: what the site shows without scrolling, and the most in a file
 LONG = 25 # lines of an exported cell
@@ -24,6 +25,11 @@ FIGURE = 480 # pixels: a narrower picture is hard to read in a column of 750
 
 _quiet = ('hide', 'hide_input', 'echo:', 'include:', 'export', 'exporti')
 
+
+@lru_cache(8)
+def _parsed(src): return ast.parse(src).body
+
+def cell_trees(cell): return _parsed(_magic.sub('', cell_source(cell))) if cell['cell_type'] == 'code' else []
 
 def _flags(cell): return {o[0] for o in cell_flags(cell)}
 
@@ -119,7 +125,7 @@ def places(
                 if len(n) > FILE: put(f'exported lines over {FILE} columns', n.strip()[:60])
             if len([o for o in lines if o.strip()]) > LONG: put(f'exported cells over {LONG} lines', f'{len(lines)} lines')
             if names[i] > 1: put('exported cells with several public names', names[i])
-        for n in _semicolons(c): put('lines with a semicolon between statements', cell_source(c).splitlines()[n - 1].strip()[:70])
+        for n in () if 'nbdev_export' + '()' in src else _semicolons(c): put('lines with a semicolon between statements', cell_source(c).splitlines()[n - 1].strip()[:70])
         if is_exported(c):
             for n, text in _docments(c):
                 for o in re.findall(r'`([\w.]+)`', text):
@@ -168,7 +174,7 @@ def main():
     args = p.parse_args()
     nbs = read_notebooks(args.root/'nbs')
     public = {n.split('.')[-1] for nb in nbs.values() for n, _ in public_names(nb)}
-    found = {stem: places(nb, public) for stem, nb in nbs.items()}
+    found = {stem: places(nb, public) for stem, nb in nbs.items() if stem in args.pages or not args.pages}
     for stem in args.pages:
         for what, where in found[stem].items():
             if where: print(f'{stem}: {what}: {_count(what, where)}', *(f'    {o}' for o in where), sep='\n')

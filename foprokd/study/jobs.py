@@ -358,7 +358,9 @@ def summary_table(
 )->pd.DataFrame: # Metrics by method, as text; no interval leaves the range of its score
     "The rows of a command as one readable table"
     if len(rows) > 1:
-        table = results_table([{**r, 'method': row_name(r)} for r in rows])
+        # another draw of the images is another run of the same seed
+        draw = lambda r: (r.get('fold'), (r.get('settings') or {}).get('split_seed'))
+        table = results_table([{**r, 'method': row_name(r), 'fold': draw(r)} for r in rows])
         for score, end in [c for c in table.columns if c[1] in ('lo', 'hi')]:
             table[score, end] = table[score, end].clip(-1 if score == 'mcc' else 0, 1)
         return format_table(table).T

@@ -1,11 +1,12 @@
-"""Draws what the site and the README show of the whole: the idea (light and dark), the social card and the favicon.
+"""Draws what the site and the README show of the whole: the idea (light and dark), the figure of the claims, the social card and the favicon.
 
     python nbs/images/_draw.py [FOLDER]
 
 The image is one of the synthetic demo set. The prompt is of the generator's form, an even log gain on its polar basis, but drawn by hand:
-nothing here was trained. `tests/test_site.py` compares the committed files with what this file draws."""
+nothing there was trained. The figure of the claims is drawn from the rows of results/. `tests/test_site.py` compares the committed files with what this file draws."""
 import base64
 import io
+import json
 import sys
 from pathlib import Path
 
@@ -17,6 +18,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from foprokd.measure.draws import compare_draws
+from foprokd.measure.rows import unpack_ints, unpack_predictions
 from foprokd.prompt import polar_basis
 from foprokd.spectrum import amplitude_phase, from_amplitude_phase, full_plane
 from foprokd.data.synth import synth_images
@@ -140,6 +143,56 @@ def card():
     return Image.open(out).convert('RGB').quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.FLOYDSTEINBERG)
 
 
+def read(name):
+    "Rows of a file of results/"
+    return [json.loads(o) for o in (HERE.parents[1]/'results'/name).read_text(encoding='utf-8').splitlines()]
+
+
+def probes(teacher):
+    "Of each draw: true classes, a probe's answers under the chosen prompt and under the identity, lesions"
+    for r in read('skin_worth.jsonl'):
+        if (r['set'], r['teacher']) == ('skin', teacher):
+            yield [unpack_ints(o) for o in (r['truth'], r['preds'][r['chosen']], r['preds']['identity'], r['lesions'])]
+
+
+def students(one, other):
+    "Of each draw: true classes, the answers of two students, lesions"
+    lesions = json.loads((HERE.parents[1]/'results'/'skin_draws_lesions.json').read_text(encoding='utf-8'))
+    said = {(r['name'], r['settings']['split_seed']): unpack_predictions(r) for r in read('skin_draws.jsonl')}
+    for name, draw in sorted(said):
+        a, b = said[name, draw], said.get((other, draw))
+        if name == one: yield a.targs, a.preds, b.preds, unpack_ints(lesions[a.test_hash])
+
+
+def claims():
+    "Balanced accuracy of two teachers' probes and of the student, without and with the prompt that was chosen, on twelve draws"
+    panels = {"Teacher's probe\nMobileNet": probes('mobilenet'), "Teacher's probe\nembedded teacher": probes('embedded'),
+              'Student\nof the embedded teacher': students('FoPro-KD', 'the same, identity prompt')}
+    with matplotlib.rc_context({'font.family': 'DejaVu Sans', 'font.size': 11}):
+        fig, axs = plt.subplots(1, 3, figsize=(9, 3.6), dpi=100, sharey=True, layout='constrained')
+        for ax, (title, draws), colour in zip(axs, panels.items(), ('#7a7a7a', '#1a5fb4', '#c64600')):
+            draws = list(draws)
+            mean = lambda y, z: np.mean([(z == c)[y == c].mean() for c in np.unique(y)])
+            pairs = np.array([[mean(y, b), mean(y, a)] for y, a, b, _ in draws])
+            ax.plot([0, 1], pairs.T, color=colour, alpha=.35, lw=1)
+            ax.plot([0, 1], pairs.mean(0), 'o-', color=colour, lw=3.5, ms=8)
+            told = compare_draws(draws)
+            ax.set_title(title, size=11.5)
+            ax.text(.5, .597, f"{100 * told['diff']:+.1f} points\n({100 * told['lower']:.1f} to {100 * told['upper']:.1f})", ha='center', va='top')
+            ax.set(xticks=[0, 1], xlim=(-.3, 1.3), ylim=(.31, .60))
+            ax.set_xticklabels(['no prompt', 'chosen prompt'])
+            ax.spines[['top', 'right']].set_visible(False)
+        axs[0].set_ylabel('balanced accuracy')
+        for name, style in (('fine-tuned MobileNet', '--'), ('balanced softmax', ':')):
+            at = np.mean([np.mean([(b == c)[y == c].mean() for c in np.unique(y)]) for y, _, b, _ in students('FoPro-KD', name)])
+            axs[2].axhline(at, color='#444', ls=style, lw=1)
+            axs[2].text(1.28, at - .004, name, size=9, ha='right', va='top', color='#222', bbox=dict(fc='white', ec='none', pad=.6, alpha=.8))
+        out = io.BytesIO()
+        fig.savefig(out, format='png', facecolor='white')
+        plt.close(fig)
+    return Image.open(out).convert('RGB').quantize(64, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+
+
 def favicon(size=64, k=8):
     "A ring of frequencies with an even pair of peaks, (size, size) pixels with an alpha channel; drawn k times larger and averaged"
     y, x = (np.mgrid[:size * k, :size * k] + .5) / (size * k / 2) - 1
@@ -160,6 +213,7 @@ def draw(folder):
     "Write all pictures into `folder`"
     folder = Path(folder)
     for theme in THEMES: (folder/f'idea-{theme}.svg').write_text(idea(theme), encoding='utf-8')
+    claims().save(folder/'claims.png', optimize=True)
     card().save(folder/'card.png', optimize=True)
     favicon().save(folder/'favicon.png', optimize=True)
 
