@@ -31,7 +31,7 @@ from foprokd.measure.results import load_results  # noqa: E402
 from foprokd.measure.table import format_results  # noqa: E402
 from foprokd.prompt import FourierPromptGenerator  # noqa: E402
 from foprokd.study.finished import finished_learner  # noqa: E402
-from foprokd.study.run_files import read_predictions  # noqa: E402
+from foprokd.measure.lost import read_predictions  # noqa: E402
 from foprokd.study.settings import RunConfig, settings_hash  # noqa: E402
 
 

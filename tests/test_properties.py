@@ -31,7 +31,7 @@ from foprokd.prompt import RUNGS, FourierPromptGenerator  # noqa: E402
 from foprokd.spectrum import (amplitude_phase, band_mask, field_norm, from_amplitude_phase, from_spectrum, full_plane, is_even,  # noqa: E402
                               make_even, polar_basis, radial_power, to_spectrum)
 from foprokd.study.grid import read_grid  # noqa: E402
-from foprokd.study.run_files import read_predictions  # noqa: E402
+from foprokd.measure.lost import read_predictions  # noqa: E402
 
 quiet = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture, HealthCheck.filter_too_much]
 settings.register_profile('ci', derandomize=True, database=None, deadline=None, max_examples=40, suppress_health_check=quiet)

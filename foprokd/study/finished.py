@@ -14,8 +14,9 @@ import numpy as np
 from fastai.learner import Learner
 from ..backbone import load_weights, read_checkpoint
 from ..data.loaders import test_dl
+from ..measure.lost import read_predictions
 from .methods import METHODS
-from .run_files import read_predictions, write_onnx
+from .run_files import write_onnx
 from .settings import RunConfig, parse_kwargs
 from .sources import describe_data, load_data
 from .targets import view_preds

@@ -13,11 +13,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 import numpy as np
 from ..data.longtail import class_groups
+from ..measure.lost import read_predictions
 from ..measure.metrics import evaluate, pool_folds
 from ..measure.rows import append_row, check_row, provenance, read_rows
 from .config import GROUPS_ON, folds_of, folds_partition, parse_groups
 from .grid import row_key
-from .run_files import read_predictions, run_folder
+from .run_files import run_folder
 from .settings import RunConfig, settings_hash
 
 # %% ../../nbs/study/12a_pooled.ipynb #ee287e0d
