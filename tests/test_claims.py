@@ -89,3 +89,18 @@ def test_the_same_command_twice_runs_each_once(tmp_path):
     assert Counter(r['method'] for r in rows) == dict(bsm=1, ce=1)
     assert all(re.search(r'balanced_accuracy', o) for o, _ in said) # each shows the whole table
     assert not (tmp_path/'out'/'claims').exists()
+
+
+def test_a_process_that_waits_for_others_says_so_once(tmp_path, capsys):
+    from foprokd.study.claims import claim
+    from foprokd.study.jobs import _Queue, run_folder
+    from foprokd.study.settings import RunConfig
+    cfg = RunConfig(out=str(tmp_path))
+    queue = _Queue([(cfg, 0)], {}, 300)
+    with claim(tmp_path/'claims'/run_folder(cfg, 0).name, 300) as held:
+        assert held is not None
+        for _ in range(3):
+            assert queue.take() is None
+            queue.next = 0
+    assert capsys.readouterr().out == 'Other processes hold what is left, 1 run: waiting for them.\n'
+    assert queue.take()[1:3] == (cfg, 0)

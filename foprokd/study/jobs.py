@@ -130,6 +130,7 @@ class _Queue:
     def __init__(self, jobs, before, patience):
         self.left, self.before, self.patience = dict(enumerate(jobs, 1)), before, patience
         self.n, self.next, self.alone = len(jobs), 0., n_ranks() > 1
+        self.told = False # that it waits
 
     def _is_due(self, cfg, seed):
         "Whether nobody has written a row since"
@@ -146,6 +147,10 @@ class _Queue:
             del self.left[i]
             if self.alone or self._is_due(cfg, seed): return i, cfg, seed, held
             held.close()
+        if self.left and not self.told:
+            many = f"{len(self.left)} run{'s' * (len(self.left) > 1)}"
+            _say(f'Other processes hold what is left, {many}: waiting for them.')
+            self.told = True
         self.next = time.monotonic() + 1
         return None
 
