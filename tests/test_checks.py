@@ -1,8 +1,12 @@
 "The rules of the house in tools/checks.py: each check fails on a small bad example, and holds for every notebook."
+import base64
+import io
 import itertools
 import json
 
+import pages
 import pytest
+from PIL import Image
 
 from checks import (
     PER_PAGE,
@@ -25,6 +29,7 @@ from checks import (
     check_order,
     check_outputs,
     check_page,
+    check_readable,
     check_readme,
     check_shown,
     check_sources,
@@ -296,6 +301,35 @@ def test_the_version_of_the_settings_is_written_into_the_package(tmp_path):
 def test_weights_are_small_and_have_a_card():
     assert check_weights({'t.safetensors': 2**20}, 'The file t.safetensors ...') == [] and len(check_weights({}, '')) == 1
     assert check_weights({'t.safetensors': 3 * 2**20}, '') == ['t.safetensors: 3.0 MB, more than 2', 't.safetensors: no card in data_cards/ names it']
+
+
+READABLE = {  # measure of tools/pages.py: cells in which it counts one place
+    'shown lines over 88 columns': [code('x = 1 # ' + 'a' * 90)], 'exported lines over 100 columns': [code('#| export\nx = 1 # ' + 'a' * 95)],
+    'exported cells over 25 lines': [code('#| export\n' + '\n'.join(f'_x{i} = {i}' for i in range(26)))],
+    'lines with a semicolon between statements': [code('#| hide\nif True: x = 1; y = 2')],
+    'shown lines with several statements': [code('def f(x): return x\nf(1)')],
+    'names from hidden cells in shown ones': [code('#| hide\nhelper = 1'), code('print(helper)')],
+    'private names in shown cells': [code('print(a._inner)')], 'shown lines in cells without output': [code('x = 1')],
+    'public names in backticks in docments': [code('#| export\n_x = 1 # as `known` gives it')],
+    'public names in backticks inside a link': [md('See [the `known` one](a.ipynb).')],
+    'exported cells with several public names': [code('#| export\ndef f(): pass\ndef g(): pass')],
+    'indented code without a copy button': [md('Run\n\n    foprokd_run --data x')]}
+
+@pytest.mark.parametrize('what', READABLE)
+def test_what_makes_a_page_hard_to_read_is_counted(what):
+    page, fine = nb(*READABLE[what]), nb(md('A `known` name and\n\n- a list\n\n    of one'), code('x = 1\nx', shown('1')), code('#| hide\n_y = x'))
+    assert len(pages.places(page, {'known'})[what]) == 1 and pages.places(fine, {'known'})[what] == []
+    assert set(READABLE) | {'figures under 480 px'} == set(pages.MEASURES) and len(pages.NEVER) >= 5
+    assert any(what in o for o in check_readable({'05_prompt': nb(*page['cells'], code('#| export\ndef known(): pass'))})) == (what in pages.NEVER)
+
+
+def test_the_width_of_a_figure_is_that_on_the_page():
+    buffer = io.BytesIO()
+    Image.new('RGB', (600, 10)).save(buffer, 'PNG')
+    data = {'image/png': base64.b64encode(buffer.getvalue()).decode()}
+    for told, small in ({}, 0), ({'image/png': {'width': 300}}, 1):
+        page = nb(code('1', dict(output_type='display_data', data=data, metadata=told)))
+        assert len(pages.places(page)['figures under 480 px']) == small and pages.totals(page)['figures'] == 1
 
 
 def test_every_check_is_asked(tmp_path):

@@ -593,6 +593,14 @@ def _around(root, nbs):
     if set(nbdev['tst_flags'].split()) != set(TEST_FLAGS): res.append(f"pyproject.toml: tst_flags {nbdev['tst_flags']} are not {TEST_FLAGS}")
     return res + [f'{p.name}: hides a folder from the tests' for p in (root/'nbs').rglob('.notest')]
 
+def check_readable(
+    nbs:dict[str, dict] # Path -> notebook
+)->list[str]: # One sentence per problem
+    "What makes a page hard to read and is on no page (counted by tools/pages.py)"
+    from pages import NEVER, places
+    public = {n.split('.')[-1] for nb in nbs.values() for n, _ in public_names(nb)}
+    return [f'{stem} #{o}: {what}' for stem, nb in nbs.items() for what, found in places(nb, public).items() if what in NEVER for o in found]
+
 PER_PAGE = (check_page, check_flags, check_outputs, check_code, check_docs, check_tested, check_docstrings, check_sources, check_shown)
 
 def house_problems(
@@ -602,7 +610,7 @@ def house_problems(
     root = Path(root)
     nbs = read_notebooks(root/'nbs')
     res = [o for stem, nb in nbs.items() for f in PER_PAGE for o in f(stem, nb)]
-    return res + check_order(nbs) + check_listed(nbs) + check_linked(nbs) + _around(root, nbs)
+    return res + check_order(nbs) + check_listed(nbs) + check_linked(nbs) + check_readable(nbs) + _around(root, nbs)
 
 
 if __name__ == '__main__':

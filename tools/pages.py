@@ -156,6 +156,10 @@ MEASURES = (f'shown lines over {SITE} columns', f'exported lines over {FILE} col
     'public names in backticks in docments', 'public names in backticks inside a link', 'exported cells with several public names',
     'indented code without a copy button')
 
+# What no page has: a rule of tools/checks.py
+NEVER = ('lines with a semicolon between statements', 'public names in backticks in docments', 'public names in backticks inside a link',
+    'exported cells with several public names', 'indented code without a copy button')
+
 def totals(
     nb:dict # Notebook
 )->dict[str, int]: # Lines of code, lines of shown code, exported lines and cells, words, figures, outputs
