@@ -260,10 +260,10 @@ class Readers:
         from foprokd.data import images, isic, kvasir, labels, medmnist, scan, tables
         from foprokd.deploy import onnx_student, predict
         from foprokd.frequency import atlas, sensitivity
-        from foprokd.measure import results
+        from foprokd.measure import lost, results
         from foprokd.prompt import FourierPromptGenerator
         from foprokd.student import load_student
-        from foprokd.study import grid, run_files
+        from foprokd.study import grid
         from foprokd.teacher import FrozenTeacher
         self.folder, sound = folder, folder/'sound'
         sound.mkdir()
@@ -283,7 +283,7 @@ class Readers:
                  lambda f: isic.isic2019_lt(self.named(f, 'ISIC_2019_Training_GroundTruth.csv'), protocol='regenerated', missing='drop'),
                  lambda f: isic.isic2019_lt(self.named(f, 'train_skin1_0.01.csv', 'val_skin1_0.01.csv', 'test_skin1_0.01.csv', 'labels.csv'), missing='drop'),
                  lambda f: kvasir.hyper_kvasir(self.named(f, '5_fold_split.csv'), missing='drop'), atlas._read_bands, lambda f: labels.read_labels(f, bad='refuse', workers=0)],
-            npz=[lambda f: medmnist.medmnist_set('dermamnist', self.named(f, 'dermamnist.npz')), run_files.read_predictions],
+            npz=[lambda f: medmnist.medmnist_set('dermamnist', self.named(f, 'dermamnist.npz')), lost.read_predictions],
             jsonl=[lambda f: results.label_runs(results.load_results(f))],
             yaml=[grid.read_grid])
         self.of['png'] = self.of['jpeg'] = [images.open_rgb, lambda f: stated(student.predict([f])), lambda f: stated([scan.inspect_file(f)]), student.open,
