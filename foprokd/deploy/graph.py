@@ -271,9 +271,9 @@ def check_folder(
     file = Path(file)
     try: file.parent.mkdir(parents=True, exist_ok=True)
     except OSError as e:
-        raise (ValueError(
+        raise ValueError(
             f"There is no folder {str(file.parent)!r} for {file.name!r}, and it cannot be made: "
-                         f"{e.strerror or e}.")) from None
+            f"{e.strerror or e}.") from None
     return file
 
 # %% ../../nbs/deploy/02_graph.ipynb #de500001-b

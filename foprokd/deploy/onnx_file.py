@@ -99,9 +99,9 @@ def student_file(
     "The bytes of a student and what they say of themselves; `ValueError` with one sentence (ours)"
     name = 'The student' if isinstance(file, bytes) else repr(os.fspath(file))
     if name[:-1].lower().endswith('.safetensors'):
-        raise (ValueError(
+        raise ValueError(
             f"{name}: these are weights for training; learn.export_student('student.onnx') writes "
-                         'a file for this program.'))
+            'a file for this program.')
     try:
         data = _student_bytes(file)
         return data, _notes_in(data)

@@ -240,9 +240,9 @@ class _Sets(_Images):
         "(C,) or scalar threshold of 1-p"
         held = self.notes.levels
         if not held:
-            raise (ValueError(
+            raise ValueError(
                 'The student holds no thresholds for sets (export it with calibration=True): '
-                             'leave --level out.'))
+                'leave --level out.')
         q = self.notes.thresholds(level, by_class)
         share = '' if 0 < level < 1 else ': a level is a share, as .9'
         if q is None:

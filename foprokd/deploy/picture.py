@@ -25,7 +25,7 @@ from .notes import Notes
 # %% ../../nbs/deploy/03_picture.ipynb #808f834f
 # Endings of files that are looked at in a folder
 IMAGE_SUFFIXES = (*'.bmp .gif .j2k .jfif .jp2 .jpe .jpeg .jpg .mpo .pbm .pgm .png .pnm .ppm .tif '
-                   '.tiff .webp'.split(), *DICOM_SUFFIXES)
+    '.tiff .webp'.split(), *DICOM_SUFFIXES)
 
 _NO_PICTURES = tuple('.csv .db .htm .html .ini .json .jsonl .log .md .onnx .py .rst .tsv .txt .xml '
                      '.yaml .yml'.split())
@@ -92,9 +92,9 @@ def _boxed(
     m = choose(o / t for o, t in zip(im.size, to))
     box = [int(m * t) for t in to]
     if math.prod(box) > max_pixels:
-        raise (ValueError(
+        raise ValueError(
             f'padded from {im.width} x {im.height} to {box[0]} x {box[1]} pixels it has more than '
-                         f'{max_pixels/1e6:g} megapixels'))
+            f'{max_pixels/1e6:g} megapixels')
     start = [int(.5 * (o - b)) for o, b in zip(im.size, box)]
     pads = [(max(-s, 0), max(b - o + s, 0)) for s, b, o in zip(start, box, im.size)]
     ends = [s + b for s, b in zip(start, box)]

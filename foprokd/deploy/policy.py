@@ -24,9 +24,9 @@ def _opener(
     tls = getattr(getattr(dl, 'dataset', None), 'tls', None)
     fs = list(tls[0].tfms.fs) if tls else []
     if not fs:
-        raise (ValueError(
+        raise ValueError(
             f"The loader over a {type(getattr(dl, 'dataset', dl)).__name__} does not say how its "
-                                "images are opened: use a fastai DataBlock or ImageDataLoaders."))
+            "images are opened: use a fastai DataBlock or ImageDataLoaders.")
     def source(item):
         for f in fs[:-1]: item = f(item, split_idx=1)
         return item
@@ -75,10 +75,10 @@ def _measure_resampling(
     rows, cols = torch.eye(H)[..., None].expand(H, H, W), torch.eye(W)[:, None].expand(W, H, W)
     A, B = _columns(fs, rows)[:, :, 0].T, _columns(fs, cols)[:, 0].T
     if out.ndim != 4 or not torch.allclose(A @ x @ B.T, out, atol=1e-4):
-        raise (ValueError(
+        raise ValueError(
             f"The validation images go through {names}, which is no resizing, cropping or "
             "flipping: such "
-                         "a step cannot be put into a file."))
+            "a step cannot be put into a file.")
     return A.contiguous(), B.contiguous()
 
 # %% ../../nbs/deploy/01_policy.ipynb #f012b2e8
@@ -99,10 +99,10 @@ def _item_policy(
     odd = [type(f).__name__ for f in fs if type(f) not in (Resize, RandomResizedCrop)]
     if odd or len(fs) > 1:
         named = odd[0] if odd else ' and '.join(type(f).__name__ for f in fs)
-        raise (ValueError(
+        raise ValueError(
             f"The validation images go through {named}, which cannot be put into a file: use "
             "fastai's "
-                         "Resize, or give the policy."))
+            "Resize, or give the policy.")
     if not fs: return dict(method='squish', pad_mode='zeros', input_size=list(found)), None
     f = fs[0]
     if f.mode != Image.BILINEAR:

@@ -65,7 +65,7 @@ def _fit(z, y, w):
     if 2 * n * (loss(sharp) - best.fun) > chdtri(1, .05): return math.exp(best.x), ''
     right = (z.argmax(1) == y)[w > 0].all()
     return (max(1., math.exp(best.x)), ('every image counted is classified correctly' if right else
-                                       'the images do not speak against the smallest that was tried'))
+        'the images do not speak against the smallest that was tried'))
 
 # %% ../../nbs/measure/02_calibration.ipynb #b20m0201
 def _say_bound(t, why):
@@ -90,9 +90,9 @@ def _cross_fit(z, y, weights, lesions, folds, seed):
     if len(codes) != len(y):
         raise ValueError(f"There are {len(y)} images but {len(codes)} lesions.")
     if len(np.unique(codes)) < folds or np.bincount(y).max() < folds:
-        raise (ValueError(
+        raise ValueError(
             f"{len(np.unique(codes))} lesions, {np.bincount(y).max()} images in the largest class: "
-                         f"too few for {folds} folds."))
+            f"too few for {folds} folds.")
     fold, t = stratified_folds(y, folds, None if lesions is None else codes, seed), np.empty(len(y))
     for i in range(folds):
         fit = fold != i
@@ -227,8 +227,8 @@ def coverage(
     "How often sets hold the truth, and their size; `ValueError` unless sets are (N,C) bool and fit the targets"
     s, y = as_array(sets), as_array(targs)
     if s.dtype != bool or s.ndim != 2 or y.shape != (len(s),) or not len(s):
-        raise (ValueError(
-            f"Need sets (N,C) bool and as many targets (N,), got {s.dtype} {s.shape} and {y.shape}."))
+        raise ValueError(
+            f"Need sets (N,C) bool and as many targets (N,), got {s.dtype} {s.shape} and {y.shape}.")
     if y.dtype.kind not in 'iu' or y.min() < 0 or y.max() >= s.shape[1]:
         raise ValueError(f"The targets must be class indices below {s.shape[1]}.")
     codes = np.arange(len(y)) if lesions is None else group_codes(lesions)

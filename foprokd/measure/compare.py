@@ -61,9 +61,9 @@ def _check_stated(
     for m in ('accuracy', 'balanced_accuracy') if len(run.rows) == 1 else ():
         v = run.rows[0].get(m)
         if v is not None and abs(v - scores[m][0]) > 1e-3:
-            raise (ValueError(
+            raise ValueError(
                 f"{run.label!r}, seed {run.seed}: the row says {m} {v:.4f}, its predictions "
-                             f"{scores[m][0]:.4f}."))
+                f"{scores[m][0]:.4f}.")
 
 def _label_scores(
     runs:list, # Runs of a label
@@ -169,19 +169,19 @@ def _resamples(
     for run in (r for o in runs.values() for r in o):
         if run.test is None:
             if need:
-                raise (ValueError(
+                raise ValueError(
                     f"{run.label!r}, seed {run.seed}, has no predictions in its row, which "
-                                      f"interval={kind!r} needs: use 'seeds' or 'sd'."))
+                    f"interval={kind!r} needs: use 'seeds' or 'sd'.")
             continue
         one = first.setdefault(run.test, run)
         if not (np.array_equal(one.y, run.y) and np.array_equal(one.cluster, run.cluster)):
-            raise (ValueError(
-                f"{one.label!r} and {run.label!r} name the same test images but not the same truth."))
+            raise ValueError(
+                f"{one.label!r} and {run.label!r} name the same test images but not the same truth.")
     for label, o in runs.items():
         if need and len({r.test for r in o}) > 1:
             raise ValueError(f"The seeds of {label!r} were tested on different "
-                                                                   "images: choose rows with "
-                                                                   "`where`.")
+                "images: choose rows with "
+                "`where`.")
     return {t: cluster_weights(r, n_boot if need else 0, seed) for t, r in first.items()}
 
 # %% ../../nbs/measure/05_compare.ipynb #580a17a8-d
@@ -323,9 +323,9 @@ def _facts(
     run, fails = next(iter(runs.values()))[0], Counter(str(row_name(r)) for r in rows.failed)
     if fails:
         notes = [*notes,
-                               "Failed and left out: "
-                               f"{', '.join(f'{n} x {k}' for k, n in fails.items())} "
-                               f"({rows.failed[0]['failed']})."]
+            "Failed and left out: "
+            f"{', '.join(f'{n} x {k}' for k, n in fails.items())} "
+            f"({rows.failed[0]['failed']})."]
     return dict(**_provenance(rows), notes=[*notes, *_budget_notes(runs), *_test_notes(runs)],
                 n_test=sum(r.get('n_test') or 0 for r in run.rows)
                 or (0 if run.y is None else len(run.y)),
@@ -355,7 +355,7 @@ def compare_runs(
     keys = [m for m in keys if not all(np.isnan(s[m]).all() for s in scores.values())]
     out = pd.DataFrame([r for m in keys
         for r in _metric_rows(m, {k: (o, scores[k][m]) for k, o in runs.items()},
-                                                              baseline, interval, level)])
+        baseline, interval, level)])
     out.attrs = dict(_facts(rows, runs, notes), baseline=baseline, interval=interval, level=level,
         n_boot=n_boot)
     return out
@@ -391,7 +391,7 @@ def _check_baseline(
             raise ValueError(
                 f"{label!r} and {baseline!r} have no seed in common, so no paired difference.")
         if any(None not in (a.test, b.test) and a.test != b.test for a, b in pairs):
-            raise (ValueError(
+            raise ValueError(
                 f"{label!r} and {baseline!r} were tested on different images: choose rows of one "
                 "test set "
-                             "with `where`, or leave out the baseline."))
+                "with `where`, or leave out the baseline.")

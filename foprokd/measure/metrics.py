@@ -104,11 +104,11 @@ def _by_leak(p, y, leaked, groups):
             f"{score} on {int(keep.sum())} {part} images of {len(np.unique(y[keep]))} classes")
     whole = float(np.mean([(pred == k)[y == k].mean() for k in np.unique(y)]))
     out['leak_said'] = (
-                        f"{leaked.mean():.0%} of the test images belong to something that was "
-                        "trained on. Balanced "
-                        f"accuracy: {'; '.join(said.values())}; {whole:.3f} on all."
-                        + (' The clean one says how it does on new cases.' if 'clean' in said
-                        else ''))
+        f"{leaked.mean():.0%} of the test images belong to something that was "
+        "trained on. Balanced "
+        f"accuracy: {'; '.join(said.values())}; {whole:.3f} on all."
+        + (' The clean one says how it does on new cases.' if 'clean' in said
+        else ''))
     return out
 
 # %% ../../nbs/measure/01_metrics.ipynb #e926af62-b
@@ -220,8 +220,8 @@ def results_table(
             raise ValueError(
                 f"{name!r} has seed {twice.seed.iloc[0]} twice; name in `by` what else differs.")
         res[name] = {('runs', 'n'): len(g), **{(m, k): v for m in metrics
-                                             for k, v in _over_runs(g[m], level,
-                                             bounds[m]).items()}}
+            for k, v in _over_runs(g[m], level,
+            bounds[m]).items()}}
     index = (pd.Index(list(res), name=by) if isinstance(by, str)
         else pd.MultiIndex.from_tuples(list(res), names=keys))
     columns = pd.MultiIndex.from_tuples(next(iter(res.values())))

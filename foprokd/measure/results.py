@@ -43,9 +43,9 @@ def newest_rows(
         (bad if r.get('failed') else good)[key] = r
     if names:
         warnings.warn(
-                            "Rows of equal settings, seed and fold have the names "
-                            f"{', '.join(dict.fromkeys(names))}, "
-                            "and only the last row counts: give what differs a setting of its own.")
+            "Rows of equal settings, seed and fold have the names "
+            f"{', '.join(dict.fromkeys(names))}, "
+            "and only the last row counts: give what differs a setting of its own.")
     return ResultRows(good.values(), [r for k, r in bad.items() if k not in good])
 
 # %% ../../nbs/measure/04_results.ipynb #a9e5407c-c
@@ -146,9 +146,9 @@ def _check_label(
     for k in dict.fromkeys(k for o in settings for k in o if k not in _FREE):
         values = list(dict.fromkeys(repr(o[k]) for o in settings if k in o))
         if len(values) > 1:
-            raise (ValueError(
+            raise ValueError(
                 f"{label!r} mixes {k}={values[0]} and {k}={values[1]}: name {k} in `by`, "
-                                             "or choose rows with `where`."))
+                "or choose rows with `where`.")
     twice = [k for k, n in Counter((r.get('seed'), r.get('fold')) for r in rows).items() if n > 1]
     if twice:
         raise ValueError(f"{label!r} has seed {twice[0][0]} twice: name in `by` what else differs.")

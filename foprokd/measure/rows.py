@@ -224,9 +224,9 @@ def unpack_predictions(
     g = unpack_ints(said['groups']) if said.get('groups') else np.arange(len(y))
     leaked = unpack_ints(said['leaked']).astype(bool) if said.get('leaked') else None
     if not len(y) == len(z) == len(g) == len(y if leaked is None else leaked) or not len(y):
-        raise (ValueError(
+        raise ValueError(
             f"The predictions of {row_name(row)!r}, seed {row.get('seed')}, do not fit "
-                         "their images."))
+            "their images.")
     return Predictions(y, z, g, said['test_hash'], leaked)
 
 # %% ../../nbs/measure/03_rows.ipynb #2e6a6dcd

@@ -74,9 +74,9 @@ def _caption(
         res.append("Bold: the paired difference to every other row has an interval beyond zero.")
     if k > 1:
         res.append(
-                         f"{k} differences, each at {100 * a['level']:g} % and not corrected for "
-                         "their number: "
-                         + _by_chance(a['interval'], k * (1 - a['level'])))
+            f"{k} differences, each at {100 * a['level']:g} % and not corrected for "
+            "their number: "
+            + _by_chance(a['interval'], k * (1 - a['level'])))
     return res + a['notes']
 
 # %% ../../nbs/measure/06_table.ipynb #f6022ef8-d

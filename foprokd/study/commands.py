@@ -35,9 +35,9 @@ def _say(
 
 # %% ../../nbs/study/14_commands.ipynb #bd470a7d
 _DATA = (
-         'data data_root splits protocol fold n_folds missing bad image_col label_col group_col '
-         'class_folder frames '
-         'imbalance profile n_max valid test split_seed white groups groups_on')
+    'data data_root splits protocol fold n_folds missing bad image_col label_col group_col '
+    'class_folder frames '
+    'imbalance profile n_max valid test split_seed white groups groups_on')
 
 # %% ../../nbs/study/14_commands.ipynb #bd470a7d-b
 @as_command(groups=dict(data=_DATA, prompt='teacher teacher_ckpt teacher_kwargs size',
@@ -132,9 +132,9 @@ def _run_all(
 _GROUPS = {'what is run': 'method method_kwargs seeds grid only jobs again patience', 'data': _DATA,
            'teacher and prompt': 'teacher teacher_ckpt teacher_kwargs teacher_size teacher_stages '
            'teacher_scale '
-                                 'teacher_adapt prompt prompt_kwargs explore explore_lr '
-                                 'explore_kwargs rounds lam '
-                                 'projector_layers views bank',
+    'teacher_adapt prompt prompt_kwargs explore explore_lr '
+    'explore_kwargs rounds lam '
+    'projector_layers views bank',
            'student': 'student student_kwargs student_pretrained student_ckpt size',
            'training': 'distill adversarial lr bs sampling precision valid_every workers cache_dir '
            'checkpoint',

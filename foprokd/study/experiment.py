@@ -274,9 +274,9 @@ def _begin_checkpoints(
     note, now = folder/'made_from.json', json.dumps(made_from, sort_keys=True)
     if note.exists() and note.read_text() != now:
         warnings.warn(
-                      "The images or the weights behind the settings have changed since the "
-                      "checkpoints in "
-                      f"{str(folder)!r} were written: the run begins anew.")
+            "The images or the weights behind the settings have changed since the "
+            "checkpoints in "
+            f"{str(folder)!r} were written: the run begins anew.")
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     note.write_text(now)
@@ -288,9 +288,9 @@ def _say_changed(
     "One warning if images were changed while the run was under way"
     if describe_data(df)['data_hash'] == data['data_hash']: return
     warnings.warn(
-                  "Images were changed while the run was under way, so it saw old and new ones: "
-                  "its row names the old "
-                  "ones, and the next call runs it again.")
+        "Images were changed while the run was under way, so it saw old and new ones: "
+        "its row names the old "
+        "ones, and the next call runs it again.")
 
 # %% ../../nbs/study/10_experiment.ipynb #841adaf6
 def run_experiment(

@@ -67,9 +67,9 @@ def _same_answers(
     off = (np.abs(probs - saved['probs']).max() if probs.shape == saved['probs'].shape
         else float('inf'))
     if not off < 1e-3:
-        raise (ValueError(
+        raise ValueError(
             "The student gives its test images other probabilities than its run noted (by up to "
-                         f"{off:.2g}): images, settings or packages have changed since."))
+            f"{off:.2g}): images, settings or packages have changed since.")
 
 # %% ../../nbs/study/10a_finished.ipynb #b20c0087-b
 def finished_learner(
@@ -83,10 +83,10 @@ def finished_learner(
     # runs of 0.1.0 knew the names of their images
     known = 'data_hash' if 'split_hash' in saved else 'split_hash'
     if describe_data(df)[known] != str(saved['data_hash']):
-        raise (ValueError(
+        raise ValueError(
             f"data={cfg.data!r} are not the images that the run {folder.name!r} saw: a file, a "
             "label or "
-                         "the split has changed since."))
+            "the split has changed since.")
     method, whole = METHODS[cfg.method], learner_from_config(_untaught(cfg), df, seed)
     if method.after: method.after(whole, **method.given(parse_kwargs(cfg.method_kwargs), 'after'))
     file = folder/'student.safetensors'

@@ -71,14 +71,14 @@ def check_room(
         if rows.exists(): open(rows, 'ab+').close()
     except OSError as e:
         where = rows if rows.exists() and os.access(out, os.W_OK) else out
-        raise (OSError(
-            f"{str(where)!r} cannot be written ({e.strerror}): results could not be kept there.")) from e
+        raise OSError(
+            f"{str(where)!r} cannot be written ({e.strerror}): results could not be kept there.") from e
     if free >= need: return
     what = 'the run needs' if runs == 1 else f'{runs} runs need'
     raise OSError(
-                  f"{str(out)!r} has room for {free / 2**20:.1f} MiB, and {what} about "
-                  f"{need / 2**20:.1f}: make room, "
-                  "or give another folder as `out`.")
+        f"{str(out)!r} has room for {free / 2**20:.1f} MiB, and {what} about "
+        f"{need / 2**20:.1f}: make room, "
+        "or give another folder as `out`.")
 
 # %% ../../nbs/study/09a_run_files.ipynb #3a91e6a1
 def _save_student(
@@ -128,8 +128,8 @@ def _save_figures(
 )->None:
     "PNG figures: loss per phase, recall by class, prompted images"
     recall = plot_class_recall(row['per_class_recall'], row['class_counts']['train'],
-                         row['classes'],
-                         row['per_class_recall_ci'])
+        row['classes'],
+        row['per_class_recall_ci'])
     figs = dict(losses=learn.plot_phases(), recall=recall)
     if learn.explorer is not None or _was_chosen(learn): figs['prompts'] = learn.show_prompts()
     for name, fig in figs.items():

@@ -41,7 +41,7 @@ def _lost_text(
     if not len(found): return f'{said}.\n'
     bare = ('' if found.before.notna().any()
         else ('\nNo test_predictions.npz of both lies here, so images have numbers '
-                                                  'and no probabilities.'))
+        'and no probabilities.'))
     return f"{found.round(digits).to_string(index=False)}\n\n{said}.{bare}\n"
 
 # %% ../../nbs/study/14a_shown.ipynb #p1c0f016-c

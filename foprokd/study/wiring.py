@@ -62,8 +62,8 @@ def _mixed(
     "float16 needs a scaled loss: fastai's mixed precision, in training alone, since what is measured is in fp32"
     if cfg.precision != 'fp16': return []
     if runs_on_cpu():
-        raise (ValueError(
-            "precision='fp16' is for CUDA GPUs, and this run would not be on one: use bf16 or fp32."))
+        raise ValueError(
+            "precision='fp16' is for CUDA GPUs, and this run would not be on one: use bf16 or fp32.")
     cb = MixedPrecision()
     cb.run_valid = False
     return [cb]
@@ -226,14 +226,14 @@ def _check_own_prompt(
         raise ValueError(
             f"method={cfg.method!r} has no prompt, so it cannot have a {kind}: use {prompted}.")
     if cfg.prompt or cfg.prompt_kwargs:
-        raise (ValueError(
+        raise ValueError(
             f"The settings describe a prompt ({cfg.prompt or cfg.prompt_kwargs}), and prompt= "
             "gives a "
-                         f"{kind}: leave one out."))
+            f"{kind}: leave one out.")
     if METHODS[cfg.method].explores(kind) and not list(prompt.parameters()):
         fixed = ', '.join(n for n, m in METHODS.items() if m.prompts and not m.explores(kind))
-        raise (ValueError(
-            f"method={cfg.method!r} trains its prompt, and a {kind} has no parameters: use {fixed}."))
+        raise ValueError(
+            f"method={cfg.method!r} trains its prompt, and a {kind} has no parameters: use {fixed}.")
 
 # %% ../../nbs/study/09_wiring.ipynb #w1c0f017
 def with_prompt(

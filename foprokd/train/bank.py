@@ -133,10 +133,10 @@ class ViewWriter:
             to = self.maps[name][start:start + len(v)]
             with np.errstate(over='ignore'): to[:] = v
             if to.dtype.kind == 'f' and np.isinf(to).any() and np.isfinite(v).all():
-                raise (ValueError(
+                raise ValueError(
                     f"{name} are up to {np.abs(v).max():.3g}, which {to.dtype} cannot hold: keep "
                     "them "
-                                 "as float32."))
+                    "as float32.")
         self.done[start:start + len(v)] = True
 
     def close(self)->bool: # Whether the view is there now

@@ -69,14 +69,14 @@ def open(self:CheckpointFolder,
         need = max(need, need * (self.keep + 1) - sum(f.stat().st_size for f in self.files()))
         _room(self.path, need)
     except Timeout as e:
-        raise (OSError(
-            f"Another process trains into {str(self.path)!r}: wait for it, or give another folder.")) from e
+        raise OSError(
+            f"Another process trains into {str(self.path)!r}: wait for it, or give another folder.") from e
     except OSError as e:
         lock.release()
         raise OSError(
-                      f"No checkpoints can be written to {str(self.path)!r} ({e.strerror}; {need} "
-                      "bytes are needed): "
-                      "give another folder, or make room.") from e
+            f"No checkpoints can be written to {str(self.path)!r} ({e.strerror}; {need} "
+            "bytes are needed): "
+            "give another folder, or make room.") from e
     try: yield self
     finally: lock.release()
 
@@ -143,7 +143,7 @@ def latest(self:CheckpointFolder,
         for said in refused: warnings.warn(f"{said} The one before it, {file.name}, is used.")
         return state
     if refused:
-        raise (ValueError(
+        raise ValueError(
             f"{refused[0]} None of the {len(refused)} checkpoints in {str(self.path)!r} can be "
             "used: give "
-                         "another folder, or remove them to start over."))
+            "another folder, or remove them to start over.")

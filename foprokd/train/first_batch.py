@@ -60,10 +60,10 @@ def smallest_batch(
     if not n: raise ValueError("The training DataLoader has no images.")
     if dl.drop_last and n < bs * w:
         where = f' in each of {w} processes' if w > 1 else ''
-        raise (ValueError(
+        raise ValueError(
             f"The training set of {n} images fills no batch of {bs}{where}, and an incomplete one "
             "is "
-                         f"dropped, so nothing would be trained: give a bs of at most {n // w}."))
+            f"dropped, so nothing would be trained: give a bs of at most {n // w}.")
     rest = n % (bs * w)
     return bs if dl.drop_last or not rest else -(-rest // w)
 
@@ -86,9 +86,9 @@ def _gray(b, items):
     if (isinstance(own, Tensor) and isinstance(x, Tensor) and (own.shape[:1], x.shape[1:2])
             == ((1,), (3,))):
         warnings.warn(
-                      "Gray images were spread over three channels by the statistics of Normalize, "
-                      "and the "
-                      "student cannot be exported with that: open all images as RGB.")
+            "Gray images were spread over three channels by the statistics of Normalize, "
+            "and the "
+            "student cannot be exported with that: open all images as RGB.")
     return b
 
 # %% ../../nbs/train/01a_first_batch.ipynb #fb000013-b
@@ -112,10 +112,10 @@ def first_images(
         shapes = sorted({tuple(o[0].shape) for o in items if isinstance(o, (tuple, list))
             and hasattr(o[0], 'shape')})
         if len(shapes) < 2: raise
-        raise (ValueError(
+        raise ValueError(
             f"The images of a batch have different shapes, {shapes[0]} and {shapes[-1]}: resize "
             "them to "
-                         "one size, and open all as RGB.")) from e
+            "one size, and open all as RGB.") from e
 
 # %% ../../nbs/train/01a_first_batch.ipynb #fb000016
 def check_pixels(
@@ -158,9 +158,9 @@ def _say_draw(want, drawn, sampled, name, classes):
         f"{name} goes by a share of {want[c]:.1%} for the class {label}, and the loader draws "
         f"{drawn[c]:.1%}")
     if not sampled: return warnings.warn(f"{said}: are counts= those of these training images?")
-    raise (ValueError(
+    raise ValueError(
         f"{said}: the tail would be corrected twice. Draw the images as they are, or give "
-                     "loss_func=CrossEntropyLossFlat(), or counts= in the shares that are drawn."))
+        "loss_func=CrossEntropyLossFlat(), or counts= in the shares that are drawn.")
 
 # %% ../../nbs/train/01a_first_batch.ipynb #fb000032
 def check_draw(
@@ -203,9 +203,9 @@ def _parts(b):
     "Images and classes of a batch"
     n = len(b) if isinstance(b, (tuple, list)) else f'one part, a {type(b).__name__}'
     if n != 2:
-        raise (ValueError(
+        raise ValueError(
             f"A batch needs two parts, images and classes, and has {n}: let the dataset give "
-                                "(image, class)."))
+            "(image, class).")
     x, y = b
     if not isinstance(x, Tensor) or x.ndim != 4:
         what = (f'shape {tuple(x.shape)}' if isinstance(x, Tensor)
@@ -213,10 +213,10 @@ def _parts(b):
         raise ValueError(
             f"The images of a batch have {what} where a tensor (B,channels,H,W) is needed.")
     if not x.is_floating_point():
-        raise (ValueError(
+        raise ValueError(
             f"The images are {x.dtype}: turn them into fractions in [0,1], with fastai's "
             "IntToFloatTensor "
-                         "or torchvision's ToTensor."))
+            "or torchvision's ToTensor.")
     return x.as_subclass(Tensor), y.as_subclass(Tensor) if isinstance(y, Tensor) else y
 
 def _device(net, x): return next(chain(net.parameters(), net.buffers()), x).device # some prompts have buffers alone
@@ -251,17 +251,17 @@ def _run(student, x, heads):
     except torch.cuda.OutOfMemoryError: raise
     except (RuntimeError, AssertionError, ValueError, TypeError, IndexError) as e:
         if 'more than 1 value per channel' in str(e) and len(x) < 2:
-            raise (ValueError(
+            raise ValueError(
                 "The smallest training batch has one image, and BatchNorm needs two to train: give "
                 "a bs "
-                             "with another remainder, or drop_last=True.")) from e
+                "with another remainder, or drop_last=True.") from e
         # a sentence of ours
         if isinstance(e, ValueError) and 'expected' not in str(e).lower(): raise
         shape = tuple(x.shape[1:])
-        raise (ValueError(
+        raise ValueError(
             f"The student cannot take images of shape {shape} ({_said(e)}): give images of its "
             "size "
-                         "and channels, or tell it theirs (student_kwargs: img_size, in_chans).")) from e
+            "and channels, or tell it theirs (student_kwargs: img_size, in_chans).") from e
 
 # %% ../../nbs/train/01a_first_batch.ipynb #fb000020
 def _check_outputs(outs, feats, y, n_classes, loss_func):
@@ -269,26 +269,26 @@ def _check_outputs(outs, feats, y, n_classes, loss_func):
     logits, projected, aux = (*outs, None, None)[:3]
     for what, o in (('outputs', logits), ('auxiliary outputs', aux)):
         if o is None or o.ndim == 2 and o.shape[1] == n_classes: continue
-        raise (ValueError(
+        raise ValueError(
             f"The student has {what} of shape {tuple(o.shape[1:])} for {n_classes} classes: build "
             "it with "
-                         f"n_out={n_classes}."))
+            f"n_out={n_classes}.")
     if feats is not None and projected.shape[1] != feats.shape[1]:
-        raise (ValueError(
+        raise ValueError(
             f"The student's projector has width {projected.shape[1]}, the teacher {feats.shape[1]} "
-                         f"features: build it with teacher_dim={feats.shape[1]}."))
+            f"features: build it with teacher_dim={feats.shape[1]}.")
     if not isinstance(y, Tensor): return
     if (not y.is_floating_point() and y.numel() and not 0 <= int(y.min()) <= int(y.max())
             < n_classes):
-        raise (ValueError(
+        raise ValueError(
             f"Class index {int(y.max() if y.max() >= n_classes else y.min())} is outside the "
             f"{n_classes} "
-                         "classes."))
+            "classes.")
     try: loss_func(logits, y[:len(logits)].to(logits.device))
     except (RuntimeError, IndexError, AssertionError) as e:
-        raise (ValueError(
+        raise ValueError(
             f"The loss cannot take logits of shape {tuple(logits.shape)} with targets of shape "
-                         f"{tuple(y.shape)} and {y.dtype} ({_said(e)}).")) from e
+            f"{tuple(y.shape)} and {y.dtype} ({_said(e)}).") from e
 
 # %% ../../nbs/train/01a_first_batch.ipynb #fb000021
 def check_first_batch(

@@ -157,10 +157,10 @@ class FiniteGuard(Callback):
             if not rank_distrib(): torch.save(kept, file)
         except (OSError, RuntimeError):
             where = f"batch and model could not be written to {str(file)!r}"
-        raise (FloatingPointError(
+        raise FloatingPointError(
             f"The {what} was not finite in {row} batches in a row, up to {at}: look at the "
-                                 "images, lower the learning rate, or go back to a checkpoint; "
-                                 f"{where}."))
+            "images, lower the learning rate, or go back to a checkpoint; "
+            f"{where}.")
 
     def state_dict(self):
         return {k: getattr(self, k) for k in ('skipped', 'row', 'stuck', 'left', 'batches')}
@@ -211,14 +211,14 @@ def diagnose_prompt(
     bound = (g.abs() > .99).float().mean()
     if bound > .5:
         res['bound'] = (
-                        f"{bound:.0%} of the prompt's cells are at its bound: raise strength=, or "
-                        "the prior's "
-                        "w_prior.")
+            f"{bound:.0%} of the prompt's cells are at its bound: raise strength=, or "
+            "the prior's "
+            "w_prior.")
     if size > .01 and spread < .01 * size:
         res['collapsed'] = (
-                            "The prompt generator gives the same prompt for every latent: raise "
-                            "the weight of "
-                            "the diversity term w_div.")
+            "The prompt generator gives the same prompt for every latent: raise "
+            "the weight of "
+            "the diversity term w_div.")
     return res
 
 # %% ../../nbs/train/07_guards.ipynb #09278051
@@ -281,9 +281,9 @@ class PhaseWatch(Callback):
         names = ', '.join(absent[:5]) + (f' and {len(absent) - 5} more' if len(absent) > 5 else '')
         if absent:
             self.say('absent',
-                                      f"No image of the class {names} was in epoch {self.epoch}: "
-                                      "dropped with the "
-                                      "incomplete last batch, or not drawn?")
+                f"No image of the class {names} was in epoch {self.epoch}: "
+                "dropped with the "
+                "incomplete last batch, or not drawn?")
 
     def after_fit(self):
         parts = self.parts()

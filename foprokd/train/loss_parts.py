@@ -35,8 +35,8 @@ class LossPartsRecorder(Callback):
         own = [type(cb).__name__ for cb in self.learn.cbs if isinstance(cb, LossPartsCallback)]
         if len(own) > 1:
             raise ValueError(f"{own[0]} and {own[1]} both make the training loss: keep one "
-                                          "(a FoProLearner with a teacher has its own; for a "
-                                          "rival: teacher=None).")
+                "(a FoProLearner with a teacher has its own; for a "
+                "rival: teacher=None).")
 
     def before_fit(self):
         self.after_create()
@@ -65,8 +65,8 @@ class LossPartsRecorder(Callback):
 
     def after_fit(self):
         self.learn.__dict__.update(without_graph({k: v for k, v in vars(self.learn).items()
-                                                                   if k in ('loss_grad',
-                                                                   'loss_parts')}))
+            if k in ('loss_grad',
+            'loss_parts')}))
 
     def state_dict(self): return dict(sums=self.sums, count=self.count)
 

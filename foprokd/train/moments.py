@@ -117,10 +117,10 @@ class RecomputedBlock:
             out, seen = checkpoint(run, x, *args, use_reentrant=False, preserve_rng_state=False,
                 **kwargs)
             if x._version != version:
-                raise (ValueError(
+                raise ValueError(
                     f"A {type(self.block).__name__} overwrites its input, which must be kept to "
                     "compute "
-                                 "it anew: use grad_checkpointing=False."))
+                    "it anew: use grad_checkpointing=False.")
         else: out, seen = run(x, *args, **kwargs)
         if self.seen is not None: self.seen += seen
         return out

@@ -157,5 +157,5 @@ class PhaseCount(Callback):
 
     _docs = (
         dict(before_fit="The best of the student's phases before counts; one folder for all curves",
-                 before_epoch="Epochs count on", before_batch="Steps count on",
-                 after_epoch="A line per epoch"))
+        before_epoch="Epochs count on", before_batch="Steps count on",
+        after_epoch="A line per epoch"))

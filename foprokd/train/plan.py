@@ -40,10 +40,10 @@ class Phase:
         for rate in [lr.start or lr.stop, lr.stop] if isinstance(lr, slice) else [lr]:
             try: check_numbers(True, lr=float('nan') if rate is None else rate)
             except ValueError as e:
-                raise (ValueError(
+                raise ValueError(
                     f"Phase {self.name!r} needs a learning rate > 0, got {lr!r}: a number, or a "
                     "slice of "
-                                 "two.")) from e
+                    "two.") from e
 
     def row(self)->dict: # Name -> text or numbers
         "The phase as plain data"

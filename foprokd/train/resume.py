@@ -230,9 +230,9 @@ class Preempted(SystemExit):
 def _say_uncaught():
     "Warn once in a process"
     warnings.warn(
-                  "SIGTERM cannot be caught outside the main thread: it ends the process at once, "
-                  "and what was done "
-                  "since the last checkpoint is lost.")
+        "SIGTERM cannot be caught outside the main thread: it ends the process at once, "
+        "and what was done "
+        "since the last checkpoint is lost.")
 
 @contextmanager
 def catch_sigterm(): # Yields a list that is no longer empty once SIGTERM came

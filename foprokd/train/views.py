@@ -80,10 +80,10 @@ class ViewLoader(GetAttr):
         own = _own(dl)
         if (own.n is None or own.bs is None
                 or type(own).create_batches is not DataLoader.create_batches):
-            raise (TypeError(
+            raise TypeError(
                 "Views need a loader that counts its images and puts them in batches as fastai's "
                 "does: a "
-                            f"{type(own).__name__} does not."))
+                f"{type(own).__name__} does not.")
         self.dl, self.seed = dl, seed
         self.batches = self.drawn()
         self.order = list(range(len(self.batches))) if order is None else [int(i) for i in order]
@@ -216,10 +216,10 @@ class ViewsCallback(Callback):
         mixing = [type(cb).__name__ for cb in self.learn.cbs
             if isinstance(cb, MixHandler)]
         if mixing:
-            raise (ValueError(
+            raise ValueError(
                 f"{mixing[0]} draws a mixture in each batch, which no view shows "
                 "again: leave out "
-                                    "views= or the callback."))
+                "views= or the callback.")
         self.draw, own = torch.randint(2**31, (2,)).tolist()
         self.seed, self.bank = own if self.folder is None else 0, None
 
@@ -253,10 +253,10 @@ class ViewsCallback(Callback):
         with no_random(): x, *y = self.dls.train.one_batch()
         if (len(y) != 1 or not isinstance(y[0], Tensor) or y[0].ndim != 1
                 or y[0].is_floating_point()):
-            raise (ValueError(
+            raise ValueError(
                 "keep='images' keeps one class an image, and these batches hold "
                 "something else: use "
-                             "keep='features'."))
+                "keep='features'.")
         self.kinds = type(x), type(y[0])
         return dict(images=(tuple(x.shape[1:]), 'uint8'), labels=((), 'int64'))
 
@@ -319,10 +319,10 @@ class ViewsCallback(Callback):
             torch.device('cpu'))
         if off.abs().max() < 1e-3: return
         warnings.warn(
-                      "The kept answers are to other pictures: images, transforms or "
-                      "packages have changed, or a "
-                      "transform draws from a source that cannot be seeded. The "
-                      "teacher is asked anew.")
+            "The kept answers are to other pictures: images, transforms or "
+            "packages have changed, or a "
+            "transform draws from a source that cannot be seeded. The "
+            "teacher is asked anew.")
         self.bank.drop(self.k)
         self.kept, self.writer = None, ViewWriter(self.bank, self.k)
 
