@@ -352,6 +352,15 @@ def test_the_list_of_pages_for_programs_is_in_step():
     assert {'prompt', 'data/longtail', 'tutorials/quickstart', 'reference/names'} <= set(links)
 
 
+def test_each_tutorial_opens_in_colab():
+    "A badge with its own address, and a cell that installs the package there and nowhere else"
+    for name, nb in read_notebooks(ROOT/'nbs').items():
+        if not name.startswith('tutorials/'): continue
+        badge, install = map(cell_source, nb['cells'][1:3])
+        assert f"](https://colab.research.google.com/github/{REPO.split('/', 3)[3]}/blob/{CFG['branch']}/nbs/{name}.ipynb)" in badge, name
+        assert install.startswith('#| hide\n') and re.search(rf"! \[ -e /content \] && pip install -Uqq 'foprokd(\[\w+\])? @ git\+{REPO}'$", install), name
+
+
 def test_pages_are_written_as_markdown_beside_their_html(tmp_path):
     for folder in ('_proc/data', '_docs/data'): (tmp_path/folder).mkdir(parents=True)
     cell = dict(cell_type='markdown', id='a', metadata={}, source='# Prompt\n\nTen numbers.')
