@@ -1,4 +1,4 @@
-"""Pictures of hospital devices as upright RGB: one reader that Pillow calls, on pydicom, which is imported only when a DICOM file is met.
+"""Pictures of hospital devices as upright RGB: one reader that Pillow calls, on pydicom, which is imported only when a DICOM file is opened.
 
 Docs: https://foprokd.github.io/foprokd/data/dicom.html.md"""
 
@@ -24,8 +24,8 @@ _MARK = b'DICM'
 # %% ../../nbs/data/02a_dicom.ipynb #d1c00006-b
 def is_dicom(
     file:str|os.PathLike # Path or name
-)->bool: # By its ending; without an ending, or with a number for one, by its content
-    "Whether a file is DICOM (ours); archives call files `IM000001` or by a number with dots"
+)->bool: # By its ending; by its content if the ending is absent or a number
+    "Whether a file is DICOM (ours); archives use names such as `IM000001` or `1.2.840.1`"
     end = os.path.splitext(file)[1].lower()
     if end in DICOM_SUFFIXES: return True
     if end[1:] and not end[1:].isdigit(): return False
@@ -38,13 +38,13 @@ def import_pydicom(): # The module
     "pydicom, or an `ImportError` with the way to get it (ours)"
     try: import pydicom
     except ImportError:
-        raise (ImportError(
-            "This is a DICOM file, and pydicom is not installed: pip install 'foprokd[dicom]'.")) from None
+        raise ImportError("This is a DICOM file, and pydicom is not installed: "
+                          "pip install 'foprokd[dicom]'.") from None
     return pydicom
 
 # %% ../../nbs/data/02a_dicom.ipynb #d1c00011-b
 def dicom_state()->str: # Versions; '' without pydicom
-    "What the reading of DICOM depends on (ours), for whoever remembers what was found in a file"
+    "Versions of pydicom and its decoders (ours), on which the reading of a file depends"
     res = []
     for name in ('pydicom', 'pylibjpeg', 'pylibjpeg-libjpeg', 'pylibjpeg-openjpeg', 'pylibjpeg-rle',
             'pyjpegls'):
@@ -61,7 +61,7 @@ _lock = threading.RLock()
 # %% ../../nbs/data/02a_dicom.ipynb #d1c00011-d
 @contextmanager
 def quiet_dicom():
-    "No warning and no log of pydicom, its decoders and highdicom, which may quote the header (ours)"
+    "A block without warnings and logs of pydicom and highdicom, which may quote headers (ours)"
     logs = [logging.getLogger(o) for o in ('pydicom', 'pylibjpeg', 'highdicom')]
     with _lock, warnings.catch_warnings():
         warnings.simplefilter('ignore')
@@ -76,7 +76,7 @@ def _ask(
     work, # Function without arguments
     what:str='is damaged: its header cannot be read' # What is wrong if it fails
 ): # What `work` gives
-    "An answer of pydicom, or a sentence of ours: nothing that it says of a file is passed on"
+    "The answer of pydicom, or an error in our words: what pydicom says of a file stays here"
     with quiet_dicom():
         try: return work()
         except MemoryError: raise
@@ -168,7 +168,7 @@ def _gray(
     a:np.ndarray, # (H,W) stored values
     view # The part of the header that says how to show it
 )->tuple: # (H,W) values as they are shown; which is black, which white
-    "Rescaling and window; without a window as the page's Choice says"
+    "Values after rescaling and window; without a window, see the Choice of the page"
     from pydicom.pixels import apply_modality_lut, apply_voi_lut
     a = apply_modality_lut(a, view)
     if view.get('VOILUTSequence'):
@@ -195,7 +195,7 @@ def _palette(
     a:np.ndarray, # (H,W) stored values
     ds # `pydicom.Dataset`
 )->tuple: # (H,W,3) values, black, white
-    "Colours of a palette; one of more than 256 entries of 8 bits is widened, which pydicom 3.0 would count modulo 256"
+    "Colours of a palette; pydicom 3.0 counts 8-bit ones modulo 256, so large ones are widened"
     from pydicom.pixels import apply_color_lut
     n, _, depth = ds.RedPaletteColorLookupTableDescriptor
     names = [f'{c}PaletteColorLookupTableData' for c in ('Red', 'Green', 'Blue')]
@@ -219,7 +219,9 @@ def _shown(
 
 # %% ../../nbs/data/02a_dicom.ipynb #d1c00019
 class DicomPicture(ImageFile.ImageFile):
-    "A DICOM picture as Pillow gives it: RGB, 8 bits (ours); `ValueError` for what is none, `DamagedDicom` if broken"
+    """A DICOM picture as Pillow gives it: RGB, 8 bits (ours).
+
+    Raises `ValueError` if the file is not a picture, and `DamagedDicom` if it is broken."""
     format, format_description = 'DICOM', 'DICOM picture'
 
     def __init__(self,
@@ -252,12 +254,12 @@ class DicomPicture(ImageFile.ImageFile):
     def seek(self,
         frame:int # From 0
     )->None:
-        "Choose a frame; `EOFError` if there is no such one"
+        "Choose a frame; raises `EOFError` if the file has no such frame"
         if not 0 <= frame < self.n_frames: raise EOFError('no more frames')
         self._frame = frame
 
     def tell(self)->int: # From 0
-        "Which frame is chosen"
+        "The number of the chosen frame"
         return self._frame
 
 # %% ../../nbs/data/02a_dicom.ipynb #d1c00019-b
@@ -274,9 +276,9 @@ Image.register_extensions('DICOM', DICOM_SUFFIXES)
 # %% ../../nbs/data/02a_dicom.ipynb #d1c00027
 def seek_frame(
     im:Image.Image, # Just opened
-    frame:int|None # From 0; None: as it is
+    frame:int|None # From 0; None: leave the image as it is
 )->Image.Image: # `im`
-    "Choose a picture of a file of several (ours); `ValueError` if there is none of this number"
+    "Choose one picture of a file (ours); raises `ValueError` if the file has too few"
     if frame is None: return im
     n = getattr(im, 'n_frames', 1)
     if frame >= n:
@@ -289,7 +291,9 @@ def seek_frame(
 def read_header(
     file:str|os.PathLike # Path
 ): # `pydicom.Dataset` without pixels
-    "What a DICOM file says of itself (ours); `DamagedDicom` in a sentence that quotes none of it"
+    """The header of a DICOM file (ours).
+
+    Raises `DamagedDicom`, without a word of the header, if it cannot be read."""
     pydicom = import_pydicom()
     def work():
         ds = pydicom.dcmread(file, stop_before_pixels=True)
@@ -301,7 +305,7 @@ def read_header(
 def frame_choice(
     frames:str|int # 'first', 'middle', 'all', or a number from 0
 )->str|int: # The same; a number as such
-    "A choice of frames from text; `ValueError` for anything else (ours)"
+    "A choice of frames from text (ours); raises `ValueError` for other words"
     if str(frames) in ('first', 'middle', 'all'): return str(frames)
     if str(frames).isdigit(): return int(frames)
     raise ValueError(f"frames={frames!r} is neither first, middle, all nor a number from 0.")
@@ -311,7 +315,7 @@ def frames_of(
     file:str, # Path
     frames:str|int='first' # As in frame_choice
 )->list[str]: # Names: the path itself, or `PATH#FRAME`
-    "The chosen frames of a DICOM file; other files, and those that cannot be read, are as they are (ours)"
+    "The chosen frames of a DICOM file (ours); other and unreadable files keep their name"
     which = frame_choice(frames)
     if which == 'first' or frame_of(file)[1] is not None or not is_dicom(file): return [file]
     try: n = _ask(lambda: int(read_header(file).get('NumberOfFrames') or 1))

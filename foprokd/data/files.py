@@ -1,4 +1,4 @@
-"""A file is there as it was or as it should be, never half: written aside, flushed, and renamed.
+"""A file is either the old one or the complete new one, never half: it is written aside, flushed, and renamed.
 
 Docs: https://foprokd.github.io/foprokd/data/files.html.md"""
 
@@ -16,10 +16,12 @@ from pathlib import Path
 # %% ../../nbs/data/00_files.ipynb #6802a94b
 @contextmanager
 def write_aside(
-    file:str|Path, # Where the file shall be; its folder exists
+    file:str|Path, # Path of the finished file; its folder exists
     flush:bool=True # Wait until the content is on the disk
 )->Iterator[Path]: # A path in the same folder, with the same ending
-    "Write to the path that this gives; it becomes `file` if the block ends well, and is removed if not (ours)"
+    """A path to write to, which becomes `file` when the block ends (ours).
+
+    After an error the part is removed, and `file` is what it was."""
     file = Path(file)
     part = file.with_name(f'.{file.stem}.{os.getpid()}-{os.urandom(4).hex()}.tmp{file.suffix}')
     try:
@@ -35,8 +37,8 @@ _FRAME = re.compile(r'(.+)#(\d+)', re.S)
 
 def frame_of(
     name:str|Path # Path of a file, or `PATH#FRAME`
-)->tuple[str, int|None]: # Path, and the frame from 0; None where the name says none
-    "Which picture of which file a name means (ours)"
+)->tuple[str, int|None]: # Path, and the frame from 0; None if the name has no number
+    "The file and the frame that a name means (ours)"
     name = os.fspath(name)
     m = _FRAME.fullmatch(name)
     return (m[1], int(m[2])) if m and not os.path.lexists(name) else (name, None)
@@ -45,6 +47,8 @@ def frame_of(
 def file_state(
     file:str|Path # A path, perhaps with a frame
 )->str: # bytes, time of modification and time of change in ns
-    "What changes when a file does, though its modification time is set back (ours); `OSError` for no file"
+    """A text that changes with the file, even if its modification time is set back (ours).
+
+    Raises `OSError` if there is no such file."""
     at = os.stat(frame_of(file)[0])
     return f'{at.st_size} {at.st_mtime_ns} {at.st_ctime_ns}'

@@ -31,12 +31,14 @@ def _pil(
 
 # %% ../../nbs/data/03_images.ipynb #4d256b68-b
 def open_rgb(
-    im, # Path (`PATH#FRAME` for one of several pictures), bytes, (H,W[,C]) array, tensor or PIL image
-    size:int|None=None, # Side of the result, pixels; None: as it is
+    im, # Path or `PATH#FRAME`, bytes, (H,W[,C]) array, tensor or PIL image
+    size:int|None=None, # Side of the result, pixels; None: its own size
     method:str='squish', # 'squish', 'crop' (centre) or 'pad' (black), as fastai's `Resize`
     white:int=65535 # Value that means white in images of 16 bits
 )->PILImage: # RGB; `size` x `size`
-    "Any image as RGB at one size; `ValueError` as `to_rgb`, `OSError` for a file that cannot be read"
+    """Any image as RGB at one size.
+
+    Raises `ValueError` where `to_rgb` does, and `OSError` if the file cannot be read."""
     if method not in ('squish', 'crop', 'pad'):
         raise ValueError(f"method={method!r} is not squish, crop or pad.")
     try:

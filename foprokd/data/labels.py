@@ -1,4 +1,4 @@
-"""What a label table is, the one check of it, and how files become one.
+"""What a label table is, the one check of it, and how files become a table.
 
 Docs: https://foprokd.github.io/foprokd/data/labels.html.md"""
 
@@ -32,10 +32,10 @@ LABEL_COLUMNS = dict(
 def check_columns(
     df:pd.DataFrame, # Any table
     *columns:str, # Columns that it must have
-    what:str='The table', # What to call it in the sentence, such as a file's name
-    advice:str='' # How the sentence ends
+    what:str='The table', # Name of the table in the error, such as that of a file
+    advice:str='' # End of the sentence
 )->None:
-    "`ValueError` for the first column that is not there"
+    "Check that a table has these columns; the `ValueError` names the first that is absent"
     absent = [c for c in columns if c not in df]
     if absent:
         raise ValueError(f"{what} has no column {absent[0]!r}; "
@@ -44,10 +44,10 @@ def check_columns(
 # %% ../../nbs/data/05_labels.ipynb #ffd00697
 def _check_filled(
     df:pd.DataFrame, # Label table
-    columns:list, # Columns without holes
-    what:str='The table' # What to call it in the sentence
+    columns:list, # Columns that need a value in every row
+    what:str='The table' # Name of the table in the error
 )->None:
-    "One sentence for a column in which some rows have no value"
+    "An error for a column in which some rows have no value"
     for c in columns:
         n = int(df[c].isna().sum())
         fill = 'give each its own, or drop these rows'
@@ -55,7 +55,7 @@ def _check_filled(
         if n: raise ValueError(f"{what} has {n} rows without a value for {c!r}: {fill}.")
 
 def _real_path(file):
-    "Where a path leads, links followed; a path that cannot be stays"
+    "The file behind links; an impossible path stays as it is"
     try: return os.path.realpath(file)
     except ValueError: return file # a null byte in the name: whoever opens it will say so
 
@@ -63,10 +63,10 @@ def _real_path(file):
 def check_labels(
     df:pd.DataFrame, # Label table
     *columns:str, # Columns that are needed, of LABEL_COLUMNS
-    parts:bool=False, # The split holds nothing but train, valid and test
-    once:bool=False # No file is there twice, by whatever path
+    parts:bool=False, # Demand that the split holds only train, valid and test
+    once:bool=False # Demand that no file is listed twice, by any path
 )->None:
-    "`ValueError` with one sentence for a label table that does not hold what is needed (ours)"
+    "Check that a label table holds what is needed (ours); raises `ValueError` at the first fault"
     first = dict(split=': use split_data first', fold=': use split_folds first')
     for c in columns: check_columns(df, c, advice=first.get(c, ''))
     if not len(df): raise ValueError("The table has 0 rows, so there is no image in it.")
@@ -83,10 +83,10 @@ def check_labels(
 
 # %% ../../nbs/data/05_labels.ipynb #f9de6ab9
 def _which_columns(
-    df:pd.DataFrame, # As it came
+    df:pd.DataFrame, # The table as it came
     asked:dict # image, label and group as the caller names them
 )->dict: # Our name -> column, a list of columns for one-hot labels
-    "The columns that are meant; those that were not named may be those of a public table"
+    "The columns of image, label and group: named by the caller, or known from a public table"
     known = {k: v for k, v in asked.items() if v}
     words = [clean_text(w) for w in str(asked['label']).split(',')]
     if asked['label'] not in df and len(words) > 1 and set(words) <= set(df): known['label'] = words
@@ -99,17 +99,17 @@ def _which_columns(
 
 def _as_parts(
     names:pd.Series # (N,) cleaned text
-)->list: # Parts by their names; what is none stays
+)->list: # Our names of the parts; other text stays as it is
     "Parts of a split under our names"
     said = {n: part_of(n) for n in names.unique()}
     return [said[n][0] if said[n][0] and not said[n][1] else n for n in names]
 
 # %% ../../nbs/data/05_labels.ipynb #ee793a17
 def _from_frame(
-    df:pd.DataFrame, # As it came
+    df:pd.DataFrame, # The table as it came
     columns:dict, # Our name -> column or columns of the frame
-    name:str, # What to call the frame in an error
-    whole:tuple=('image', 'label', 'group', 'split') # Columns without holes
+    name:str, # Name of the frame in an error
+    whole:tuple=('image', 'label', 'group', 'split') # Columns that need a value in every row
 )->tuple[pd.DataFrame, dict]: # Columns image, label, and perhaps group and split; changed spellings
     "The named columns under our names, as cleaned text"
     hot = columns['label'] if isinstance(columns['label'], list) else []
@@ -127,13 +127,13 @@ def _from_frame(
 
 # %% ../../nbs/data/05_labels.ipynb #ee793a17-b
 def _from_table(
-    df:pd.DataFrame, # As it came
+    df:pd.DataFrame, # The table as it came
     columns:dict, # From `_which_columns`
-    root:Path, # What relative file names are relative to
-    name:str, # What to call the table in an error
-    whole:bool, # Every image has a group
-    files:list|None=None, # Files below `root`, if somebody has looked
-    look:bool=True # Look for names that are not there as they are written
+    root:Path, # Folder that relative file names start from
+    name:str, # Name of the table in an error
+    whole:bool, # Demand a group for every image
+    files:list|None=None, # Files below `root`; None: list them if needed
+    look:bool=True # Search for names that are not files as they are written
 )->tuple[pd.DataFrame, dict]: # As `_from_frame`, with absolute paths; facts
     "Columns, labels and files of a table"
     needed = ('image', 'label', 'split', 'group') if whole else ('image', 'label', 'split')
@@ -179,6 +179,25 @@ def _group_beside(
         groups = df[columns['image']].map(dict(zip(more[columns['image']], more[found[0]])))
         return groups.rename(found[0] if group else f'{found[0]} of {Path(f).name}')
 
+# %% ../../nbs/data/05_labels.ipynb #lb000004
+def _one_table(
+    read:dict, # File -> label table and facts
+    parts:dict # File -> part that its name says, or None
+)->tuple[pd.DataFrame, dict]|None: # Label table and facts; None if there is no table
+    "One table from several: parts of a split are joined, other tables must agree"
+    if len(read) < 2: return next(iter(read.values()), None)
+    if None not in (p := [parts[f] for f in read]) and len(set(p)) == len(p):
+        whole = pd.concat([read[f][0].assign(split=parts[f]) for f in read], ignore_index=True)
+        said = {Path(f).name: parts[f] for f in read}
+        n = sum(facts['completed'] for _, facts in read.values())
+        return whole, next(iter(read.values()))[1] | dict(parts_from=said, completed=n)
+    (a, (one, _)), *rest = read.items()
+    for b, (two, _) in rest:
+        if dict(zip(one.image, one.label)) != dict(zip(two.image, two.label)):
+            raise ValueError(f"{Path(a).name} and {Path(b).name} both say what the images are, "
+                             "and differ: name the one that is meant as the data.")
+    return max(read.values(), key=lambda o: o[0].shape[1])
+
 # %% ../../nbs/data/05_labels.ipynb #a12a71f5
 def _unpacked(
     folder:Path, # Root
@@ -200,18 +219,7 @@ def _unpacked(
         try: read[f] = _from_table(df, columns, folder, Path(f).name, bool(asked['group']), images)
         except ValueError as e:
             if 'None of the' not in str(e): raise
-    if len(read) < 2: return next(iter(read.values()), None)
-    if None not in (p := [parts[f] for f in read]) and len(set(p)) == len(p):
-        whole = pd.concat([read[f][0].assign(split=parts[f]) for f in read], ignore_index=True)
-        said = {Path(f).name: parts[f] for f in read}
-        n = sum(facts['completed'] for _, facts in read.values())
-        return whole, next(iter(read.values()))[1] | dict(parts_from=said, completed=n)
-    (a, (one, _)), *rest = read.items()
-    for b, (two, _) in rest:
-        if dict(zip(one.image, one.label)) != dict(zip(two.image, two.label)):
-            raise ValueError(f"{Path(a).name} and {Path(b).name} both say what the images are, "
-                             "and differ: name the one that is meant as the data.")
-    return max(read.values(), key=lambda o: o[0].shape[1])
+    return _one_table(read, parts)
 
 # %% ../../nbs/data/05_labels.ipynb #a12a71f5-b
 def _warn_modes(modes):
@@ -222,7 +230,7 @@ def _warn_modes(modes):
 
 # %% ../../nbs/data/05_labels.ipynb #f6e3a048
 def _hint(tables):
-    "A clause on tables (path -> first rows) that might say what the images are, empty for none"
+    "A sentence on a table (path -> first rows) that may hold the labels; '' without tables"
     if not tables: return ''
     file, head = next(iter(tables.items()))
     return (f" {Path(file).name} beside them has the columns {', '.join(map(str, head))[:120]}: "
@@ -235,7 +243,7 @@ def _from_tree(
     fit:dict, # Tables that could be read instead
     other:dict # Other tables
 )->tuple[pd.DataFrame, dict]: # Label table, facts
-    "Class folders; `ValueError` that speaks of tables beside them"
+    "Read class folders; errors mention the tables beside them"
     try: df, facts = read_tree(path, files, class_folder)
     except ValueError as e: raise ValueError(f'{e}{_hint(other)}') from None
     if class_folder and not fit and _tree_of(path, files) == dict(zip(df.image, df.label)):
@@ -250,7 +258,7 @@ def _tree_of(
     path:Path, # Folder
     files:list # Some of its files
 )->dict: # Image -> class by its folder; {} for fewer than two classes
-    "What class folders would say"
+    "The labels that class folders would give"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
@@ -258,13 +266,25 @@ def _tree_of(
     except ValueError: return {}
     return dict(zip(df.image, df.label)) if df.label.nunique() > 1 else {}
 
+# %% ../../nbs/data/05_labels.ipynb #lb000005
+def _refuse_both(
+    df:pd.DataFrame, # What the table says
+    says:dict, # Image -> class by its folder
+    n:int # Images in the folder
+)->None:
+    "An error for a folder whose tree and table give different labels"
+    raise ValueError(f"{n} images are in {len(set(says.values()))} class folders such as "
+                     f"{min(says.values())!r}, and a table beside them has {len(df)} rows with "
+                     f"{df.label.nunique()} labels such as {df.label[0]!r}: name the table as the "
+                     "data, or say class_folder='outer' (--class-folder outer).")
+
 # %% ../../nbs/data/05_labels.ipynb #ae8e9305
 def _read_folder(
     path:Path, # Folder without a labels.csv
     asked:dict, # image, label and group as the caller names them
     class_folder:str|None # As in read_tree
 )->tuple[pd.DataFrame, dict]: # Label table, facts
-    "Class folders, or a public set as it was unpacked; `ValueError` if it could be either"
+    "Class folders, or a public set as it was unpacked; an error if it could be both"
     files, named = walk_files(path), [k for k, v in asked.items() if v not in (k, None)]
     fit, other = _tables_in(path, files, asked)
     table = None if class_folder else _unpacked(path, files, asked, fit, other)
@@ -282,11 +302,7 @@ def _read_folder(
     says = {} if named else _tree_of(path, sorted(there))
     same = all(says.get(f, c) == c for f, c in zip(df.image, df.label))
     if not says or same and n <= 0: return df, facts
-    raise ValueError(f"{sum(map(is_image, files))} images are in {len(set(says.values()))} class "
-                     f"folders such as {min(says.values())!r}, and a table beside them has "
-                     f"{len(df)} rows with {df.label.nunique()} labels such as {df.label[0]!r}: "
-                     "name "
-                     "the table as the data, or say class_folder='outer' (--class-folder outer).")
+    _refuse_both(df, says, sum(map(is_image, files)))
 
 # %% ../../nbs/data/05_labels.ipynb #46deba37
 def _read_path(
@@ -314,40 +330,52 @@ def _read_path(
     df, facts = _read_folder(path, asked, class_folder)
     return df, dict(facts, kind='table' if facts.get('columns') else 'class folders')
 
+# %% ../../nbs/data/05_labels.ipynb #lb000006
+def _read_source(
+    source:str|Path|pd.DataFrame, # As of read_labels
+    asked:dict, # image, label and group as the caller names them
+    whole:bool, # Demand a group for every image of a frame
+    root:str|Path|None, # Folder of the images
+    class_folder:str|None # As in read_tree
+)->tuple[pd.DataFrame, dict]: # Label table, facts
+    "The table of a frame, a folder or a CSV file"
+    if not isinstance(source, pd.DataFrame):
+        df, facts = _read_path(Path(source).expanduser().resolve(), asked, root, class_folder)
+        return df, dict(facts, source=str(source))
+    if class_folder:
+        raise ValueError(f"class_folder={class_folder!r} has no effect on a frame.")
+    home = Path(root or '.').expanduser().resolve()
+    df = source.rename(columns=clean_text)
+    columns = _which_columns(df, asked)
+    df, facts = _from_table(df, columns, home, 'The frame', whole, look=root is not None)
+    return df, dict(facts, kind='frame', source=None)
+
 # %% ../../nbs/data/05_labels.ipynb #46deba37-b
 def read_labels(
-    source:str|Path|pd.DataFrame, # A folder, a CSV file or a frame, as above
+    source:str|Path|pd.DataFrame, # A folder, a CSV file or a frame
     image_col:str='image', # Column with file names, absolute or relative to `root`
     label_col:str='label', # Column with labels; several of zeros and ones are joined by commas
-    group_col:str|None=None, # Column with what must stay together (lesion, patient), or one of DICOM_GROUPS
+    group_col:str|None=None, # Column of what stays together (lesion, patient); or a DICOM group
     root:str|Path|None=None, # Folder of the images; None: that of `source`, or the current one
-    bad:str|None='refuse', # Files that cannot be used: 'refuse', 'drop'; None: look at none of them
-    workers:int|None=None, # Processes for that look; None: one per core, 0: this one
+    bad:str|None='refuse', # Files that cannot be used: 'refuse', 'drop'; None: do not look at them
+    workers:int|None=None, # Processes to look at files; None: one per core, 0: this one
     bar:bool=False, # Show a progress bar while looking
-    class_folder:str|None=None, # Which of nested folders names the class: 'outer' or 'inner'
-    frames:str|int='first' # Of DICOM files of several: first, middle, all or a number from 0
+    class_folder:str|None=None, # Of nested folders, the class: 'outer' or 'inner'
+    frames:str|int='first' # Frames of DICOM files: first, middle, all or a number from 0
 )->pd.DataFrame: # Label table, facts of the reading in `attrs['understood']`
-    "The label table of a set; `ValueError` for what is missing, inconsistent or unreadable"
+    """The label table of a set of images (ours).
+
+    Raises `ValueError` if something is missing, contradictory or unreadable."""
     by, group_col = (group_col, None) if group_col in DICOM_GROUPS else (None, group_col)
     asked = dict(image=clean_text(image_col), label=clean_text(label_col),
                  group=group_col and clean_text(group_col))
-    if isinstance(source, pd.DataFrame):
-        if class_folder:
-            raise ValueError(f"class_folder={class_folder!r} has no effect on a frame.")
-        home = Path(root or '.').expanduser().resolve()
-        df = source.rename(columns=clean_text)
-        columns = _which_columns(df, asked)
-        df, facts = _from_table(df, columns, home, 'The frame', bool(group_col),
-            look=root is not None)
-        facts['kind'] = 'frame'
-    else: df, facts = _read_path(Path(source).expanduser().resolve(), asked, root, class_folder)
+    df, facts = _read_source(source, asked, bool(group_col), root, class_folder)
     df, said = dicom_rows(df, by, frames)
     facts['notes'] = [*facts.get('notes', []), *said]
     with naming(source):
         check_labels(df, 'image', 'label', parts=True, once=True)
         one = f"All {len(df)} images have the label {df.label.iloc[0]!r}: nothing to classify."
         if df.label.nunique() < 2: raise ValueError(one)
-    facts['source'] = None if isinstance(source, pd.DataFrame) else str(source)
     df.attrs['understood'] = facts
     if bad is None: return df
     scan = scan_images(df.image, workers=workers, bar=bar)

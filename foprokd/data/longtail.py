@@ -21,16 +21,15 @@ from torch.utils.data import (BatchSampler, ConcatDataset, DataLoader as TorchDa
 
 # %% ../../nbs/data/01_longtail.ipynb #97306624
 def _as_labels(y, kinds='iub'):
-    "Labels as a 1-D array of one of the dtype `kinds`, or one sentence about what they are instead"
+    "Labels as a 1-D array whose dtype is one of `kinds`; the error says what is wrong with them"
     if isinstance(y, Tensor): y = y.detach().cpu()
     try: y = np.asarray(y if hasattr(y, '__array__') else list(y))
     except (TypeError, ValueError):
         raise TypeError(f"Cannot read class labels from {y!r}.") from None
     if not y.size: raise ValueError("There are no labels to count.")
     if y.dtype.kind == 'f':
-        raise (ValueError(
-            f"Targets are {y.dtype} (the first is {y.flat[0]:g}): this looks like regression, "
-                         "and class counts need one class index per image."))
+        raise ValueError(f"Targets are {y.dtype} (the first is {y.flat[0]:g}): this looks like "
+                         "regression, and class counts need one class index per image.")
     if y.ndim != 1:
         raise ValueError(
             f"Targets have shape {y.shape}; class counts need one class index per image.")
@@ -80,8 +79,10 @@ def _dataset_labels(ds):
 # %% ../../nbs/data/01_longtail.ipynb #811584e9
 def loader_labels(
     data, # fastai `DataLoaders` (its training set), a DataLoader, a dataset, or (N,) labels
-) -> tuple: # (N,) class index of each image, an array; and C class names, or None where nothing names them
-    "Labels without opening an image; `ValueError` or `TypeError` without one class per image."
+) -> tuple: # (N,) array of class indices; and C class names, or None where nothing names them
+    """Labels of the images, read without opening an image.
+
+    Raises `ValueError` or `TypeError` if the data do not give one class per image."""
     from fastai.data.core import DataLoaders, Datasets, TfmdLists
     from fastai.data.load import DataLoader
     if isinstance(data, DataLoaders): data = data.train
@@ -97,10 +98,12 @@ def loader_labels(
 
 # %% ../../nbs/data/01_longtail.ipynb #2d9d5d2a
 def class_counts(
-    data, # fastai `DataLoaders` (its training set is counted), a DataLoader, a dataset, or (N,) labels
+    data, # fastai `DataLoaders` (its training set), a DataLoader, a dataset, or (N,) labels
     n_classes:int|None=None, # C; default: the vocab, the class names, or the largest index + 1
 ) -> Tensor: # (C,) int64 images per class, in the order of the classifier's outputs
-    "Training images per class, opening no image; `ValueError` or `TypeError` without one class per image."
+    """Training images per class, counted without opening an image.
+
+    Raises `ValueError` or `TypeError` if the data do not give one class per image."""
     y, names = loader_labels(data)
     c = n_classes or (len(names) if names is not None else int(y.max())+1)
     if names is not None and c != len(names):
@@ -112,8 +115,10 @@ def class_counts(
 def check_counts(
     counts, # (C,) training images per class, each > 0; a tensor, array or list
     vocab=None, # C class names
-) -> Tensor: # (C,) the same counts on the same device, int64, or float64 if some are no whole numbers
-    "Counts of classes that all have an image; `ValueError` names each that has none, `TypeError` what are no counts."
+) -> Tensor: # (C,) the same counts and device, int64, or float64 if some are fractions
+    """The counts, after a check that every class has an image.
+
+    Raises `ValueError` that names each empty class, and `TypeError` if these are not counts."""
     try: n = torch.as_tensor(counts if isinstance(counts, Tensor) else list(counts)).detach()
     except (TypeError, ValueError):
         raise TypeError(f"Counts must be C numbers, one per class, not {counts!r}.") from None
@@ -151,7 +156,9 @@ def longtail_counts(
     profile:str='exponential', # 'exponential' or 'pareto'
     alpha:float=1., # shape of the Pareto profile, > 0
 ) -> np.ndarray: # (C,) int64, descending, the smallest at least 1
-    "Images per class of a profile, rounded down (exponential: Cao et al. 2019); `ValueError` for an empty class."
+    """Images per class of a profile, rounded down (exponential: Cao et al. 2019).
+
+    Raises `ValueError` if a class would be empty."""
     if ratio < 1 or n_classes < 1:
         raise ValueError(f"ratio and n_classes must be >= 1, not {ratio} and {n_classes}.")
     n = np.floor(n_max*_profile(np.linspace(0, 1, n_classes), ratio, profile, alpha)
@@ -166,7 +173,9 @@ def longtail_counts(
 def imbalance_ratio(
     counts, # (C,) images per class
 ) -> float: # >= 1
-    "Largest class over smallest; `ValueError` for an empty class."
+    """Images of the largest class over those of the smallest.
+
+    Raises `ValueError` if a class is empty."""
     n = check_counts(counts)
     return float(n.max()/n.min())
 
@@ -176,13 +185,14 @@ def subsample_longtail(
     ratio:float, # imbalance of the profile, >= 1
     seed:int=0, # seed of the choice, >= 0; global random state is untouched
     n_max:int|None=None, # images of the largest class; default: what it has
-    groups=None, # (N,) group of each image (lesion, patient), kept whole but for a class's last one
+    groups=None, # (N,) group of each image (lesion, patient); only a class's last one is cut
     profile:str='exponential', # 'exponential' or 'pareto', as in longtail_counts
     alpha:float=1., # shape of the Pareto profile, > 0
 ) -> np.ndarray: # (M,) indices to keep, ascending
-    """Indices that cut a labelled set to `longtail_counts`, classes ranked by size, as far as images are available.
+    """Indices that cut a labelled set to `longtail_counts`, as far as images are available.
 
-    A `ValueError` or `TypeError` for labels that are none."""
+    The largest class gets the first count. Raises `ValueError` or `TypeError` if the labels
+    are not one class per image."""
     labels = _as_labels(labels, 'iubOU')
     groups = np.arange(len(labels)) if groups is None else np.asarray(groups)
     if len(groups) != len(labels):
@@ -199,7 +209,7 @@ def subsample_longtail(
 
 # %% ../../nbs/data/01_longtail.ipynb #a552a399
 class ClassGroups(dict):
-    "Class indices by group, `head`, `medium` and `tail`, with the `rule` that made them in words."
+    "Class indices of `head`, `medium` and `tail`, with the `rule` that made them in words."
     def __init__(self,
         groups:dict, # name -> list of class indices
         rule:str, # the rule in words, with the counts it was applied to
@@ -213,10 +223,12 @@ class ClassGroups(dict):
 # %% ../../nbs/data/01_longtail.ipynb #f2088efe
 def class_groups(
     counts, # (C,) images per class
-    rule:str|tuple='tertile', # 'tertile', or `(tail, head)`: tail has fewer than the first, head more than the second
+    rule:str|tuple='tertile', # 'tertile', or (tail, head): tail has fewer images, head has more
     on:str='training counts', # what `counts` are, for the text of the rule
 ) -> ClassGroups: # head, medium and tail as lists of class indices, largest class first
-    "Head, medium and tail classes, with `.rule` in words; `ValueError` for an unknown rule."
+    """Head, medium and tail classes, with `.rule` in words.
+
+    Raises `ValueError` if the rule is unknown."""
     n = np.asarray(counts)
     order = np.argsort(-n, kind='stable')
     if isinstance(rule, str) and rule == 'tertile':
@@ -239,9 +251,9 @@ def sampling_weights(
     labels, # (N,) class index of each training image
     scheme:str='class', # 'instance' (as they are), 'sqrt', or 'class' (each class equally often)
 ) -> np.ndarray: # (N,) float64 probability of drawing each image, sum 1
-    """Weights for torch's or fastai's weighted sampling (Kang et al. 2020); `ValueError` for another scheme.
+    """Weights for torch's or fastai's weighted sampling (Kang et al. 2020).
 
-    A `ValueError` or `TypeError` for labels that are none."""
+    Raises `ValueError` or `TypeError` if the scheme is unknown or the labels are not classes."""
     powers = {'instance': 1., 'sqrt': .5, 'class': 0.}
     if scheme not in powers:
         raise ValueError(f"The scheme must be one of {', '.join(powers)}, not {scheme!r}.")
@@ -253,7 +265,7 @@ def sampling_weights(
 
 # %% ../../nbs/data/01_longtail.ipynb #lt000002
 def _epochs(draw):
-    "Indices of as many epochs as make chance small, each with weight 1; None if nothing comes"
+    "Indices of enough epochs to make chance small, each with weight 1; None if nothing comes"
     drawn = []
     while len(drawn) < 2000:
         n = len(drawn)
@@ -262,7 +274,7 @@ def _epochs(draw):
     return np.asarray(drawn), np.ones(len(drawn))
 
 def _copied(sampler, ds):
-    "A copy of a torch sampler that shares the dataset, and draws without moving the original; None if there is none"
+    "A copy of a torch sampler with the same dataset; None if it cannot be copied"
     memo = {id(ds): ds}
     for v in vars(sampler).values():
         if isinstance(v, torch.Generator):
@@ -272,7 +284,7 @@ def _copied(sampler, ds):
 
 # %% ../../nbs/data/01_longtail.ipynb #lt000002-b
 def _torch_draw(dl, n):
-    "Indices that a torch loader draws in an epoch, and their weights; None for all images as they are"
+    "Indices that a torch loader draws, and their weights; None if it draws each image once"
     own = type(dl.batch_sampler) in (BatchSampler, type(None))
     sampler = dl.sampler if own else dl.batch_sampler
     if own and type(sampler) in (SequentialSampler, RandomSampler): return None
@@ -286,7 +298,7 @@ def _torch_draw(dl, n):
 
 # %% ../../nbs/data/01_longtail.ipynb #lt000003
 def _fastai_draw(dl, n):
-    "Indices that a fastai loader draws in an epoch, and their weights; None for all images as they are"
+    "Indices that a fastai loader draws, and their weights; None if it draws each image once"
     from fastai.callback.data import WeightedDL
     from fastai.data.load import DataLoader
     if isinstance(dl, WeightedDL):
@@ -301,10 +313,10 @@ def _fastai_draw(dl, n):
 def drawn_shares(
     dl, # Training loader, fastai's or torch's
     n_classes:int|None=None, # C; default: as in class_counts
-) -> tuple|None: # (C,) shares of images and of draws, and the chance in the latter; None if all are drawn as they are
-    """What share of the images a loader draws from each class (ours)
+) -> tuple|None: # (C,) shares of images, (C,) of draws, their chance error; None: each image once
+    """What share of its draws a loader takes from each class (ours).
 
-    A `ValueError` or `TypeError` for labels that are none."""
+    Raises `ValueError` or `TypeError` if the labels are not one class per image."""
     from fastai.data.load import DataLoader
     from fastai.torch_core import no_random
     dl = getattr(dl, '__dict__', {}).get('dl', dl) # without fastai's distributed loader around it
@@ -324,7 +336,7 @@ def class_names(
     dls, # `DataLoaders`
     *default, # Returned where nothing names them
 ) -> list: # (C,) names in the order of the classifier's outputs
-    "What the classes are called; a `ValueError` says how to name them."
+    "Names of the classes; without names it raises a `ValueError` that says how to give them."
     names = getattr(dls, 'vocab', None)
     if names is None:
         try: names = loader_labels(dls)[1]

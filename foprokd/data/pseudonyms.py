@@ -1,4 +1,4 @@
-"""Groups of DICOM files by patient, study or lesion, as a keyed hash: nothing that identifies anybody is written.
+"""Groups of DICOM files by patient, study or lesion, as a keyed hash: the tables hold nothing that identifies a person.
 
 Docs: https://foprokd.github.io/foprokd/data/pseudonyms.html.md"""
 
@@ -16,13 +16,15 @@ from .dicom import frames_of, import_pydicom, is_dicom, read_header
 from .files import frame_of
 
 # %% ../../nbs/data/02b_pseudonyms.ipynb #d1c20006
-# How a group column is named -> the elements of the header that say it, the first that is there
+# Name of a kind of group -> the elements of the header that hold it; the first one found counts
 DICOM_GROUPS = {'dicom:patient': ('PatientID',), 'dicom:study': ('StudyInstanceUID',),
                 'dicom:lesion': ('TrackingUID', 'TrackingID')}
 
 # %% ../../nbs/data/02b_pseudonyms.ipynb #d1c20006-b
 def group_key()->bytes: # At least 16
-    "The key of all groups, from `FOPROKD_DICOM_KEY` or a file made on first use; `ValueError` if it is short (ours)"
+    """The key of all groups, from `FOPROKD_DICOM_KEY` or a file made on first use (ours).
+
+    Raises `ValueError` if the key is shorter than 16 characters."""
     said = os.environ.get('FOPROKD_DICOM_KEY')
     if said is not None:
         if len(said) < 16:
@@ -46,11 +48,11 @@ def group_key()->bytes: # At least 16
 
 # %% ../../nbs/data/02b_pseudonyms.ipynb #d1c20006-c
 def pseudonym(
-    text:str, # What identifies somebody
-    kind:str, # What it is, so that equal texts of two kinds differ
-    key:bytes|None=None # Secret; None: group_key
+    text:str, # Text that identifies a person, a study or a lesion
+    kind:str, # Kind of group, so that equal texts of two kinds differ
+    key:bytes|None=None # Secret; None: the one of group_key
 )->str: # 16 hexadecimal digits
-    "A keyed hash that stands for a text (HMAC-SHA256, RFC 2104)"
+    "A keyed hash that replaces a text (HMAC-SHA256, RFC 2104)"
     return hmac.new(group_key() if key is None else key, f'{kind}\0{text}'.encode(),
         'sha256').hexdigest()[:16]
 
@@ -58,7 +60,7 @@ def pseudonym(
 def _said(
     file:str, # Path
     names:tuple # Keywords of the header
-)->str: # '' for none, and for a header that cannot be read
+)->str: # '' if no element has a value, or the header cannot be read
     "The first of these elements that has a value"
     try: ds = read_header(file)
     except OSError: return ''
@@ -71,8 +73,10 @@ def _said(
 def header_groups(
     files, # Paths, or `PATH#FRAME`
     by:str='dicom:patient' # One of DICOM_GROUPS
-)->list: # Pseudonym of each file; None where its header says none, and for other files
-    "Which patient, study or lesion each file belongs to (ours); `ValueError` for another word"
+)->list: # Pseudonym of each file; None without the element, and for other files
+    """The patient, study or lesion of each file, as a keyed hash (ours).
+
+    Raises `ValueError` if `by` is not a kind of group."""
     if by not in DICOM_GROUPS:
         raise ValueError(f"group_col={by!r} is none of {', '.join(DICOM_GROUPS)}.")
     paths = [frame_of(f)[0] for f in files]
@@ -90,13 +94,29 @@ def _whole_files(
     key = group_key() if several.any() else b''
     return [pseudonym(f, 'file', key) if s else g for f, s, g in zip(files, several, df.group)]
 
+# %% ../../nbs/data/02b_pseudonyms.ipynb #d1c20014-c
+def _asked_groups(
+    df:pd.DataFrame, # Label table with one row per frame
+    by:str|None # One of DICOM_GROUPS; None: patients, who may be absent
+)->list: # (N,) groups, or None
+    "Groups from the headers; an error if `by` is given and a header does not say it"
+    found = header_groups(df.image, by or 'dicom:patient')
+    bare = sum(g is None for g in found)
+    if by and bare:
+        raise ValueError(f"{bare} of {len(df)} images say nothing of {by!r}, the first is "
+                         f"{df.image[found.index(None)]!r}: group by something "
+                         "else, or write a table.")
+    return found
+
 # %% ../../nbs/data/02b_pseudonyms.ipynb #d1c20014-b
 def dicom_rows(
     df:pd.DataFrame, # Label table
     by:str|None=None, # One of DICOM_GROUPS; None: patients, if the table has no groups
-    frames:str|int='first' # Of files of several: first, middle, all or a number from 0
-)->tuple[pd.DataFrame, list]: # The table; sentences on what was done
-    "A label table with one row per chosen frame, grouped as the headers say (ours); `ValueError` if they do not"
+    frames:str|int='first' # Frames of each file: first, middle, all or a number from 0
+)->tuple[pd.DataFrame, list]: # The table; sentences that say what was done
+    """A label table with one row per chosen frame and a group from the headers (ours).
+
+    Raises `ValueError` if `by` is given and a header has no such element."""
     if not any(is_dicom(frame_of(f)[0]) for f in df.image):
         if by:
             raise ValueError(
@@ -106,12 +126,7 @@ def dicom_rows(
     df = df.assign(image=df.image.map(lambda f: frames_of(f, frames))).explode('image',
         ignore_index=True)
     if by or 'group' not in df:
-        found = header_groups(df.image, by or 'dicom:patient')
-        bare = sum(g is None for g in found)
-        if by and bare:
-            raise ValueError(f"{bare} of {len(df)} images say nothing of {by!r}, the first is "
-                                         f"{df.image[found.index(None)]!r}: group by something "
-                                         "else, or write a table.")
+        found = _asked_groups(df, by)
         alike = len(set(found) - {None}) < 2
         df = df.assign(group=[None] * len(df) if alike and not by else found)
     else: alike = True

@@ -25,9 +25,8 @@ def _deep_to_gray(
     "A 16-bit gray image with 8 bits, rounded; values above `white` are white"
     a = np.asarray(im).astype(np.float64)
     if a.size and (a.min() < 0 or a.max() > 65535):
-        raise (ValueError(
-            f"An image holds values from {a.min():g} to {a.max():g}, which is no 16-bit picture: "
-                         "save it with 8 or 16 bits."))
+        raise ValueError(f"An image holds values from {a.min():g} to {a.max():g}, which is no "
+                         "16-bit picture: save it with 8 or 16 bits.")
     return Image.fromarray(np.rint(np.clip(a / white, 0, 1) * 255).astype(np.uint8))
 
 def _flatten(
@@ -42,14 +41,15 @@ def to_rgb(
     im:Image.Image, # Any mode but `F`
     white:int=65535 # Value that means white in images of 16 bits, 255-65535
 )->Image.Image: # Mode RGB, upright, 8 bits per channel
-    "A PIL image as RGB (ours); `ValueError` for floats, integers outside 0-65535, and deep colour with another `white`"
+    """A PIL image of any mode as upright 8-bit RGB (ours).
+
+    Raises `ValueError` for floats, for integers outside 0-65535, and for 16-bit colour with a
+    `white` of its own."""
     if not 255 <= white <= 65535: raise ValueError(f"white={white} must lie between 255 and 65535.")
     if white != 65535 and any(';16' in str(t[-1]) for t in getattr(im, 'tile', None)
             or ()) and im.mode[0] != 'I':
-        raise (ValueError(
-            f"A 16-bit colour image has been cut to 8 bits by Pillow, which white={white} cannot "
-            "undo: "
-                         "save it as 16-bit gray, or with 8 bits."))
+        raise ValueError(f"A 16-bit colour image has been cut to 8 bits by Pillow, which "
+                         f"white={white} cannot undo: save it as 16-bit gray, or with 8 bits.")
     if im.getexif().get(_ORIENTATION, 1) != 1: im = ImageOps.exif_transpose(im)
     if im.mode == 'F':
         raise ValueError("A float image says nothing of its white: save it with 8 or 16 bits.")

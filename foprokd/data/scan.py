@@ -1,4 +1,4 @@
-"""Every image file looked at once: what it is, whether it opens, and its fingerprints.
+"""One look at every image file: what it is, whether it opens, and its fingerprints.
 
 Docs: https://foprokd.github.io/foprokd/data/scan.html.md"""
 
@@ -25,7 +25,7 @@ from .files import file_state, frame_of
 from .rgb import READ_FORMATS, to_rgb
 
 # %% ../../nbs/data/04_scan.ipynb #7cdb6fd6
-# What keeps a file from training, in the order in which it is asked
+# What keeps a file from training, in the order of the checks
 FILE_PROBLEMS = ('no UTF-8 name', 'missing', 'empty', 'not an image', 'too large', 'truncated',
                  'unreadable',
                  'unsupported format', 'unsupported mode', 'wrong extension')
@@ -46,16 +46,25 @@ def _sound_name(
     file:str, # Path
     fmt:str # Pillow's name of the format found in it
 )->bool: # True too for an extension that Pillow does not know
-    "Whether the extension of a file fits its content, as far as it says anything"
+    "Whether the extension of a file fits its content"
     claims = Image.registered_extensions().get(os.path.splitext(file)[1].lower())
     # cameras write .jpg files that Pillow calls MPO
     return claims in (None, fmt) or {claims, fmt} <= {'JPEG', 'MPO'}
+
+# %% ../../nbs/data/04_scan.ipynb #7cdb6fd6-d
+def _hashes(im, rgb):
+    "Fingerprints of the pixels; deep images keep their own values, 8 bits would make some equal"
+    deep = im.mode[0] == 'I'
+    what = b'%s %d %d ' % (b'deep' if deep else b'rgb', *rgb.size)
+    content = (np.asarray(im) if deep else rgb).tobytes()
+    return dict(pixels=hashlib.sha256(what + content).hexdigest(),
+        phash=str(imagehash.phash(rgb, hash_size=16)))
 
 # %% ../../nbs/data/04_scan.ipynb #7cdb6fd6-c
 def _decode(
     data:bytes, # Content of a file
     max_pixels:int, # Largest width times height
-    frame:int|None=None # Of several pictures; None: the first
+    frame:int|None=None # Number of the picture; None: the first
 )->tuple[dict, str, str]: # Facts, problem, detail
     "What Pillow makes of it, header first"
     facts = {}
@@ -77,38 +86,41 @@ def _decode(
         signs = 'truncated', 'premature', 'unexpected end', 'incomplete'
         cut = any(w in str(e).lower() for w in signs)
         return facts, 'truncated' if cut else 'unreadable', f'{type(e).__name__}: {e}'
-    deep = im.mode[0] == 'I' # 8 bits would make different 12-bit images equal
-    what = b'%s %d %d ' % (b'deep' if deep else b'rgb', *rgb.size)
-    facts['pixels'] = hashlib.sha256(what + (np.asarray(im) if deep else rgb).tobytes()).hexdigest()
-    facts['phash'] = str(imagehash.phash(rgb, hash_size=16))
-    return facts, '', ''
+    return facts | _hashes(im, rgb), '', ''
 
 # %% ../../nbs/data/04_scan.ipynb #a4d9af2c
 _MAX_BYTES = 2**30 # larger files are not read
+
+def _content(file):
+    "Content and None; or None and the finding of a file that cannot be read"
+    try:
+        at = os.stat(file)
+        if not stat.S_ISREG(at.st_mode): # a pipe would wait for ever
+            return None, {**_EMPTY, 'problem': 'unreadable', 'detail': 'no regular file'}
+        if at.st_size > _MAX_BYTES:
+            return None, {**_EMPTY, 'bytes': at.st_size, 'problem': 'too large',
+                'detail': f'{at.st_size/2**30:.1f} GiB'}
+        return Path(file).read_bytes(), None
+    # the last for a null byte in the name
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None, {**_EMPTY, 'problem': 'missing', 'detail': 'no such file'}
+    except OSError as e:
+        return None, {**_EMPTY, 'problem': 'unreadable', 'detail': e.strerror or type(e).__name__}
 
 # %% ../../nbs/data/04_scan.ipynb #a4d9af2c-b
 def inspect_file(
     file:str, # Path, or `PATH#FRAME`
     max_pixels:int|None=None # Largest width times height; None: Pillow's `Image.MAX_IMAGE_PIXELS`
-)->dict: # bytes, format, mode, width, height, problem ('' if none), detail; hashes sha256 (of the file), pixels, phash
-    "Everything about one file; never raises, never warns (ours)"
+)->dict: # bytes, format, mode, width, height, problem ('' for a good file), detail, three hashes
+    """Everything about one file; never raises, never warns (ours).
+
+    The hashes are `sha256` of the file, `pixels` of the decoded values, and `phash` of the look."""
     max_pixels = max_pixels or Image.MAX_IMAGE_PIXELS or 2**62
     if not _is_text(str(file)):
         return {**_EMPTY, 'problem': 'no UTF-8 name', 'detail': 'rename it: results cannot name it'}
     file, frame = frame_of(file)
-    try:
-        at = os.stat(file)
-        if not stat.S_ISREG(at.st_mode): # a pipe would wait for ever
-            return {**_EMPTY, 'problem': 'unreadable', 'detail': 'no regular file'}
-        if at.st_size > _MAX_BYTES:
-            return {**_EMPTY, 'bytes': at.st_size, 'problem': 'too large',
-                'detail': f'{at.st_size/2**30:.1f} GiB'}
-        data = Path(file).read_bytes()
-    # the last for a null byte in the name
-    except (FileNotFoundError, NotADirectoryError, ValueError):
-        return {**_EMPTY, 'problem': 'missing', 'detail': 'no such file'}
-    except OSError as e:
-        return {**_EMPTY, 'problem': 'unreadable', 'detail': e.strerror or type(e).__name__}
+    data, finding = _content(file)
+    if finding: return finding
     facts = {**_EMPTY, 'bytes': len(data)}
     if not data: return {**facts, 'problem': 'empty', 'detail': '0 bytes'}
     lenient, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
@@ -125,8 +137,8 @@ def inspect_file(
 
 # %% ../../nbs/data/04_scan.ipynb #6dcc1200
 def facts_file(
-    cache:str|Path|bool|None=None # A file; None or True: the default, False: none
-)->Path|None: # Where findings are remembered
+    cache:str|Path|bool|None=None # A file; None or True: the default; False: no memory
+)->Path|None: # The file that remembers findings, None without a memory
     "The SQLite file of findings, in `FOPROKD_CACHE` or the user's cache folder (ours)"
     if cache is False: return None
     if cache not in (None, True): return Path(cache).expanduser()
@@ -137,23 +149,32 @@ def facts_file(
 def _finding(
     text # What the data base holds
 )->dict|None: # A finding; None for anything else
-    "A finding that was kept, unless something else has been written in its place"
+    "A finding that was kept, or None if the text is something else"
     try: res = json.loads(text)
     except (ValueError, TypeError, RecursionError): return None
     return res if isinstance(res, dict) and set(res) == set(_EMPTY) else None
 
 _INSTEAD = {} # file that cannot be used -> data base in memory
 
+def _rows_of(db, paths):
+    "What the data base holds of these paths, asked in parts of 500"
+    rows = {}
+    for i in range(0, len(paths), 500):
+        part = paths[i:i+500]
+        query = f"select path, state, found from facts where path in ({','.join('?' * len(part))})"
+        rows |= {p: r for p, *r in db.execute(query, part)}
+    return rows
+
 # %% ../../nbs/data/04_scan.ipynb #6dcc1200-c
 class _Memory:
-    "Findings under path, size, time of change and the way of looking; without a usable file for this process only"
+    "Findings under path, size, time of change and way of looking; in memory if the file fails"
     def __init__(self,
         file:Path|None, # SQLite file
         how:str # What else findings depend on
     ): self.file, self.how = file, how
 
     def _run(self, act):
-        "`act` with an open data base; where its file cannot be used, one warning, and one in memory from then on"
+        "`act` with an open data base; if its file cannot be used, one warning and one in memory"
         if self.file is None: return None
         table = 'create table if not exists facts (path text primary key, state text, found text)'
         if self.file not in _INSTEAD:
@@ -171,24 +192,15 @@ class _Memory:
             return act(db)
 
     def state(self, file):
-        "What a finding must have been made of, None for a file that is not there"
+        "The state of a file that a finding belongs to; None if there is no file"
         if not _is_text(os.path.abspath(file)): return None # a data base cannot name it
         try: return f'{file_state(file)} {self.how}'
         except (OSError, ValueError): return None
 
     def recall(self, files):
-        "File -> finding, for those that were looked at in their present state"
+        "File -> finding, for the files that have not changed since"
         ask = [os.path.abspath(f) for f in files]
-        def act(db):
-            rows = {}
-            for i in range(0, len(ask), 500):
-                part = ask[i:i+500]
-                query = (
-                    "select path, state, found from facts where path in "
-                    f"({','.join('?' * len(part))})")
-                rows |= {p: r for p, *r in db.execute(query, part)}
-            return rows
-        rows = self._run(act) or {}
+        rows = self._run(lambda db: _rows_of(db, ask)) or {}
         known = {f: rows[p] for f, p in zip(files, ask) if p in rows}
         res = {f: _finding(found) for f, (state, found) in known.items() if state == self.state(f)}
         return {f: o for f, o in res.items() if o is not None}
@@ -204,7 +216,7 @@ class _Memory:
 _BATCH = 32 # files that a process looks at before it reports
 
 class _Looks:
-    "What `DataLoader` takes from: the finding of each file, and its state before"
+    "The data set of the `DataLoader`: each file, its state before the look, and its finding"
     def __init__(self, files, memory, max_pixels):
         self.files, self.memory, self.max_pixels = files, memory, max_pixels
     def __len__(self): return len(self.files)
@@ -215,9 +227,9 @@ class _Looks:
 # %% ../../nbs/data/04_scan.ipynb #582d441c-b
 def _one_by_one(
     looks:_Looks, # Files
-    indices:range # Which
-): # Yields one as of `_Looks` for each
-    "Look at files in a process that may die of one; a crash is blamed on a file only if a new process dies of it, too"
+    indices:range # Numbers of the files to look at
+): # Yields one item of `_Looks` for each
+    "Look at files in a process of their own; a file is blamed only if a new process dies of it"
     def begin():
         return ProcessPoolExecutor(1,
             mp_context=get_context('fork' if os.name == 'posix' else 'spawn'))
@@ -242,7 +254,7 @@ def _findings(
     looks:_Looks, # Files to look at
     workers:int # Processes; 0: this one
 ): # Yields lists of (file, state, finding), in order
-    "Look at all files, in processes where there are enough of them"
+    "Look at all files, with processes if `workers` is not 0"
     done, n = 0, len(looks)
     while done < n:
         rest = _Looks(looks.files[done:], looks.memory, looks.max_pixels)
@@ -262,36 +274,43 @@ def _findings(
 # %% ../../nbs/data/04_scan.ipynb #efbe360e
 _VERSION = '2' # of what inspect_file finds
 
+def _look(looks, workers, bar):
+    "Look at files, and remember the findings of every few hundred"
+    batches, known, found = _findings(looks, workers), {}, []
+    try:
+        shown = progress_bar(batches, total=-(-len(looks) // _BATCH),
+            leave=False) if bar and len(looks) else batches
+        for batch in shown:
+            known |= {f: o for f, _, o in batch}
+            found += batch
+            if len(found) >= 500:
+                looks.memory.keep(found)
+                found = []
+    finally: looks.memory.keep(found) # also after Ctrl-C
+    return known
+
 # %% ../../nbs/data/04_scan.ipynb #efbe360e-b
 def scan_images(
     files, # Paths of image files
-    cache:str|Path|bool|None=None, # Where findings are remembered, as in facts_file
-    workers:int|None=None, # Processes; 0: this one; None: one per CPU, at most 8, if there are many files
+    cache:str|Path|bool|None=None, # The file that remembers findings, as in facts_file
+    workers:int|None=None, # Processes; 0: this one; None: one per CPU, at most 8, for many files
     max_pixels:int|None=None, # Largest width times height; None: Pillow's `Image.MAX_IMAGE_PIXELS`
     bar:bool=False # Show a progress bar
 )->pd.DataFrame: # One row per file, in order: image, and the columns of inspect_file
-    "What `inspect_file` says of each file, from memory where the file has not changed; `ValueError` for a single path"
+    """The findings of `inspect_file` for many files; files that have not changed come from memory.
+
+    Raises `ValueError` if `files` is a single path."""
     if isinstance(files, (str, Path)):
         raise ValueError(f"{str(files)!r} is one path: give a list of files.")
     files = list(map(os.fspath, files))
-    how = (
-        f'{_VERSION} {PIL.__version__} {max_pixels or Image.MAX_IMAGE_PIXELS} {dicom_state()}'.strip())
+    most = max_pixels or Image.MAX_IMAGE_PIXELS
+    how = f'{_VERSION} {PIL.__version__} {most} {dicom_state()}'.strip()
     memory = _Memory(facts_file(cache), how)
     known = memory.recall([f for f in dict.fromkeys(files) if _is_text(os.path.abspath(f))])
     todo = [f for f in dict.fromkeys(files) if f not in known]
     if workers is None: workers = min(os.cpu_count() or 1, 8) if len(todo) >= 300 else 0
     if current_process().daemon: workers = 0 # the worker of a loader may have none of its own
-    batches, found = _findings(_Looks(todo, memory, max_pixels), workers), []
-    try:
-        shown = progress_bar(batches, total=-(-len(todo) // _BATCH),
-            leave=False) if bar and todo else batches
-        for batch in shown:
-            known |= {f: o for f, _, o in batch}
-            found += batch
-            if len(found) >= 500:
-                memory.keep(found)
-                found = []
-    finally: memory.keep(found) # also after Ctrl-C
+    known |= _look(_Looks(todo, memory, max_pixels), workers, bar)
     return pd.DataFrame([{'image': f, **known[f]} for f in files], columns=['image', *_EMPTY])
 
 # %% ../../nbs/data/04_scan.ipynb #a70d4905
@@ -299,7 +318,7 @@ def findings_of(
     scan:pd.DataFrame, # From scan_images
     files # Paths that are among its images
 )->pd.DataFrame: # One row per path, in order, index from 0
-    "The findings of these files; `ValueError` for a file that was not looked at"
+    "The findings of these files; raises `ValueError` if the scan does not have one of them"
     files, known = (list(map(os.fspath, files)),
         scan.drop_duplicates('image').set_index('image', drop=False))
     absent = [f for f in files if f not in known.index]
@@ -313,17 +332,14 @@ def verify_images(
     data, # Label table with a column image, or paths
     **kwargs # As scan_images: cache, workers, max_pixels, bar
 )->pd.DataFrame: # Rows with a problem: image, problem, detail, bytes, format, width, height
-    "All files that cannot be trained on, and why, in one pass (ours)"
+    "All files that training cannot use, and why, in one pass (ours)"
     scan = scan_images(data.image if isinstance(data, pd.DataFrame) else data, **kwargs)
     kept = ['image', 'problem', 'detail', 'bytes', 'format', 'width', 'height']
     return scan.loc[scan.problem != '', kept].reset_index(drop=True)
 
 # %% ../../nbs/data/04_scan.ipynb #f003cb70-b
-def _told_formats(
-    df:pd.DataFrame, # Label table
-    scan:pd.DataFrame # Of its files
-)->pd.DataFrame: # The same table
-    "One warning if files hold another format than their names say"
+def _told_formats(df, scan):
+    "One warning if files hold a different format than their names say"
     odd = scan[scan.problem == 'wrong extension']
     if len(odd):
         first = '/'.join(Path(odd.image.iloc[0]).parts[-2:])
@@ -331,42 +347,50 @@ def _told_formats(
                       f"the first is {first!r} ({odd.detail.iloc[0]}).")
     return df
 
+# %% ../../nbs/data/04_scan.ipynb #sc00000b
+def _accepted(ignore):
+    "The problems that a user accepts; an error names one that does not exist"
+    res = {ignore} if isinstance(ignore, str) else set(ignore)
+    odd = res - set(FILE_PROBLEMS)
+    if odd:
+        raise ValueError(f"ignore names {min(odd)!r}, which is none of {', '.join(FILE_PROBLEMS)}.")
+    return res
+
+def _told_problems(scan, wrong):
+    "How many files have which problems; an error if every file is missing"
+    n = scan.problem[wrong].value_counts()
+    if n.get('missing') == len(scan):
+        raise ValueError(f"None of the {len(scan)} files is there, the first is looked for at "
+                         f"{scan.image.iloc[0]!r}: root= (--data-root) names the folder that the "
+                         "names start from.")
+    first = [repr('/'.join(Path(f).parts[-2:])[-200:]) for f in scan.image[wrong][:3]]
+    return (f"{wrong.sum()} of {len(scan)} files cannot be used "
+            f"({', '.join(f'{k} {v}' for k, v in n.items())}), the first are {', '.join(first)}")
+
 # %% ../../nbs/data/04_scan.ipynb #f003cb70-c
 def usable_rows(
     df:pd.DataFrame, # Label table
     bad:str='refuse', # Files with a problem: 'refuse' or 'drop'
-    ignore:tuple=('wrong extension',), # Problems to live with, of FILE_PROBLEMS
+    ignore:tuple=('wrong extension',), # Problems to accept, of FILE_PROBLEMS
     scan:pd.DataFrame|None=None, # From scan_images of these files; None: look now
     **kwargs # As scan_images: cache, workers, max_pixels, bar
-)->pd.DataFrame: # `df` without the rows that cannot be used; their number per problem in `attrs['dropped']`
-    "A label table in which every image opens; `ValueError` unless `bad='drop'`, or if a class would be lost"
+)->pd.DataFrame: # `df` without the dropped rows; their number per problem in `attrs['dropped']`
+    """A label table in which every image opens (ours).
+
+    Raises `ValueError` unless `bad='drop'`, and always if a class would lose all its images."""
     if bad not in ('refuse', 'drop'): raise ValueError(f"bad={bad!r} is neither refuse nor drop.")
-    odd = set([ignore] if isinstance(ignore, str) else ignore) - set(FILE_PROBLEMS)
-    if odd:
-        raise ValueError(f"ignore names {min(odd)!r}, which is none of {', '.join(FILE_PROBLEMS)}.")
+    ignore = _accepted(ignore)
     scan = scan_images(df.image, **kwargs) if scan is None else findings_of(scan, df.image)
-    wrong = ((scan.problem != '') & ~scan.problem.isin([ignore] if isinstance(ignore, str)
-        else ignore)).to_numpy()
+    wrong = ((scan.problem != '') & ~scan.problem.isin(ignore)).to_numpy()
     if not wrong.any(): return _told_formats(df, scan)
-    n = scan.problem[wrong].value_counts()
-    text = (
-            f"{wrong.sum()} of {len(df)} files cannot be used "
-            f"({', '.join(f'{k} {v}' for k, v in n.items())}), "
-            "the first are "
-            f"{', '.join(repr('/'.join(Path(f).parts[-2:])[-200:]) for f in scan.image[wrong][:3])}")
-    if n.get('missing') == len(df):
-        raise (ValueError(
-            f"None of the {len(df)} files is there, the first is looked for at "
-            f"{scan.image.iloc[0]!r}: "
-                         "root= (--data-root) names the folder that the names start from."))
+    text = _told_problems(scan, wrong)
     if bad == 'refuse':
         raise ValueError(f"{text}: mend them, or go on without them with bad='drop' (--bad drop).")
     gone = sorted(set(df.label) - set(df.label[~wrong]), key=str) if 'label' in df else []
     if gone:
-        raise ValueError(
-            f"{text}: without them no image of the class {gone[0]!r} is left, so they are not "
-            "dropped.")
+        raise ValueError(f"{text}: without them no image of the class {gone[0]!r} is left, so "
+                         "they are not dropped.")
     warnings.warn(f'{text}: they are dropped.')
     res = df[~wrong].reset_index(drop=True)
-    res.attrs = {**df.attrs, 'dropped': {k: int(v) for k, v in n.items()}}
+    res.attrs = {**df.attrs, 'dropped': scan.problem[wrong].value_counts().to_dict()}
     return _told_formats(res, scan[~wrong])

@@ -1,4 +1,4 @@
-"""Tables as they are published: their columns, one-hot labels, and the files that their names mean.
+"""Published tables: their columns, one-hot labels, and the files that their names mean.
 
 Docs: https://foprokd.github.io/foprokd/data/tables.html.md"""
 
@@ -22,7 +22,7 @@ from .walk import walk_files
 def _separator(
     file:Path # Text file
 )->str: # A comma, semicolon or tab
-    "What stands most often between the names in the first line"
+    "The separator that is most frequent in the first line"
     with open(file, 'rb') as f: line = f.readline(2**20)
     if line.count(b',') > 10_000:
         raise ValueError(f"{file.name} has more than 10000 columns: it is no table of images.")
@@ -31,10 +31,10 @@ def _separator(
 # %% ../../nbs/data/04c_tables.ipynb #5d5cc923-b
 def read_table(
     file:str|Path, # CSV file with commas, semicolons or tabs
-    rows:int|None=None, # Read no more than so many; None: all
+    rows:int|None=None, # Largest number of rows to read; None: all
     numbers:bool=False # Columns of numbers become numbers
 )->pd.DataFrame: # As text; empty fields are missing
-    "The table of a CSV file; `ValueError` with one sentence for what is none (ours)"
+    "The table of a CSV file (ours); raises `ValueError` if the file is not a table"
     file = Path(file)
     # 'NA' is a name like others; nothing is unpacked; rows longer than the first line move nothing
     try:
@@ -54,9 +54,9 @@ def read_table(
 # %% ../../nbs/data/04c_tables.ipynb #tb5c0003
 @contextmanager
 def naming(
-    source # Path of a file or folder; anything else has no name
+    source # Path of a file or folder; other things have no name
 ): # Context manager
-    "A `ValueError` from inside names the file (ours)"
+    "A block in which every `ValueError` names the file (ours)"
     try: yield
     except ValueError as e:
         name = Path(source).name if isinstance(source, (str, Path)) else ''
@@ -67,9 +67,9 @@ def naming(
 def one_hot_labels(
     df:pd.DataFrame, # Table
     columns:list, # Columns of zeros and ones, at least 2
-    what:str='The table' # What to call it in the sentence
+    what:str='The table' # Name of the table in the error
 )->pd.Series: # (N,) name of the column that is 1
-    "The class of each row; `ValueError` for a row without exactly one (ours)"
+    "The class of each row (ours); raises `ValueError` unless each row has exactly one"
     hot = df[columns].apply(pd.to_numeric, errors='coerce').to_numpy(float)
     odd = np.flatnonzero(((hot != 0) & (hot != 1)).any(1) | ((hot == 1).sum(1) != 1))
     if len(odd):
@@ -81,7 +81,7 @@ def one_hot_labels(
 def _is_hot(
     col:pd.Series # Text
 )->bool:
-    "Whether a column holds zeros and ones, and no more"
+    "Whether a column holds only zeros and ones"
     return set(col.map(str)) <= {'0', '1', '0.0', '1.0'}
 
 # %% ../../nbs/data/04c_tables.ipynb #bf9f5a3d
@@ -96,9 +96,9 @@ _HOT_NAMES = 'image', 'image_id', 'image_name', 'id'
 # %% ../../nbs/data/04c_tables.ipynb #bf9f5a3d-b
 def public_columns(
     df:pd.DataFrame, # Table
-    image:str|None=None # Its column of images, if that is known; None: as in public tables
-)->dict|None: # Our name -> column, a list for one-hot labels; None if it is not known
-    "Which columns of a published table are which (ours)"
+    image:str|None=None # Its column of images; None: as in public tables
+)->dict|None: # Our name -> column, or a list of one-hot columns; None for an unknown table
+    "The columns of image, label and group in a published table (ours)"
     for known in PUBLIC_COLUMNS.values():
         if set(known.values()) <= set(df) and image in (None, known['image']): return dict(known)
     image = next((c for c in (_HOT_NAMES if image is None else [image]) if c in df), None)
@@ -116,7 +116,7 @@ def _stem(
 def _index(
     files:list # Paths of images
 )->dict: # Name, with and without ending, lower case -> paths
-    "Images by what a table may call them"
+    "Images under the names that a table may use"
     res = defaultdict(list)
     for f in files:
         name = clean_text(os.path.basename(f)).casefold()
@@ -134,14 +134,30 @@ def _candidates(
     folders = lambda f: clean_text(f).casefold().replace(os.sep, '/').split('/')[:-1]
     return [f for f in found if not above or folders(f)[-len(above):] == above]
 
+# %% ../../nbs/data/04c_tables.ipynb #tb000006
+def _meant(
+    name:str, # As in the table
+    index:dict, # From `_index`
+    what:str # Name of the table in the error
+)->str|None: # Path, None if there is no such file
+    "The one file that a name means; an error if it could mean two that differ"
+    hits = _candidates(name, index)
+    if any(not filecmp.cmp(hits[0], f, shallow=False) for f in hits[1:]):
+        raise ValueError(f"{what} says {name!r}, which could be {hits[0]!r} or {hits[1]!r}, and "
+                         "these differ: write more of the path, or name a folder that holds one "
+                         "of them.")
+    return hits[0] if hits else None
+
 # %% ../../nbs/data/04c_tables.ipynb #20661e82
 def locate_images(
     names, # (N,) names as a table has them
     root:Path, # Folder that they start from
     files:list|None=None, # Files below `root`, from walk_files; None: look if need be
-    what:str='The table' # What to call it in the sentence
-)->tuple[list, int]: # (N,) paths; how many were not where they are said to be
-    "The files that names mean (ours); `ValueError` if one could mean two files, or none is found"
+    what:str='The table' # Name of the table in the error
+)->tuple[list, int]: # (N,) paths; number of files that were found in a different place
+    """The files that the names of a table mean (ours).
+
+    Raises `ValueError` if a name could mean two files, or if no file is found."""
     paths = [os.path.normpath(os.path.join(root, str(n))) for n in names]
     lost = [i for i, f in enumerate(paths) if not _there(f)]
     if not lost: return paths, 0
@@ -150,16 +166,12 @@ def locate_images(
     images = [f for f in files if is_image(f)]
     index, found = _index(images), 0
     for i in lost:
-        hits = _candidates(str(names[i]), index)
-        if any(not filecmp.cmp(hits[0], f, shallow=False) for f in hits[1:]):
-            raise ValueError(f"{what} says {str(names[i])!r}, which could be {hits[0]!r} or "
-                             f"{hits[1]!r}, and these differ: "
-                             "write more of the path, or name a folder that holds one of them.")
-        if hits: paths[i], found = hits[0], found + 1
-    if unlisted and found < len(lost): raise ValueError(f"The folder {unlisted[0].filename!r} "
-                                                        "cannot be listed "
-        f"({unlisted[0].strerror}), and {len(lost) - found} images were not found elsewhere: mend "
-        "its permissions.")
+        hit = _meant(str(names[i]), index, what)
+        if hit: paths[i], found = hit, found + 1
+    if unlisted and found < len(lost):
+        raise ValueError(f"The folder {unlisted[0].filename!r} cannot be listed "
+                         f"({unlisted[0].strerror}), and {len(lost) - found} images were not "
+                         "found elsewhere: mend its permissions.")
     if found == 0 and len(lost) == len(paths): _none_found(names, root, images, what)
     return paths, found
 
@@ -167,17 +179,17 @@ def locate_images(
 def _there(
     file:str # Path, perhaps one that cannot be
 )->bool:
-    "Whether there is a file, if only a link"
+    "Whether there is a file or a link"
     try: return os.path.lexists(frame_of(file)[0]) and not os.path.isdir(file)
     except ValueError: return False # a null byte in the name
 
 def _none_found(
     names, # (N,) names
-    root:Path, # Where they were looked for
-    images:list, # What is there
+    root:Path, # Folder that was searched
+    images:list, # Images in it
     what:str # The table
 )->None:
-    "One sentence for a table whose images are elsewhere"
+    "An error for a table whose images are in a different place"
     first = images and os.path.relpath(images[0], root)
     there = f'holds {len(images)} images such as {first!r}' if images else 'holds no image'
     raise ValueError(f"None of the {len(names)} images that {what} names was found, the first is "

@@ -16,7 +16,7 @@ _INVISIBLE = dict.fromkeys(map(ord, '\u200b\u200c\u200d\u2060\ufeff\u00ad')) # o
 
 def clean_text(
     text # Anything with a text
-)->str: # In Unicode's composed form, with common spaces, none of them outside
+)->str: # In Unicode's composed form, with common spaces, none at the ends
     "A name as one would type it again (ours)"
     text = unicodedata.normalize('NFC', str(text)).translate(_INVISIBLE)
     return re.sub(r'[^\S ]', ' ', text).strip()
@@ -24,7 +24,7 @@ def clean_text(
 # %% ../../nbs/data/04a_texts.ipynb #ccc8211a-b
 def clean_texts(
     values # (N,) `pandas.Series`
-): # (N,) Series of text; what is missing or empty is missing
+): # (N,) Series of text, None where a name is missing or empty
     "The names of a column, cleaned (ours)"
     text = values.map(clean_text, na_action='ignore').astype(object)
     return text.where(text.notna() & (text != ''), None)
@@ -33,17 +33,17 @@ def clean_texts(
 _JOINED = re.compile(r'(?<=[^\W_])[\s_\u2010-\u2015-]+(?=[^\W_])')
 
 def _joint(
-    m:re.Match # What stands between two letters or digits
-)->str: # What is left of it
-    "Nothing, but for digits on both sides, or the sign of a number"
+    m:re.Match # Characters between two letters or digits
+)->str: # '' or '-'
+    "A hyphen between two digits or as the sign of a number, else nothing"
     before, after, text = m.string[m.start() - 1], m.string[m.end()], m[0]
     if after.isdigit() and (before.isdigit() or re.search(r'\s-$', text)): return '-'
     return ''
 
 def near_key(
     name:str # A name
-)->str: # Equal for names that differ in what one may overlook
-    "What two names have in common if they only look different (ours)"
+)->str: # Equal for names that differ only in what a reader may overlook
+    "The key that two names share if they only look different (ours)"
     text = unicodedata.normalize('NFKC', clean_text(name)).casefold()
     number = re.fullmatch(r'([+-]?)0*(\d+)(?:[.](\d*?)0*)?', text)
     if not number: return _JOINED.sub(_joint, text)
@@ -52,17 +52,17 @@ def near_key(
 
 # %% ../../nbs/data/04a_texts.ipynb #1a4a9332
 def check_names(
-    names:Iterable, # Names; equal ones may come often, missing ones are passed over
-    what:str='names' # What they are, for the sentence
+    names:Iterable, # Names; equal ones may come often, missing ones do not count
+    what:str='names' # Word for them in the error
 )->None:
-    "`ValueError` with both spellings for two names that are nearly equal (ours)"
+    "Check that no two names are nearly equal (ours); the `ValueError` shows both spellings"
     known = {}
     for name in dict.fromkeys(n for n in names if n is not None and n == n):
         first = known.setdefault(near_key(name), name)
         if first == name: continue
         raise ValueError(f"The {what} {str(first)!r} and {str(name)!r} are nearly equal, but "
-                         "would count as two: "
-                         "write them in one way if they are the same, else call one differently.")
+                         "would count as two: write "
+                         "them in one way if they are the same, else call one differently.")
 
 # %% ../../nbs/data/04a_texts.ipynb #b39b4849
 # Parts of a split, in their order
@@ -75,9 +75,9 @@ _FILLERS = re.compile(r'sets?|data(?:set)?|images?|imgs?|inputs?|splits?|parts?|
 
 # %% ../../nbs/data/04a_texts.ipynb #b39b4849-b
 def part_of(
-    name:str # Of a folder, or in a column
-)->tuple[str|None, str]: # The part, None if it says none; what else the name says
-    "Which part a name means: `training_set`, `Val`, `ISIC_Test_Input` (ours)"
+    name:str # Name of a folder, or text in a column
+)->tuple[str|None, str]: # The part, or None; the other words of the name
+    "The part of a split that a name means, as in `training_set` or `Val` (ours)"
     words = re.findall(r'[^\W_\d]+|\d+', clean_text(name).casefold())
     hits = [w for w in words if _PART.fullmatch(w)]
     rest = [w for w in words if w not in hits and not _FILLERS.fullmatch(w)]

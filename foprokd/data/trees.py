@@ -1,4 +1,4 @@
-"""Which folder of a tree names the class, which the part, and which is only a container.
+"""Which folder of a tree names the class, which names the part, and which is only a container.
 
 Docs: https://foprokd.github.io/foprokd/data/trees.html.md"""
 
@@ -18,24 +18,22 @@ from .texts import clean_text, part_of
 # %% ../../nbs/data/04b_trees.ipynb #b58c83c8
 def is_image(
     file:str|Path # Path or name
-)->bool: # By its ending; DICOM also by its content, where there is no ending
+)->bool: # By its ending; DICOM files without an ending by their content
     "Whether a file is named like an image (fastai's endings), or is DICOM"
     return os.path.splitext(file)[1].lower() in image_extensions or is_dicom(file)
 
 # What a folder that only holds others is called, and the levels of HyperKvasir
-_HOLDS = (
-          'images? imgs? pictures? photos? frames? data dataset inputs? jpe?gs? pngs? parts? '
-          'folds? '
-          'batch(?:es)? chunks? shards?')
+_HOLDS = ('images? imgs? pictures? photos? frames? data dataset inputs? jpe?gs? pngs? parts? '
+          'folds? batch(?:es)? chunks? shards?')
 _CONTAINER = re.compile(f"(?:{'|'.join(_HOLDS.split())})")
 _LEVELS = {'labeled-images', 'lower-gi-tract', 'upper-gi-tract', 'anatomical-landmarks',
            'pathological-findings', 'quality-of-mucosal-views', 'therapeutic-interventions'}
 
 # %% ../../nbs/data/04b_trees.ipynb #b58c83c8-b
 def _core(
-    name:str # Of a folder
-)->tuple[str, bool]: # The other words, without numbers; whether it has one for a container
-    "What a folder's name says beside that it is a container"
+    name:str # Name of a folder
+)->tuple[str, bool]: # Its other words, without numbers; whether it has a word for a container
+    "The words of a folder's name that do not mean a container"
     words = re.findall(r'[^\W_\d]+|\d+', clean_text(name).casefold())
     held = [w for w in words if _CONTAINER.fullmatch(w)]
     return ' '.join(w for w in words if w not in held and not w.isdigit()), bool(held)
@@ -51,8 +49,8 @@ def _hold_others(
 # %% ../../nbs/data/04b_trees.ipynb #841e8d8f
 def _part_level(
     names:set # Folders of one level
-)->dict: # Folder -> part; {} if the level is none
-    "The parts that a level says, if all its folders say one, and nothing that differs beside it"
+)->dict: # Folder -> part; {} if the level does not name parts
+    "The parts of a level, if every folder says one and their other words do not differ"
     said = {n: part_of(n) for n in names}
     parts = {n: p for n, (p, _) in said.items() if p}
     rests = {rest for _, rest in said.values()}
@@ -99,20 +97,20 @@ def _inner_parts(
 def _check_classes(
     names:set # Folders of the level of classes
 )->None:
-    "One sentence for folders that are called like containers of images, and no class"
+    "An error for folders that would be classes but are called like containers"
     held = sorted(n for n in names if _core(n) == ('', True))
     if len(names) > 1 and (held or _hold_others(names)):
         raise ValueError(f"The folders {', '.join(map(repr, sorted(names)[:4]))} would be classes, "
                          f"but {(held or sorted(names))[0]!r} is called like a container of "
-                         "images: "
-                         "write a labels.csv, or say class_folder='outer' (--class-folder outer).")
+                         "images: write a labels.csv, or say class_folder='outer' "
+                         "(--class-folder outer).")
 
 # %% ../../nbs/data/04b_trees.ipynb #c7930e42-b
 def _readings(
     rows:list, # As `_peel` leaves them
     class_folder:str|None # 'outer', 'inner', or None: only if both say the same
 )->list: # Class of each image
-    "The folder that names the class; `ValueError` with both readings where they differ"
+    "The class of each image from its folders; the error shows both readings if they differ"
     outer, inner = [r[0] for r in rows], [r[-1] for r in rows]
     if class_folder: return inner if class_folder == 'inner' else outer
     pairs, n, m = set(zip(outer, inner)), len(set(outer)), len(set(inner))
@@ -127,10 +125,10 @@ def _readings(
 # %% ../../nbs/data/04b_trees.ipynb #99423ad5
 def _warn_left_out(
     folder:Path, # Root
-    files:list, # Of walk_files
-    images:list # Those that are images
-)->int: # How many files are no images
-    "One warning for files that are no images, one for folders beside the classes that hold none"
+    files:list, # From walk_files
+    images:list # The images among them
+)->int: # Number of files that are not images
+    "Warn once about files in class folders that are not images"
     kept, root = set(images), str(folder)
     other = [f for f in files if f not in kept and os.path.dirname(f) != root
              and os.path.basename(f) not in ('Thumbs.db', 'desktop.ini')]
@@ -141,9 +139,9 @@ def _warn_left_out(
 
 def _warn_empty(
     images:list, # Paths of images
-    rows:list # Folders of each from the class on
+    rows:list # Folders of each image, from the class on
 )->None:
-    "One warning for folders beside the classes in which there is no image"
+    "Warn once about folders beside the classes that hold no image"
     kept = {str(Path(f).parents[len(r) - 1]) for f, r in zip(images, rows)} # folders of classes
     beside = [e for home in {os.path.dirname(k) for k in kept} for e in os.scandir(home)]
     empty = sorted(e.path for e in beside if e.is_dir() and e.path not in kept
@@ -152,23 +150,33 @@ def _warn_empty(
         warnings.warn(f"{len(empty)} folders beside the class folders hold no image and are no "
                       f"class, the first is {empty[0]!r}.")
 
-# %% ../../nbs/data/04b_trees.ipynb #ea701ac3
-def read_tree(
-    folder:str|Path, # Root of the tree
-    files:list, # Its files, from walk_files
-    class_folder:str|None=None # Which of nested folders names the class: 'outer' or 'inner'
-)->tuple[pd.DataFrame, dict]: # Columns image, label and perhaps split; how the folders were read
-    "The images below class folders (ours); `ValueError` for a tree that could be read in two ways"
-    if class_folder not in (None, 'outer', 'inner'):
-        raise ValueError(f"class_folder={class_folder!r} is neither outer nor inner.")
-    images = [f for f in files if is_image(f)]
-    if not images: raise ValueError(f"{str(folder)!r} holds no image, in no folder.")
-    rows, part, words, held = _peel([Path(f).relative_to(folder).parts[:-1] for f in images])
+# %% ../../nbs/data/04b_trees.ipynb #tr000002
+def _check_loose(
+    images:list, # Paths of images
+    rows:list # As `_peel` leaves them
+)->None:
+    "An error for an image that lies in no class folder"
     flat = len(set(rows)) == 1 and len(rows[0]) == 1 and _core(rows[0][0])[1] # `images`, no class
     loose = [f for f, r in zip(images, rows) if flat or not r]
     if loose:
         raise ValueError(f"{os.path.basename(loose[0])!r} lies in no class folder: sort the "
                          "images into one folder per class, or write a labels.csv.")
+
+# %% ../../nbs/data/04b_trees.ipynb #ea701ac3
+def read_tree(
+    folder:str|Path, # Root of the tree
+    files:list, # Its files, from walk_files
+    class_folder:str|None=None # Of nested folders, the one that names the class: 'outer' or 'inner'
+)->tuple[pd.DataFrame, dict]: # Columns image, label and perhaps split; how the folders were read
+    """The label table of images below class folders (ours).
+
+    Raises `ValueError` if the tree could be read in two ways."""
+    if class_folder not in (None, 'outer', 'inner'):
+        raise ValueError(f"class_folder={class_folder!r} is neither outer nor inner.")
+    images = [f for f in files if is_image(f)]
+    if not images: raise ValueError(f"{str(folder)!r} holds no image, in no folder.")
+    rows, part, words, held = _peel([Path(f).relative_to(folder).parts[:-1] for f in images])
+    _check_loose(images, rows)
     inner = {} if words else _inner_parts(rows)
     if inner: words, part, rows = inner, [inner[r[1]] for r in rows], [(r[0], *r[2:]) for r in rows]
     if not class_folder: _check_classes({r[0] for r in rows})

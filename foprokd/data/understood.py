@@ -1,4 +1,4 @@
-"""How a set was read, in plain words, to be looked at before anything is trained.
+"""How a set was read, in plain words, for a person to check before training.
 
 Docs: https://foprokd.github.io/foprokd/data/understood.html.md"""
 
@@ -19,7 +19,7 @@ _EMPTY = dict(source=None, kind=None, structure='', containers=[], columns={}, p
 def _structure(
     facts:dict, # As understood gives them
     about:dict # Of a published set
-)->str: # Empty if nothing is known
+)->str: # '' if nothing is known
     "How the set was read, in one sentence"
     if facts['kind'] == 'published set': return about.get('title', '')
     if facts['columns']:
@@ -33,8 +33,8 @@ def _structure(
 
 # %% ../../nbs/data/05a_understood.ipynb #92c5c914-b
 def understood(
-    df:pd.DataFrame # Label table, of read_labels or any other
-)->dict: # source, kind, structure, columns, classes, parts, groups, and the others of `_EMPTY`
+    df:pd.DataFrame # Label table, from read_labels or made by hand
+)->dict: # source, kind, structure, columns, classes, parts, groups and further facts
     "How a set was read, and what it holds now, as plain data (ours)"
     res = _EMPTY | (df.attrs.get('understood') or {})
     count = lambda c: {str(k): int(n) for k, n in df[c].value_counts().sort_index().items()}
@@ -49,7 +49,7 @@ def understood(
 # %% ../../nbs/data/05a_understood.ipynb #9015a687
 def understood_text(
     df:pd.DataFrame # Label table
-)->str: # Lines
+)->str: # One fact a line
     "How a set was read, for a person (ours)"
     u = understood(df)
     few = lambda d: ', '.join(f'{k} {v}' for k, v in list(d.items())[:30]) + ', ...' * (len(d) > 30)

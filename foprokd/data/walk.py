@@ -1,4 +1,4 @@
-"""All files below a folder, or a sentence that names the folder that cannot be listed.
+"""All files below a folder, or an error that names the folder that cannot be listed.
 
 Docs: https://foprokd.github.io/foprokd/data/walk.html.md"""
 
@@ -16,14 +16,13 @@ from pathlib import Path
 def _refuse(
     e:OSError # What Python says, with the name of the folder
 )->None:
-    "One sentence for a folder that cannot be listed"
+    "Raise an error that names the folder that cannot be listed"
     name, way = str(e.filename), 'mend its permissions, or name a folder without it'
     if isinstance(e, FileNotFoundError):
         if not os.path.islink(name): raise ValueError(f"No folder at {name!r}.") from e
         way = 'mend or remove the link, or name a folder without it'
-    raise (ValueError(
-        f"The folder {name!r} cannot be listed ({e.strerror}), and what is in it would be missing: "
-                     f"{way}.")) from e
+    raise ValueError(f"The folder {name!r} cannot be listed ({e.strerror}), and what is in it "
+                     f"would be missing: {way}.") from e
 
 def _turns(
     path:str, # A folder
@@ -41,7 +40,9 @@ def walk_files(
     folder:str|Path, # Where to look, at any depth
     onerror:Callable=_refuse # Called with the `OSError` of a folder that cannot be listed
 )->list[str]: # Paths below `folder`, sorted
-    "All files below a folder but hidden ones (ours); `ValueError` for what cannot be listed"
+    """All files below a folder, without hidden ones (ours).
+
+    Raises `ValueError` if a folder cannot be listed."""
     res, top = [], os.fspath(folder)
     for at, dirs, names in os.walk(top, onerror=onerror, followlinks=True):
         dirs[:] = [d for d in dirs if not d.startswith('.')]
@@ -50,6 +51,7 @@ def walk_files(
         dirs[:] = [d for d in dirs if d not in round_]
         found = [os.path.join(at, n) for n in names if not n.startswith('.')]
         lost = [f for f in found if '.' not in os.path.basename(f) and not os.path.exists(f)]
-        for f in lost: onerror(FileNotFoundError(2, 'it is a link that leads nowhere', f))
+        for f in lost:
+            onerror(FileNotFoundError(2, 'it is a link that leads nowhere', f))
         res += found
     return sorted(res)
