@@ -1,4 +1,4 @@
-"""Any timm name, `nn.Module` or local checkpoint becomes a network that maps images to one feature vector each.
+"""Turns any timm name, `nn.Module` or local checkpoint into a network that maps each image to one feature vector.
 
 Docs: https://foprokd.github.io/foprokd/backbone.html.md"""
 
@@ -27,7 +27,7 @@ def pool_features(
     name:str='model', # What to call the model in an error
     axis:int|None=None # Where the d features lie, of channel_axis; None: (B,d,h,w) or (B,n,d)
 )->torch.Tensor: # (B,d) features
-    "Global average pooling over space or tokens; `ValueError` if there is no feature vector in `out`"
+    "Global average pooling over space or tokens; raises `ValueError` for other outputs"
     if (not isinstance(out, torch.Tensor) or out.ndim not in (2, 3, 4)
             or not out.is_floating_point()):
         what = (f'a tensor of shape {tuple(out.shape)}' if isinstance(out, torch.Tensor)
@@ -73,7 +73,7 @@ def channel_axis(
     forward=None, # What gave `out`; None: `net`
     name:str='model' # What to call the network in an error
 )->int|None: # Axis of `out`; None for vectors, and for what pool_features refuses
-    "Where the features lie in maps or tokens (ours); `ValueError` where that cannot be told"
+    "Where the features lie in maps or tokens (ours); raises `ValueError` if that is unclear"
     if not isinstance(out, torch.Tensor) or out.ndim not in (3, 4): return None
     long = [i for i in range(1, out.ndim) if out.shape[i] > 1]
     if len(long) < 2: return long[0] if long else 1
@@ -83,17 +83,16 @@ def channel_axis(
                   lambda: [i for i in long if out.shape[i] in widths]):
         axes = found()
         if len(axes) == 1: return axes[0]
-    raise (ValueError(
+    raise ValueError(
         f"{name} returns a tensor of shape {tuple(out.shape)} and does not say which of these are "
-        "its "
-                     "features: wrap it in a module whose forward returns (B,d) features."))
+        "its features: wrap it in a module whose forward returns (B,d) features.")
 
 # %% ../nbs/08_backbone.ipynb #ev000002
 @contextmanager
 def eval_mode(
     *nets:nn.Module # Any mixture of modes
 ): # Context manager
-    "All modules of `nets` in eval mode, and afterwards each in the mode it was in (ours)"
+    "Put all modules of `nets` in eval mode, and afterwards each in its old mode (ours)"
     was = [(m, m.training) for net in nets for m in net.modules()]
     try:
         for net in nets: net.eval()
@@ -108,7 +107,7 @@ def eval_mode(
 def fresh_copy(
     net:nn.Module # Network, after any use
 )->nn.Module: # Its copy, each module in the mode it had
-    "A deep copy without what layers computed and kept in eval mode, which torch would refuse to copy (ours)"
+    "A deep copy without the values that layers computed and kept in eval mode (ours)"
     with eval_mode(net): pass
     return copy.deepcopy(net)
 
@@ -125,14 +124,14 @@ def _last(net):
     return [n for n, c in net.named_children() if any(True for _ in c.parameters())][-1:]
 
 def _cut(net, *names):
-    "Put an identity in the place of each child, or of its last layer with weights, if that is linear"
+    "Put an identity in the place of each child, or of its last linear layer"
     for name in names:
         part = getattr(net, name, None)
         if isinstance(part, _WEIGHTED): setattr(net, name, nn.Identity())
         elif isinstance(part, nn.Sequential): _cut(part, *_last(part))
 
 def _body(net):
-    "The first part of body and head as fastai and `Student.deploy` put them together, else the network"
+    "The body, where fastai or `Student.deploy` put body and head together; else the network"
     if list(net._modules)[::2] == ['backbone', 'classifier']: return net.backbone
     if len(net) != 2: return net
     head, body = list(net[1].modules()), net[0]
@@ -146,7 +145,7 @@ def _body(net):
 def without_classifier(
     net:nn.Module # Network of timm, torchvision, fastai or one's own; changed in place
 )->nn.Module: # The part of it that gives features, in float32
-    "A network as far as its features, where its classifier is known (ours)"
+    "A network without its classifier, if that is known (ours)"
     while isinstance(net, _WRAPPERS): net = net.module
     if isinstance(net, nn.Sequential): net = _body(net)
     if hasattr(net, 'reset_classifier'): net.reset_classifier(0)
@@ -161,7 +160,7 @@ _SCORES = lambda o: o, lambda o: o.softmax(1), lambda o: o.log_softmax(1), lambd
 
 @torch.no_grad()
 def _last_linear(net, x):
-    "Name and layer whose output (B,d) the network returns, as it is or as probabilities; None if there is none"
+    "Name and layer whose output the network returns, as it is or as probabilities; or None"
     seen = []
     def keep(name, m, out):
         d = m.weight.shape[0]
@@ -185,18 +184,16 @@ def warn_of_scores(
     x:torch.Tensor, # (B,C,H,W) images that it takes
     name:str='model' # What to call the network in the warning
 )->None:
-    "Warn if a network that timm did not build ends in a linear layer: these may be scores of classes (ours)"
+    "Warn if a network not from timm ends in a linear layer: perhaps class scores (ours)"
     if hasattr(net, 'reset_classifier'): return
     images = torch.rand(x.shape, generator=torch.Generator().manual_seed(0)).to(x.device)
     with eval_mode(net): found = _last_linear(net, images)
     if not found: return
     wide, deep = found[1].weight.shape[:2]
     warnings.warn(
-                  f"The features of {name} come from its last linear layer {found[0]!r}, {deep} to "
-                  f"{wide} values. If "
-                  "these are scores of classes, give the network without it, torch.nn.Identity() "
-                  "in its place; if "
-                  "they are an embedding, all is well.", stacklevel=3)
+        f"The features of {name} come from its last linear layer {found[0]!r}, {deep} to "
+        f"{wide} values. If these are scores of classes, give the network without it, "
+        "torch.nn.Identity() in its place; if they are an embedding, all is well.", stacklevel=3)
 
 # %% ../nbs/08_backbone.ipynb #fs000002
 def takes_size(
@@ -204,7 +201,7 @@ def takes_size(
     size:tuple, # (height, width) in pixels
     channels:int=3 # Of its images
 )->bool: # Whether it answers to images of this size
-    "Try a blank image"
+    "Whether the network accepts a blank image of this size"
     p = next(net.parameters(), torch.empty(0))
     try:
         with eval_mode(net), torch.no_grad(): net(torch.zeros(2, channels, *size, device=p.device))
@@ -226,7 +223,7 @@ def for_size(
     size:int|tuple|None, # Side of the images in pixels, or (height, width); None: not known
     kwargs:dict|None=None # Arguments for timm (names only)
 )->dict: # The same, with `img_size` where the network needs it
-    "What makes a network of fixed size take these images (ours); nothing for others, and where that is impossible"
+    "Arguments that let a network of fixed size take these images, if any do (ours)"
     kwargs, named = kwargs or {}, isinstance(model, str)
     cfg = (timm.get_pretrained_cfg(model) if named and timm.is_model(model)
         else getattr(model, 'pretrained_cfg', None))
@@ -245,9 +242,9 @@ def for_size(
     return kwargs
 
 # %% ../nbs/08_backbone.ipynb #de000002
-_DEVICE = (re.compile(
+_DEVICE = re.compile(
     'CUDA error|CUDA out of memory|cuDNN error|CUDNN_STATUS|CUBLAS_STATUS|NCCL error|HIP error|'
-                     'HIP out of memory|MPS backend out of memory'))
+    'HIP out of memory|MPS backend out of memory')
 
 def is_device_error(
     e:Exception # From a forward pass
@@ -263,7 +260,7 @@ def _create_timm(
     pretrained:bool, # Fetch weights from the hub
     **kwargs # Passed to `timm.create_model`
 )->nn.Module: # Backbone without classifier
-    "A timm backbone, with sentences instead of stack traces for a wrong name and for an unreachable hub"
+    "A timm backbone; a wrong name or an unreachable hub gives a sentence, not a stack trace"
     if not timm.is_model(name.split('/')[-1]) and ':' not in name:
         close = difflib.get_close_matches(name.split('.')[0], timm.list_models(), n=3, cutoff=.4)
         raise ValueError(f"timm has no model {name!r}; close names: {', '.join(close) or 'none'}.")
@@ -277,9 +274,8 @@ def _create_timm(
     except Exception as e:
         if not pretrained: raise
         raise RuntimeError(f"The weights of {name!r} could not be fetched ({type(e).__name__}): "
-                           "give a local file with ckpt=, or pretrained=False for random weights "
-                           "(of a teacher: in "
-                           "teacher_kwargs; teacher='embedded' needs no download).") from e
+            "give a local file with ckpt=, or pretrained=False for random weights "
+            "(of a teacher: in teacher_kwargs; teacher='embedded' needs no download).") from e
 
 # %% ../nbs/08_backbone.ipynb #861664d1
 def create_backbone(
@@ -288,22 +284,20 @@ def create_backbone(
     ckpt:str|Path|None=None, # Local checkpoint with the backbone's weights
     **kwargs # Passed to `timm.create_model` (names only)
 )->tuple[nn.Module, dict]: # The backbone without classifier, and the checkpoint's notes
-    "A backbone that returns features (ours); `RuntimeError` if its weights are out of reach"
+    "A backbone that returns features (ours); raises `RuntimeError` if the hub is out of reach"
     if hasattr(model, 'dls') and hasattr(model, 'model'):
-        raise (TypeError(
+        raise TypeError(
             f"Got a fastai {type(model).__name__} where a network is needed: pass its body, "
-                        "for a vision_learner `learn.model[0]`."))
+            "for a vision_learner `learn.model[0]`.")
     if hasattr(model, '_orig_mod'):
-        raise (TypeError(
+        raise TypeError(
             "Got a network wrapped by torch.compile, which would save its weights under other "
-            "names: "
-                        "give the plain network and call .compile() on what is built from it."))
+            "names: give the plain network and call .compile() on what is built from it.")
     if not isinstance(model, (str, nn.Module)):
         if isinstance(model, dict):
-            raise (TypeError(
+            raise TypeError(
                 "Got a dictionary where a timm name or an nn.Module is needed: weights go into a "
-                "file, "
-                            "which `ckpt` names beside the name of their architecture."))
+                "file, which `ckpt` names beside the name of their architecture.")
         raise TypeError(
             f"Got a {type(model).__name__} where a timm name or an nn.Module is needed: {model!r}.")
     if isinstance(model, nn.Module): net = without_classifier(model)
@@ -332,7 +326,7 @@ def feature_dim(
     name:str='model', # What to call the model in an error
     channels:int=3 # Of the test image
 )->int: # d
-    "Length of the feature vector, found by one forward in eval mode; the model's mode is put back"
+    "Length of the feature vector, found by one forward in eval mode"
     p = next(model.parameters(), torch.empty(0))
     return feature_layout(model, torch.zeros(2, channels, size, size, device=p.device), name)[0]
 

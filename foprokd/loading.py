@@ -1,4 +1,4 @@
-"""A file of weights is read without running what it holds, and has to fit the network it is loaded into.
+"""Reads a file of weights without running any code in it, and refuses weights that do not fit the network.
 
 Docs: https://foprokd.github.io/foprokd/loading.html.md"""
 
@@ -22,7 +22,7 @@ from timm.models import clean_state_dict, load_state_dict
 def _refuse_bomb(
     path:Path # A file that begins like a zip
 )->bytes: # Its pickle
-    "`ValueError` unless its parts, unpacked, are no larger than the file"
+    "Raises `ValueError` if its parts, unpacked, are larger than the file"
     try:
         with zipfile.ZipFile(path) as z:
             size = sum(i.file_size for i in z.infolist())
@@ -33,15 +33,15 @@ def _refuse_bomb(
         raise ValueError(
             f"{path.name!r} is an archive that cannot be opened: is the file complete?") from e
     if not bomb: return data
-    raise (ValueError(
+    raise ValueError(
         f"{path.name!r} is an archive that unpacks to {size} bytes, more than torch.save "
-                     "packs into a file of its size: it is not read."))
+        "packs into a file of its size: it is not read.")
 
 # %% ../nbs/07_loading.ipynb #7add26a6-b
 def check_weights_file(
     path:str|Path # A `.safetensors` file, or one that `torch.save` wrote
-)->Path: # The same
-    "`ValueError` for what is no regular file, or would unpack to more than it is (ours); loads nothing"
+)->Path: # The same path; otherwise a `ValueError`
+    "Refuses a file that is not regular or unpacks to more than its size (ours); loads nothing"
     path = Path(path)
     if not path.is_file():
         raise ValueError(
@@ -75,15 +75,15 @@ def _check_tensors(
     sd:dict, # What a file held
     path:Path # The file
 )->None:
-    "`ValueError` for anything but plain tensors of the file's own size"
+    "Raises `ValueError` for anything but plain tensors of the file's own size"
     if not sd or not all(isinstance(v, torch.Tensor) for v in sd.values()):
         raise ValueError(
             f"{path.name!r} holds no plain dictionary of tensors: save `model.state_dict()`.")
     odd = [repr(k)[:80] for k, v in sd.items() if not _is_plain(v)]
     if odd:
-        raise (ValueError(
+        raise ValueError(
             f"{path.name!r} holds {odd[0]} as a sparse, quantised, complex, nested or empty (meta) "
-                             "tensor: save dense real weights."))
+            "tensor: save dense real weights.")
     # tied weights: there once
     stores = {s.data_ptr(): s.nbytes() for s in (v.untyped_storage() for v in sd.values())}
     stretched = max(v.numel() * v.element_size() / max(v.untyped_storage().nbytes(), 1)
@@ -108,7 +108,7 @@ def _check_notes(
     notes, # What the JSON note of a file says
     name:str # The file
 )->dict: # The same
-    "`ValueError` for statistics and image sizes with which no network could be fed"
+    "Raises `ValueError` for statistics and image sizes that no network could use"
     if not isinstance(notes, dict):
         raise ValueError(f"The note in {name!r} is a {type(notes).__name__}, not a table.")
     side, bad = notes.get('input_size'), []
@@ -137,7 +137,7 @@ def _flat(
 def read_checkpoint(
     path:str|Path # A `.safetensors` file, or a `.pth`/`.pt`/`.tar` written by `torch.save`
 )->tuple[dict, dict]: # State dict of tensors, and the file's `foprokd` notes ({} if it has none)
-    "Weights and notes from a local file, never by unpickling code; `ValueError` if it is no such file (ours)"
+    "Weights and notes from a local file (ours); raises `ValueError`, and never unpickles code"
     path = check_weights_file(path)
     try:
         sd, meta = _flat(load_state_dict(str(path), weights_only=True)), {}
@@ -146,12 +146,12 @@ def read_checkpoint(
                 meta = json.loads((f.metadata() or {}).get('foprokd', '{}'))
     except (pickle.UnpicklingError, RuntimeError, AttributeError, EOFError, OSError, ValueError,
             KeyError) as e:
-        raise (ValueError(
+        raise ValueError(
             f"{path.name!r} is not a weights file that can be read safely ({type(e).__name__}): "
-                         "save it as safetensors or as a plain state dict.")) from e
+            "save it as safetensors or as a plain state dict.") from e
     except Exception as e: # safetensors raises its own bare Exception subclass for a torn file
-        raise (ValueError(
-            f"{path.name!r} cannot be read as weights ({type(e).__name__}): is the file complete?")) from e
+        raise ValueError(f"{path.name!r} cannot be read as weights ({type(e).__name__}): "
+            "is the file complete?") from e
     if any(k.startswith('encoder_q.') for k in sd): sd = _moco_encoder(sd)
     _check_tensors(sd, path)
     return sd, _check_notes(meta, path.name)
@@ -173,16 +173,16 @@ def _tails(
     return found
 
 # %% ../nbs/07_loading.ipynb #65b8b174
-_NOT_BACKBONE = (re.compile(
+_NOT_BACKBONE = re.compile(
     r'(fc|classifier|cls_head|heads?|head_dist|projector|projection|projection_head|predictor|'
-                           r'prototypes|decoder\w*|mask_token)(\.|$)'))
+    r'prototypes|decoder\w*|mask_token)(\.|$)')
 _REGISTERS = re.compile('register_tokens|reg_token|storage_tokens')
 
 def _compare(
     model:nn.Module, # Network
     sd:dict # State dict
 )->tuple[list, list, list]: # Keys that are missing, unknown, of another shape
-    "What keeps the weights from fitting; nothing for a trunk, for heads, and for register tokens without a place"
+    "What keeps the weights from fitting; trunks, heads and spare register tokens fit"
     gone = tuple(p for *_, ps in _tails(model, set(sd)) for p in ps)
     whole = model.state_dict()
     own = {k: v for k, v in whole.items() if not k.startswith(gone)}
@@ -198,7 +198,7 @@ def _below(
     model:nn.Module, # Network
     sd:dict # State dict
 )->dict: # Prefix -> state dict, '' first
-    "The state dict, and what lies below the prefixes under which it has most of the network's names"
+    "The state dict, and its parts below the prefixes with most of the network's names"
     own, found = set(model.state_dict()), Counter()
     for k in sd:
         words = k.split('.')
@@ -252,7 +252,7 @@ def _choose(
     sd:dict, # State dict of a file
     name:str # What to call the file
 )->dict: # That of the network
-    "The one reading of a file under which every weight finds its place; else a `ValueError`"
+    "The one reading of a file that gives every weight its place; else raises `ValueError`"
     tried, fits = [], {}
     for prefix, part in _below(model, sd).items():
         for r in (part, _translated(model, part)):
@@ -261,10 +261,9 @@ def _choose(
         if '' in fits: return fits['']
     fits = {p: r for p, r in fits.items() if 'base_encoder' in p} or fits
     if len(fits) > 1:
-        raise (ValueError(
+        raise ValueError(
             f"{name!r} holds {len(fits)} networks that fit, under "
-            f"{', '.join(map(repr, fits))[:200]}: "
-                         "save the one you want as a file of its own."))
+            f"{', '.join(map(repr, fits))[:200]}: save the one you want as a file of its own.")
     if not fits: raise ValueError(_misfit(model, tried, name))
     return fits.popitem()[1]
 
@@ -274,7 +273,7 @@ def _check_values(
     sd:dict, # That of the file, of the same shapes
     name:str # What to call the file in an error
 )->None:
-    "`ValueError` for whole numbers where fractions belong, or the reverse, and for NaN and infinity"
+    "Raises `ValueError` for numbers of the wrong kind, for NaN and for infinity"
     for k in (k for k in own if k in sd):
         whole = (not own[k].is_floating_point() and sd[k].is_floating_point()
             and sd[k].isfinite().all())
@@ -295,15 +294,15 @@ def load_weights(
     sd:dict, # State dict
     name:str='checkpoint' # What to call the file in an error
 )->nn.Module: # `model`
-    "Load `sd`; a trunk cuts `model`, heads in the file are ignored, any other misfit is a `ValueError` (ours)"
+    """Load `sd` into `model`, without the heads in it; a trunk cuts the model (ours)
+
+    Raises `ValueError` if the weights do not fit."""
     sd = _choose(model, sd, name)
     spare = [k for k in sd if _REGISTERS.fullmatch(k) and k not in model.state_dict()]
     if spare:
-        warnings.warn(
-                      f"{name!r} holds {spare[0]!r}, for which {type(model).__name__} has no "
-                      "place: it is left out. An "
-                      "architecture with registers (reg4 in timm's names) is the published one.",
-                      stacklevel=2)
+        warnings.warn(f"{name!r} holds {spare[0]!r}, for which {type(model).__name__} has no "
+            "place: it is left out. An architecture with registers (reg4 in timm's names) is "
+            "the published one.", stacklevel=2)
     for m, stay, _ in _tails(model, set(sd)):
         for n in list(m._modules)[stay:]: delattr(m, n)
     own = model.state_dict()
@@ -312,13 +311,13 @@ def load_weights(
     return model
 
 # %% ../nbs/07_loading.ipynb #9b6b8b7e
-_TRUNK = 2**26 # weights that a network may have beyond those of the file, most of which a trunk leaves out
+_TRUNK = 2**26 # weights that a network may have beyond those of the file, if that is a trunk
 
 @contextmanager
 def _at_most(
     n:int # Weights
 ): # Context in which no larger module can be built
-    "Count parameters and submodules as they are registered; `ValueError` at the first too many"
+    "Count parameters and submodules as they are registered; raises `ValueError` at the limit"
     seen = [0, 0]
     def count(m, key, o):
         old = m._parameters.get(key) # some are registered twice
@@ -342,13 +341,12 @@ def _harmless(v, depth=3):
 
 # %% ../nbs/07_loading.ipynb #548d0ec2
 _NOT_FROM_FILES = {'pretrained', 'pretrained_cfg', 'pretrained_cfg_overlay', 'checkpoint_path',
-                   'cache_dir',
-                   'num_classes', 'features_only', 'model_name', 'scriptable', 'exportable'}
+    'cache_dir', 'num_classes', 'features_only', 'model_name', 'scriptable', 'exportable'}
 
 def notes_may_decide(
     kwargs:dict # Arguments of a timm model
 )->bool: # Whether a note can hold them and model_from_notes will take them
-    "Whether a file may say how its network was built"
+    "Whether a file may name these arguments for its network"
     return all(k not in _NOT_FROM_FILES and _harmless(v) for k, v in kwargs.items())
 
 # %% ../nbs/07_loading.ipynb #548d0ec2-b
@@ -358,7 +356,7 @@ def model_from_notes(
     name:str, # What to call the file in an error
     trunk:bool=True # The file may hold the first part of a larger network
 )->tuple[str, dict]: # timm name and arguments
-    "The network that a file says it is (ours); `ValueError` if timm has none such, or it does not suit the file"
+    "Network that a note names (ours); raises `ValueError` if it is unknown or does not fit"
     arch, kwargs = notes.get('arch'), notes.get('kwargs') or {}
     if not (isinstance(arch, str) and len(arch) < 100 and timm.is_model(arch)):
         raise ValueError(
@@ -374,9 +372,9 @@ def model_from_notes(
         with torch.device('meta'), _at_most(held + trunk * _TRUNK):
             net = timm.create_model(arch, pretrained=False, num_classes=0, **kwargs)
     except Exception as e: # whatever timm makes of a stranger's arguments
-        raise (ValueError(
+        raise ValueError(
             f"{name!r} says that it is {arch} with {repr(kwargs)[:80]}, which does not fit "
-                         f"({type(e).__name__}: {' '.join(str(e).split())[:120]}).")) from e
+            f"({type(e).__name__}: {' '.join(str(e).split())[:120]}).") from e
     large = sum(b.numel() for b in net.buffers()) > held + trunk * _TRUNK
     if large:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""fastai hands the student a normalised batch; prompt and teacher need the picture in [0,1].
+"""Takes the normalised batch of a fastai student back to pixels in [0,1], which prompt and teacher need.
 
 Docs: https://foprokd.github.io/foprokd/pixels.html.md"""
 
@@ -17,10 +17,10 @@ from fastai.data.transforms import Normalize
 
 # %% ../nbs/09_pixels.ipynb #dfc2c9cc
 class PixelSpace(nn.Module):
-    "Normalised images (B,3,H,W) to pixels in [0,1] (ours); `mean=0, std=1` leaves them; `ValueError` for others"
+    "Normalised images (B,3,H,W) to pixels in [0,1] (ours); `mean=0, std=1` changes nothing"
     def __init__(self,
-        mean:float|list|torch.Tensor=0., # Mean that was subtracted, a scalar or (3,)
-        std:float|list|torch.Tensor=1. # Standard deviation that was divided by, a scalar or (3,), > 0
+        mean:float|list|torch.Tensor=0., # Mean that was subtracted, scalar or (3,)
+        std:float|list|torch.Tensor=1. # Deviation that divided the images, scalar or (3,), > 0
     ):
         super().__init__()
         for n, v in (('mean', mean), ('std', std)):
@@ -35,9 +35,9 @@ class PixelSpace(nn.Module):
         "Undo the normalisation"
         x = x.as_subclass(torch.Tensor)
         if x.ndim != 4 or x.shape[1] != 3:
-            raise (ValueError(
+            raise ValueError(
                 f"Got a batch of shape {tuple(x.shape)} where RGB images (B,3,H,W) are needed: "
-                             "open all images as RGB."))
+                "open all images as RGB.")
         # in place: one copy less
         return (x.float() * self.std.to(x.device)).add_(self.mean.to(x.device))
 
@@ -49,7 +49,7 @@ class PixelSpace(nn.Module):
 
 # %% ../nbs/09_pixels.ipynb #68857068
 def _torchvision_norm(ds):
-    "torchvision's `Normalize` among the transforms of a dataset or of what it is a part of; None if it has none"
+    "torchvision's `Normalize` of a dataset or of the one it is a part of; None if there is none"
     t = getattr(ds, 'transform', None)
     for o in reversed(getattr(t, 'transforms', [t])):
         if type(o).__module__.startswith('torchvision.') and type(o).__name__ == 'Normalize':
@@ -60,8 +60,8 @@ def _torchvision_norm(ds):
 @patch(cls_method=True)
 def from_dls(cls:PixelSpace,
     dls # `DataLoaders` of fastai or torch loaders
-)->PixelSpace: # With the statistics where they are
-    "The pixel space of a `DataLoaders`: `dls.pixels`, or its `Normalize`, fastai's or torchvision's, or the identity"
+)->PixelSpace: # With the statistics of `dls`
+    "Pixel space of a `DataLoaders`: `dls.pixels`, else from its `Normalize`, else the identity"
     given = getattr(dls, 'pixels', None)
     if isinstance(given, cls): return given
     fs = getattr(getattr(dls.train, 'after_batch', None), 'fs', [])
@@ -72,10 +72,10 @@ def from_dls(cls:PixelSpace,
 
 # %% ../nbs/09_pixels.ipynb #tp000002
 def training_pixels(
-    dls, # fastai `DataLoaders` that know their images: of image_dls, or of a `DataBlock`
+    dls, # fastai `DataLoaders` made by image_dls or a `DataBlock`
     rows=None # (n,) positions among the training images, in the order wanted; None: all
 )->Iterator[torch.Tensor]: # Batches (B,3,H,W) of pixels in [0,1], on the device of `dls`
-    "Training images shown as validation images are; `ValueError` for loaders that do not tell their images (ours)"
+    "Training images, prepared as validation images are (ours)"
     items = getattr(dls.train, 'items', None)
     if items is None or not hasattr(dls, 'test_dl'):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""A small generator that amplifies or diminishes the frequencies of an image and leaves every phase alone.
+"""A small generator that amplifies or weakens the frequencies of an image and leaves every phase alone.
 
 Docs: https://foprokd.github.io/foprokd/prompt.html.md"""
 
@@ -19,23 +19,22 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from .spectrum import (amplitude_phase, band_mask, from_spectrum, full_plane, make_even,
-                              mix_log_gain,
-                              polar_basis, spectrum_axes, to_spectrum)
+                              mix_log_gain, polar_basis, spectrum_axes, to_spectrum)
 
 # %% ../nbs/05_prompt.ipynb #d43db769
-_PART = 2**18 # Values that go through the FFT at a time on a CPU, so that memory is reused while it is in the cache
+_PART = 2**18 # Values that go through the FFT at a time on a CPU, to stay in its cache
 
 def _first(
     t:Tensor # (B,...)
 )->Tensor: # (1,...), or `t`
-    "The one row of a tensor that was expanded to a batch; any other as it is"
+    "The one row of a tensor that was expanded to a batch; every other tensor unchanged"
     return t[:1] if len(t) > 1 and t.stride(0) == 0 else t
 
 def _add_filtered(
     x:Tensor, # (B,C,H,W) float32 images
     factor:Tensor # (B,C,H,W//2+1) real, even; or one for all images
 )->Tensor: # (B,C,H,W)
-    "`x` plus the image of its spectrum times `factor`; without gradients in place, on a CPU a few images at a time"
+    "`x` plus the image of its spectrum times `factor`; on a CPU a few images at a time"
     size = x.shape[-2:]
     if torch.is_grad_enabled() and (x.requires_grad or factor.requires_grad):
         return from_spectrum(to_spectrum(x) * factor, size).add_(x)
@@ -48,15 +47,15 @@ def _add_filtered(
 
 # %% ../nbs/05_prompt.ipynb #7ecc302a
 class SpectralPrompt(nn.Module):
-    "Base of all prompts: multiplies amplitudes by exp(`log_gain`), never touches a phase (ours)"
+    "Base of all prompts: multiplies amplitudes by exp(`log_gain`), keeps phases (ours)"
     # Length of the latent, 0 if there is none; channels acted on, None for any
     z_dim, channels = 0, None
-    z_per = 'image' # or 'batch': what draws a latent of its own in training
+    z_per = 'image' # or 'batch': what gets its own latent in training
 
     def sample_z(self,
         n:int, # Number of images
         device=None, # Where to put it
-        generator:torch.Generator|None=None # Source of randomness; None: torch's global one
+        generator:torch.Generator|None=None # None: torch's global generator
     )->Tensor|None: # (n, z_dim) standard normal, None for a prompt without latent
         "Latents for `n` images"
         if not self.z_dim: return None
@@ -67,7 +66,7 @@ class SpectralPrompt(nn.Module):
         n:int, # Number of images
         device=None # Where to put it
     )->Tensor|None: # (n, z_dim), None for a prompt without latent
-        "Latents for the images of one batch: a sample each, or with `z_per='batch'` one for all of them"
+        "Latents for a batch: one for each image, or with `z_per='batch'` one for all"
         z = self.sample_z(1 if self.z_per == 'batch' else n, device)
         return z if z is None else z.expand(n, -1)
 
@@ -82,14 +81,14 @@ class SpectralPrompt(nn.Module):
         x:Tensor, # (B,C,H,W) pixels in [0,1]
         z:Tensor|None=None # (B, z_dim) latents; None samples them
     )->Tensor: # (B,C,H,W//2+1) float32, even
-        "Log of the factor on each amplitude, which a subclass gives"
+        "Log of the factor on each amplitude; a subclass defines it"
         raise NotImplementedError(f"{type(self).__name__} defines no log_gain.")
 
     def forward(self,
         x:Tensor, # (B,C,H,W) pixels in [0,1]
         z:Tensor|None=None # (B, z_dim) latents; None samples them
     )->Tensor: # (B,C,H,W) float32 prompted pixels, not clamped
-        "Prompt a batch of images; `ValueError` for what the prompt cannot take"
+        "Prompt a batch of images; raises `ValueError` if it does not fit the prompt"
         return _add_filtered(x.float(),
             torch.expm1(_first(self.log_gain(self.checked(x), z))))
 
@@ -98,7 +97,7 @@ class SpectralPrompt(nn.Module):
 def checked(self:SpectralPrompt,
     x:Tensor # (B,C,H,W) images
 )->Tensor: # (B,C,H,W), `x` itself
-    "`x`, if it is (B,C,H,W), floating point, and has the prompt's channels; else `ValueError`"
+    "Return `x`; raises `ValueError` if its shape, type or channels do not fit"
     if x.ndim != 4 or not x.is_floating_point():
         raise ValueError(
             f"A prompt acts on floating-point pixels (B,C,H,W), got {x.dtype} of shape "
@@ -115,7 +114,7 @@ def latent(self:SpectralPrompt,
     x:Tensor, # (B,C,H,W) images
     z:Tensor|None # (B, z_dim) latents or None
 )->Tensor: # (B, z_dim) on the device of `x`
-    "`z` if it fits the batch, a fresh sample if it is None; else `ValueError`"
+    "`z` if it fits the batch (else raises `ValueError`), a fresh sample if it is None"
     z = self.batch_z(len(x), x.device) if z is None else z
     if z is None: z = x.new_zeros(1, 0).expand(len(x), -1) # a prompt without latent
     if z.shape != (len(x), self.z_dim):
@@ -129,7 +128,7 @@ def latent(self:SpectralPrompt,
 def penalty(self:SpectralPrompt,
     z:Tensor|None=None # (B, z_dim) latents
 )->Tensor: # scalar >= 0
-    "Price for coming too near the bound; zero unless a prompt has one"
+    "Price for coming too near the bound; zero for a prompt without a bound"
     return torch.zeros((), device=None if z is None else z.device)
 
 # %% ../nbs/05_prompt.ipynb #5c3e4598
@@ -150,57 +149,59 @@ class IdentityPrompt(SpectralPrompt):
         return x
 
 # %% ../nbs/05_prompt.ipynb #f37610e0
-# What the gain of a prompt depends on, from one number to the generator; each rung is a
-# special case of the next
+# What the gain of a prompt depends on, from one number to the generator
 RUNGS = 'contrast', 'radial', 'channel', 'polar', 'latent'
+
+# %% ../nbs/05_prompt.ipynb #pp00009
+def _check_settings(mode, strength, alpha, z_per, rung, shift, **counts):
+    "Raise `ValueError` for settings from which no prompt can be made"
+    if mode not in ('gain', 'mix'):
+        raise ValueError(f"mode must be 'gain' or 'mix', got {mode!r}.")
+    if z_per not in ('image', 'batch'):
+        raise ValueError(f"z_per must be 'image' or 'batch', got {z_per!r}.")
+    if not 0 < strength < math.inf or not 0 <= alpha <= 1:
+        raise ValueError(
+            f"A prompt needs strength > 0 and 0 <= alpha <= 1, got {strength} and {alpha}.")
+    for k, v in counts.items():
+        if not (isinstance(v, int) and v > 0):
+            raise ValueError(f"{k} must be a positive integer, got {v!r}.")
+    if rung not in RUNGS:
+        raise ValueError(f"rung must be one of {', '.join(RUNGS)}, got {rung!r}.")
+    if mode == 'mix' and (shift or rung != 'latent'):
+        raise ValueError(
+            "A prompt that moves DC, or has no latent, changes gains: use mode='gain'.")
 
 # %% ../nbs/05_prompt.ipynb #f37610e0-b
 class FourierPromptGenerator(SpectralPrompt):
-    """FPG: latent -> coarse polar field -> even, bounded, band-limited log gain of the amplitudes (our design)
+    """FPG: latent -> polar field -> even, bounded log gain in a band (our design)
 
     Lower rungs of the ladder have no latent and start at the identity."""
     rung, shift = 'latent', False
     def __init__(self,
-        mode:str='gain', # 'gain': A' = A*exp(g); 'mix': A' = (1-alpha)*A + alpha*P, P a prompt amplitude
-        strength:float=1., # Bound of |g| (of the log prompt amplitude over its envelope in 'mix'), > 0
+        mode:str='gain', # 'gain': A' = A*exp(g); 'mix': A' = (1-alpha)*A + alpha*P
+        strength:float=1., # Bound of |g|, > 0; in 'mix' that of log P over its envelope
         alpha:float=.3, # Share of the prompt amplitude in 'mix', in [0,1]
         low:float=0., # Lowest frequency acted on, cycles/pixel
-        high:float|None=None, # First frequency no longer acted on, cycles/pixel; None: up to the corners
+        high:float|None=None, # First frequency left alone, cycles/pixel; None: no limit
         keep_dc:bool=True, # Leave the mean brightness alone
         z_dim:int=64, # Length of the latent
         channels:int=3, # Image channels, each with a field of its own
         n_radius:int=8, # Radial cells
         n_angle:int=8, # Angular cells over half a turn
         hidden:int=128, # Width of the hidden layer
-        init_std:float=.02, # Standard deviation of the last layer's weights, >= 0; 0 starts at g = 0
-        z_per:str='image', # What draws a latent of its own in training: 'image' or 'batch', which is faster
-        rung:str='latent', # What the gain depends on: 'contrast' nothing, 'radial', 'channel', 'polar', or 'latent'
-        shift:bool|None=None, # DC moves, too, by a number a channel; None: on all rungs but that with a latent
-        centre:float|list=.5 # With `shift`: colour that no gain changes, (channels,) pixels in [0,1]
+        init_std:float=.02, # Deviation of the last weights, >= 0; 0: g starts at 0
+        z_per:str='image', # What gets its own latent: 'image', or faster 'batch'
+        rung:str='latent', # What the gain depends on, one of RUNGS
+        shift:bool|None=None, # Also add a number to DC; None: on rungs without latent
+        centre:float|list=.5 # With `shift`: (channels,) fixed colour in [0,1]
     ):
         super().__init__()
-        if mode not in ('gain', 'mix'):
-            raise ValueError(f"mode must be 'gain' or 'mix', got {mode!r}.")
-        if z_per not in ('image', 'batch'):
-            raise ValueError(f"z_per must be 'image' or 'batch', got {z_per!r}.")
-        if not 0 < strength < math.inf or not 0 <= alpha <= 1:
-            raise ValueError(
-                f"A prompt needs strength > 0 and 0 <= alpha <= 1, got {strength} and "
-                f"{alpha}.")
-        for k, v in dict(z_dim=z_dim, channels=channels, n_radius=n_radius,
-                n_angle=n_angle, hidden=hidden).items():
-            if not (isinstance(v, int) and v > 0):
-                raise ValueError(f"{k} must be a positive integer, got {v!r}.")
         shift = rung != 'latent' if shift is None else shift
-        if rung not in RUNGS:
-            raise ValueError(f"rung must be one of {', '.join(RUNGS)}, got {rung!r}.")
-        if mode == 'mix' and (shift or rung != 'latent'):
-            raise ValueError(
-                "A prompt that moves DC, or has no latent, changes gains: use "
-                "mode='gain'.")
+        _check_settings(mode, strength, alpha, z_per, rung, shift, z_dim=z_dim,
+            channels=channels, n_radius=n_radius, n_angle=n_angle, hidden=hidden)
         self.settings = dict(mode=mode, strength=strength, alpha=alpha, low=low,
-                             high=high, keep_dc=keep_dc,
-                             channels=channels, n_radius=n_radius, n_angle=n_angle)
+            high=high, keep_dc=keep_dc, channels=channels, n_radius=n_radius,
+            n_angle=n_angle)
         if rung == 'latent':
             self.settings |= dict(z_dim=z_dim, hidden=hidden, init_std=init_std)
         # files of earlier prompts stay as they are
@@ -227,7 +228,7 @@ class FourierPromptGenerator(SpectralPrompt):
         size:tuple[int,int], # (H, W) of the image
         device=None # Where to put it
     )->Tensor: # (H,W//2+1) 1 where the prompt may act, else 0
-        "Frequencies in [`low`, `high`), DC as told"
+        "Frequencies in [`low`, `high`), and DC if `shift` or `keep_dc` allow it"
         return band_mask(size, self.low, self.high, self.keep_dc and not self.shift,
             device)
 
@@ -248,8 +249,8 @@ def raw(self:FourierPromptGenerator,
 def log_gain(self:FourierPromptGenerator,
     x:Tensor, # (B,C,H,W) pixels in [0,1]
     z:Tensor|None=None # (B, z_dim) latents; None samples them
-)->Tensor: # (B,C,H,W//2+1) float32, even; within +-strength in 'gain' mode, 0 outside the band
-    "Log gain of each amplitude of each image"
+)->Tensor: # (B,C,H,W//2+1) float32, even; 0 outside the band
+    "Log gain of each amplitude of each image; within +-`strength` in 'gain' mode"
     z, size = self.latent(self.checked(x), z), tuple(x.shape[-2:])
     with torch.autocast(x.device.type, enabled=False):
         basis = polar_basis(size, self.n_angle, self.n_radius, x.device)
@@ -266,7 +267,7 @@ def forward(self:FourierPromptGenerator,
     x:Tensor, # (B,C,H,W) pixels in [0,1]
     z:Tensor|None=None # (B, z_dim) latents; None samples them
 )->Tensor: # (B,C,H,W) float32 prompted pixels, not clamped
-    "Prompt a batch of images; `ValueError` for what the prompt cannot take"
+    "Prompt a batch of images; raises `ValueError` if it does not fit the prompt"
     if not self.shift: return SpectralPrompt.forward(self, x, z)
     x = self.checked(x).float()
     # the same for all frequencies: no transform
@@ -301,7 +302,7 @@ def show(self:SpectralPrompt,
     z:Tensor|None=None, # (B, z_dim) latents; None samples them
     n:int=4 # At most so many rows
 )->plt.Figure: # One row per image
-    "Image, prompted image, difference, and the log amplitude spectra of both (mean over channels)"
+    "Image, prompted image, difference, and both log amplitudes (mean over channels)"
     x, z = self.checked(x)[:n], None if z is None else z[:n]
     y, x, size = self(x, z).float().cpu(), x.float().cpu(), x.shape[-2:]
     logs = [full_plane(amplitude_phase(o)[0].mean(1).clamp_min(1e-5).log10(), size[1])
@@ -332,13 +333,12 @@ def save(self:FourierPromptGenerator,
     meta = dict(prompt='FourierPromptGenerator',
         settings={k: getattr(self, k) for k in self.settings})
     save_file({k: v.detach().cpu().contiguous() for k, v in self.state_dict().items()},
-              str(path),
-              metadata=dict(format='pt', foprokd=json.dumps(meta)))
+        str(path), metadata=dict(format='pt', foprokd=json.dumps(meta)))
 
 # %% ../nbs/05_prompt.ipynb #c81383fd
 def _read_prompt(path):
     "Weights and settings of a file that `save` wrote, or a `ValueError`"
-    # a pipe would hang
+    # not `exists`: to read a pipe would wait for ever
     if not Path(path).is_file(): raise ValueError(f"There is no prompt file {str(path)!r}.")
     try:
         with safe_open(str(path), 'pt') as f:
@@ -349,27 +349,28 @@ def _read_prompt(path):
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError,
             RecursionError) as e:
         why = ' '.join(str(e).split())[:120]
-        raise (ValueError(
-            f"{Path(path).name!r} is not a prompt that `save` wrote ({type(e).__name__}: {why}).")) from e
+        raise ValueError(f"{Path(path).name!r} is not a prompt that `save` wrote "
+            f"({type(e).__name__}: {why}).") from e
     sick = [k for k, v in state.items() if v.dtype != torch.float32 or not v.isfinite().all()]
     if sick:
         raise ValueError(f"{Path(path).name!r} holds NaN, infinity or another type than float32 in "
-                              f"{sick[0][:80]!r}.")
+            f"{sick[0][:80]!r}.")
     return state, settings
 
 # %% ../nbs/05_prompt.ipynb #a0f78977
 def _check_shapes(prompt, state, name):
     "`ValueError` unless a file holds weights as `prompt` has them"
     want, got = ({k: tuple(v.shape) for k, v in o.items()} for o in (prompt.state_dict(), state))
-    if want != got: raise ValueError(f"{name!r} does not hold the weights its settings promise: "
-                                     f"{repr(got)[:200]} is not {repr(want)[:200]}.")
+    if want != got:
+        raise ValueError(f"{name!r} does not hold the weights its settings promise: "
+            f"{repr(got)[:200]} is not {repr(want)[:200]}.")
 
 # %% ../nbs/05_prompt.ipynb #f86fc8a7
 @patch
 def load(self:FourierPromptGenerator,
     path:str|Path # File that save wrote
 )->FourierPromptGenerator: # `self`
-    "Read the weights from `path`; `ValueError` if it is no prompt, or one of other settings"
+    "Read weights from `path`; raises `ValueError` if the file does not fit this prompt"
     state, settings = _read_prompt(path)
     other = {k: v for k, v in settings.items() if k != 'init_std'
         and getattr(self, k, None) != v}
@@ -387,7 +388,7 @@ def load(self:FourierPromptGenerator,
 def from_file(cls:FourierPromptGenerator,
     path:str|Path # File that save wrote
 )->FourierPromptGenerator: # New prompt on the CPU
-    "Prompt with the settings and weights in `path`; `ValueError` if it is none"
+    "New prompt from `path`; raises `ValueError` if the file does not hold one"
     (state, settings), name = _read_prompt(path), Path(path).name
     try:
         # takes no memory, whatever is asked for

@@ -1,4 +1,4 @@
-"""An image as amplitude and phase and back, and the few tools that let one act on a chosen band of frequencies without spoiling it.
+"""Splits an image into amplitude and phase, puts it together again, and acts on a chosen band of frequencies without spoiling the rest.
 
 Docs: https://foprokd.github.io/foprokd/spectrum.html.md"""
 
@@ -19,7 +19,7 @@ from torch import Tensor
 def to_spectrum(
     x:Tensor # (...,H,W) real images
 )->Tensor: # (...,H,W//2+1) complex64 half-plane spectrum, orthonormal
-    "Real 2-D FFT over the last two dims, in float32 also under autocast; `TypeError` for other than real images"
+    "Real 2-D FFT over the last two dimensions, in float32 also under autocast"
     if x.is_complex() or x.ndim < 2:
         raise TypeError(
             f"A spectrum needs real images (...,H,W), got {x.dtype} of shape "
@@ -32,12 +32,12 @@ def from_spectrum(
     spec:Tensor, # (...,H,W//2+1) complex half-plane spectrum
     size:tuple[int,int] # (H, W) of the image
 )->Tensor: # (...,H,W) float32 images
-    "Inverse of `to_spectrum`; `ValueError` if `spec` is not a half plane of `size`"
+    "Inverse of `to_spectrum`; raises `ValueError` if `spec` does not fit `size`"
     if tuple(spec.shape[-2:]) != (size[0], size[1]//2 + 1):
-        raise (ValueError(
+        raise ValueError(
             f"A spectrum of shape {tuple(spec.shape)} is not that of "
             f"{size[0]}x{size[1]} pixels, "
-                         f"which has {size[0]}x{size[1]//2 + 1} frequencies."))
+            f"which has {size[0]}x{size[1]//2 + 1} frequencies.")
     with torch.autocast(spec.device.type, enabled=False):
         return torch.fft.irfft2(spec.to(torch.complex64), s=tuple(size), dim=(-2, -1),
             norm='ortho')
@@ -45,7 +45,7 @@ def from_spectrum(
 # %% ../nbs/00_spectrum.ipynb #6fbd2ff7
 def amplitude_phase(
     x:Tensor # (...,H,W) real images
-)->tuple[Tensor, Tensor]: # Amplitude >= 0 and phase in [-pi,pi], each (...,H,W//2+1) float32
+)->tuple[Tensor, Tensor]: # Amplitude >= 0, phase in [-pi,pi]; (...,H,W//2+1)
     "Polar form of `to_spectrum`"
     spec = to_spectrum(x)
     return spec.abs(), spec.angle()
@@ -64,7 +64,7 @@ def half_weights(
     width:int, # W of the image
     device=None # Where to put them
 )->Tensor: # (W//2+1,) float32: 1, 2, ..., 2 and a last 1 for even widths
-    "How many frequencies of the full plane each column of the half plane stands for"
+    "How many frequencies of the full plane each column of the half plane represents"
     k = torch.arange(width//2 + 1, device=device)
     return ((k > 0) & (2*k < width)).float() + 1
 
@@ -73,17 +73,17 @@ def field_norm(
     field:Tensor, # (B,...,H,W//2+1) real or complex half-plane field
     width:int # W of the image
 )->Tensor: # (B,) L2 norms over the full plane
-    "L2 norm of each item of a half-plane field, every frequency of the full plane counted once"
+    "L2 norm of each item of a half-plane field, over the full plane"
     return (field.abs()**2 * half_weights(width, field.device)).flatten(1).sum(1).sqrt()
 
 # %% ../nbs/00_spectrum.ipynb #87e06857
 def _even_columns(field, width):
     "A slice of the self-mirrored columns, and their mirror image"
     if field.shape[-1] != width//2 + 1:
-        raise (ValueError(
-            f"A field of shape {tuple(field.shape)} is no half plane of images of "
-            f"width {width}, "
-                         f"which has {width//2 + 1} columns."))
+        raise ValueError(
+            f"A field of shape {tuple(field.shape)} does not fit images of width "
+            f"{width}: their half plane has {width//2 + 1} columns. "
+            "Pass the width of the image, not of the field.")
     cols = slice(None, None, width//2) if width % 2 == 0 else slice(0, 1)
     return cols, field[..., cols].flip(-2).roll(1, -2)
 
@@ -91,7 +91,7 @@ def is_even(
     field:Tensor, # (...,H,W//2+1) real half-plane field
     width:int # W of the image
 )->bool: # True if a multiplication by it keeps images real, exactly
-    "Whether a half-plane field equals its mirror image, to the bit; `ValueError` for another width"
+    "Whether a half-plane field equals its mirror image, bit for bit"
     cols, mirror = _even_columns(field, width)
     return torch.equal(field[..., cols], mirror)
 
@@ -101,7 +101,7 @@ def make_even(
     width:int, # W of the image
     inplace:bool=False # Write to `field` itself
 )->Tensor: # (...,H,W//2+1) the nearest even field
-    "Average self-mirrored columns with their mirror: `is_even` then holds to the bit; `ValueError` for another width"
+    "Average self-mirrored columns with their mirror, so that `is_even` holds exactly"
     cols, mirror = _even_columns(field, width)
     field = field if inplace else field.clone()
     field[..., cols] = (field[..., cols] + mirror) / 2
@@ -121,7 +121,7 @@ def orientation(
     size:tuple[int,int], # (H, W) of the image
     device=None # Where to put it
 )->Tensor: # (H,W//2+1) radians in [0,pi): 0 varies along x, pi/2 along y; 0 at DC
-    "Direction of each frequency vector; in the last column of even widths, where two share a frequency, a convention"
+    "Direction of each frequency vector, folded to half a turn"
     fy, fx = (torch.fft.fftfreq(size[0], device=device)[:, None],
         torch.fft.rfftfreq(size[1], device=device))
     a = torch.atan2(fy, fx.expand(size[0], -1))
@@ -139,11 +139,11 @@ def _band(size, low, high, keep_dc, device):
 def band_mask(
     size:tuple[int,int], # (H, W) of the image
     low:float=0., # Lowest frequency acted on, cycles/pixel
-    high:float|None=None, # First frequency no longer acted on, cycles/pixel; None: up to the corners
+    high:float|None=None, # First frequency left alone, cycles/pixel; None: no limit
     keep_dc:bool=True, # Leave DC alone, even for `low=0`
     device=None # Where to put it
 )->Tensor: # (H,W//2+1) float32: 1 where acted on, else 0; even
-    "Frequencies in [`low`, `high`); `ValueError` if no image has any"
+    "Frequencies in [`low`, `high`); raises `ValueError` if no image has any"
     top = math.inf if high is None else high
     if not 0 <= low < top or low > .5**.5:
         raise ValueError(
@@ -157,7 +157,7 @@ def full_plane(
     field:Tensor, # (...,H,W//2+1) real even half-plane field
     width:int # W of the image
 )->Tensor: # (...,H,W), DC at (H//2, W//2)
-    "Mirror a half-plane field to the full plane and centre it, for display; `ValueError` for another width"
+    "Mirror a half-plane field to the full plane and centre it, for display"
     _even_columns(field, width)
     right = field[..., 1:(width + 1)//2].flip(-1)
     return torch.fft.fftshift(torch.cat([field, right.flip(-2).roll(1, -2)], -1),
@@ -176,9 +176,9 @@ def spectrum_axes(
 # %% ../nbs/00_spectrum.ipynb #b15fdd30
 def radial_power(
     x:Tensor, # (...,H,W) real images
-    n_bins:int|None=None # Rings between 0 and .7071 cycles/pixel; None: half the shorter side
-)->tuple[Tensor, Tensor]: # (n_bins,) ring centres in cycles/pixel, and (...,n_bins) mean power
-    "Mean of |F|^2 over rings of the frequency plane, without DC, per image and channel; `ValueError` for no ring"
+    n_bins:int|None=None # Rings up to .7071 cycles/pixel; None: half the shorter side
+)->tuple[Tensor, Tensor]: # (n_bins,) centres in cycles/pixel, (...,n_bins) power
+    "Mean of |F|^2 over rings of the frequency plane, without DC, per image and channel"
     size = h, w = x.shape[-2:]
     n = max(min(h, w)//2, 1) if n_bins is None else n_bins
     if n < 1:
@@ -193,7 +193,7 @@ def radial_power(
     return (torch.arange(n, device=x.device) + .5) * (.5**.5 / n), total / count
 
 # %% ../nbs/00_spectrum.ipynb #ef523b97
-MIN_FREQUENCY = 1/64 # Radius of the innermost ring of cells, cycles/pixel; lower frequencies share it
+MIN_FREQUENCY = 1/64 # Innermost radius, cycles/pixel; lower ones share its ring
 
 # %% ../nbs/00_spectrum.ipynb #ef523b97-b
 @lru_cache(maxsize=32)
@@ -202,8 +202,10 @@ def polar_basis(
     n_angle:int, # Orientations over half a turn
     n_radius:int, # Radii in geometric steps from MIN_FREQUENCY to .7071 cycles/pixel
     device:torch.device=torch.device('cpu') # Where to put it
-)->Tensor: # (n_angle*n_radius, H*(W//2+1)) weights in [0,1], columns sum to 1; cached, so never write to it
-    "Bilinear weights of each polar cell at each frequency, even up to rounding (ours)"
+)->Tensor: # (n_angle*n_radius, H*(W//2+1)) weights in [0,1]; each column sums to 1
+    """Bilinear weights of each polar cell at each frequency, even up to rounding (ours)
+
+    The result is cached: never write to it."""
     with torch.inference_mode(False), torch.no_grad():
         low = MIN_FREQUENCY
         r = ((radial_frequency(size).clamp_min(low) / low).log()
@@ -222,8 +224,10 @@ def mix_log_gain(
     alpha:float, # Share of the prompt amplitude, in [0,1]
     width:int, # W of the image
     eps:float=1e-5 # Amplitude below which a phase is rounding noise, > 0
-)->Tensor: # (B,C,H,W//2+1) g such that amp*exp(g) = (1-alpha)*amp + alpha*P, even if `field` is
-    "Log gain that mixes in P = s/f * exp(`field`), where s/f has the energy of the image without DC (ours)"
+)->Tensor: # (B,C,H,W//2+1) g with amp*exp(g) = (1-alpha)*amp + alpha*P
+    """Log gain that mixes in P = s/f * exp(`field`) (ours)
+
+    s/f has the energy of the image without DC. The gain is even if `field` is."""
     amp, size = make_even(amp, width), (amp.shape[-2], width)
     f = radial_frequency(size, amp.device)
     weight = half_weights(width, amp.device) * (f > 0)
@@ -240,7 +244,7 @@ def fourier_basis(
     j:int, # Column frequency in cycles per W, any integer
     device=None # Where to put it
 )->Tensor: # (H,W) float32 cosine of unit L2 norm
-    "Real Fourier basis image: it holds frequency (`i`, `j`) and its mirror image only (Yin et al., NeurIPS 2019)"
+    "Image of frequency (`i`, `j`) and its mirror only (Yin et al., NeurIPS 2019)"
     h, w = size
     y, x = torch.arange(h)[:, None] * i % h / h, torch.arange(w) * j % w / w
     wave = torch.cos(2 * math.pi * (y.double() + x.double()))

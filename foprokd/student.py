@@ -1,4 +1,4 @@
-"""A small network with the three heads of EKD, of which only one is kept for the clinic.
+"""A small network with the three heads of EKD. Only one of the heads goes to the clinic.
 
 Docs: https://foprokd.github.io/foprokd/student.html.md"""
 
@@ -18,8 +18,7 @@ import timm
 from timm.layers import BatchNormAct2d
 from safetensors.torch import load_file, save_file
 from .backbone import (create_backbone, eval_mode, feature_layout, for_size, fresh_copy,
-                              is_device_error,
-                              pool_features, takes_size, warn_of_scores)
+                              is_device_error, pool_features, takes_size, warn_of_scores)
 from .loading import load_weights, model_from_notes, notes_may_decide, read_checkpoint
 from .data.files import write_aside
 
@@ -29,12 +28,11 @@ def projector(
     d_teacher:int, # Teacher feature width dT
     layers:int=2 # Linear layers; all but the last are followed by BatchNorm and ReLU
 )->nn.Sequential: # (B,dS) -> (B,dT)
-    "The head that maps student features to the teacher's space (public EKD code: `p_free`)"
+    "Head that maps student features to the teacher's space (public EKD code: `p_free`)"
     if layers < 1:
         raise ValueError(f"A projector needs at least one layer, got {layers}.")
     hidden = [m for _ in range(layers - 1) for m in (nn.Linear(d_student, d_student),
-        nn.BatchNorm1d(d_student),
-                                                     nn.ReLU(inplace=True))]
+        nn.BatchNorm1d(d_student), nn.ReLU(inplace=True))]
     return nn.Sequential(*hidden, nn.Linear(d_student, d_teacher))
 
 # %% ../nbs/12_student.ipynb #st000001
@@ -43,7 +41,7 @@ def _layout(
     size, # Side in pixels or (height, width); None: 64, or its own if it takes no other
     channels:int=3 # Of its images
 )->tuple: # Length of its features, their axis, the blank images that it took
-    "What a backbone gives; `ValueError` if it takes no images"
+    "What a backbone gives; raises `ValueError` if it takes none of these images"
     cfg = getattr(net, 'pretrained_cfg', None) or {}
     own, p, tried = (cfg.get('input_size') or (64,))[-1], next(net.parameters(), torch.empty(0)), []
     for s in [size] if size else [own, 64] if cfg.get('fixed_input_size') else [64, own, 224]:
@@ -67,34 +65,34 @@ def _check_head(
     n_out:int, # Classes
     device # Where it lies
 )->None:
-    "`ValueError` for a head of another width"
+    "Raises `ValueError` for a head of the wrong width"
     try:
         with eval_mode(head), torch.no_grad():
             shape = tuple(head(torch.zeros(2, d, device=device)).shape)
     except (RuntimeError, AssertionError) as e:
-        raise (ValueError(
-            f"{name}= does not take vectors of length {d} ({' '.join(str(e).split())[:200]}).")) from e
+        why = ' '.join(str(e).split())[:200]
+        raise ValueError(f"{name}= does not take vectors of length {d} ({why}).") from e
     if shape != (2, n_out):
         raise ValueError(
             f"{name}= gives {shape} for two images of {n_out} classes, not (2, {n_out}).")
 
 # %% ../nbs/12_student.ipynb #17f549f1
 class Student(nn.Module):
-    "A backbone with classifier, projector and auxiliary classifier (heads of the authors' public EKD code)"
-    axis = None # where the backbone's output has the features, if these are no vectors
-    asked = None # what a phase wants of the next forward in training, as `heads`
+    "A backbone with classifier, projector and auxiliary classifier (public EKD code)"
+    axis = None # axis of the features in the backbone's output; None for vectors
+    asked = None # what a phase wants from the next forward in training, as `heads`
 
     def __init__(self,
-        arch:str|nn.Module, # timm name, or a module returning features (a known classifier is removed in place)
+        arch:str|nn.Module, # timm name, or a module (loses a known classifier in place)
         n_out:int, # Number of classes C
         teacher_dim:int|None=None, # Teacher feature width dT; None builds no projector
         pretrained:bool=False, # Start from hub weights (names only)
         ckpt=None, # Start from a local checkpoint
-        classifier:nn.Module|None=None, # Replaces the linear classifier dS -> C, e.g. NormedLinear for LDAM
-        aux_classifier:nn.Module|None=None, # Replaces the linear auxiliary classifier dT -> C, likewise
+        classifier:nn.Module|None=None, # Replaces the linear dS -> C
+        aux_classifier:nn.Module|None=None, # Replaces the linear dT -> C
         projector_layers:int=2, # Depth of the projector, 2 in the public EKD code
-        dtype:torch.dtype|None=None, # Train in this type by autocast, e.g. `torch.bfloat16`; None: as the caller does
-        size:int|tuple|None=None, # Side of its images, or (height, width): a ViT is built for it; None: not known
+        dtype:torch.dtype|None=None, # Type of training by autocast; None: the caller's
+        size:int|tuple|None=None, # Side of its images, or (height, width)
         **kwargs # Passed to `timm.create_model`
     ):
         super().__init__()
@@ -110,13 +108,12 @@ class Student(nn.Module):
             **kwargs)
         if isinstance(arch, nn.Module): for_size(self.backbone, size)
         self.n_out, self.teacher_dim, self.dtype = n_out, teacher_dim, dtype
-        # of a module nobody knows them
+        # nobody knows the arguments of a module
         self.timm_kwargs = kwargs if isinstance(arch, str) else None
-        # then it expects images normalised as there
+        # hub weights expect images normalised as in their training
         self.pretrained = pretrained and ckpt is None
         self.num_features, self.axis, x = _layout(self.backbone,
-            size or kwargs.get('img_size'),
-                                                        kwargs.get('in_chans', 3))
+            size or kwargs.get('img_size'), kwargs.get('in_chans', 3))
         if isinstance(arch, nn.Module): warn_of_scores(self.backbone, x, 'the student')
         self.classifier = (nn.Linear(self.num_features, n_out) if classifier is None
             else classifier)
@@ -136,9 +133,9 @@ class Student(nn.Module):
 
     def forward(self,
         x:torch.Tensor, # (B,3,H,W) normalised images
-        heads:bool|str=False # Also return projection and auxiliary logits, the `'maps'` of the stages, or `'features'`
-    )->torch.Tensor|tuple: # (B,C) logits; or with what was asked, (B,dT) projection and (B,C) auxiliary logits, or more
-        "Logits, and more on demand"
+        heads:bool|str=False # True, `'maps'` or `'features'`: what else to return
+    )->torch.Tensor|tuple: # (B,C) logits; with True also (B,dT) and (B,C)
+        "Logits; with `heads=True` also the projection and the auxiliary logits"
         if self.asked and (self.training or torch.is_grad_enabled()): heads = self.asked
         if heads == 'maps' and not hasattr(self.backbone, 'forward_intermediates'):
             raise ValueError(
@@ -155,7 +152,7 @@ class Student(nn.Module):
     def reset_classifier(self,
         num_classes:int=0 # 0 leaves the features
     )->None:
-        "As timm's, so that a trained student can be a teacher, or the backbone of another one"
+        "Replace the head as timm does; so a student can become a teacher or a backbone"
         self.classifier = (nn.Linear(self.num_features, num_classes) if num_classes
             else nn.Identity())
 
@@ -180,11 +177,12 @@ class _Pool(nn.Module):
     def __init__(self, axis=None):
         super().__init__()
         self.axis = axis
-    def forward(self, x): return pool_features(x, axis=self.axis)
+    def forward(self, x):
+        return pool_features(x, axis=self.axis)
 
 @patch
-def deploy(self:Student)->nn.Module: # (B,3,H,W) normalised images -> (B,C) logits, in eval mode
-    "A copy of the plain classifier: backbone and classifier only"
+def deploy(self:Student)->nn.Module: # (B,3,H,W) images -> (B,C) logits
+    "A copy of the plain classifier in eval mode: backbone and classifier only"
     net, head = fresh_copy(self.backbone), fresh_copy(self.classifier)
     plain = type(head) is nn.Linear and all(hasattr(net, n)
         for n in ('reset_classifier', 'get_classifier'))
@@ -208,7 +206,7 @@ def student_notes(
     std:list, # (3,) likewise
     **more # Further entries, JSON-able
 )->dict: # arch, kwargs, num_classes, vocab, mean, std, and `more`
-    "What a file of weights says of the network that they belong to (ours)"
+    "The note of a file of weights: the network that they belong to (ours)"
     cfg, kwargs = getattr(student.backbone, 'pretrained_cfg', None) or {}, student.timm_kwargs
     known = kwargs is not None and notes_may_decide(kwargs) # else no file can say how to build it
     return dict(arch=cfg.get('architecture') if known else None, kwargs=kwargs if known else {},
@@ -239,7 +237,7 @@ def add_student_notes(
     file:str|Path, # From write_student
     **more # Entries that are added, or take the place of others, JSON-able
 )->Path: # The file
-    "Say more in the note of a student's file (ours); the weights stay"
+    "Add to the note of a student's file (ours); the weights stay"
     return _write(load_file(file), read_checkpoint(file)[1] | more, file)
 
 # %% ../nbs/12_student.ipynb #30b6f6f2
@@ -247,7 +245,7 @@ def _check_student(
     notes:dict, # What the file says
     name:str # The file
 )->int: # Number of classes
-    "`ValueError` for a note that is none of a student's"
+    "Raises `ValueError` if a note does not describe a student"
     n, vocab = notes.get('num_classes'), notes.get('vocab')
     if not isinstance(n, int) or isinstance(n, bool) or n < 2:
         raise ValueError(
@@ -257,17 +255,18 @@ def _check_student(
         raise ValueError(
             f"{name!r} tells {n} classes apart, but its note does not name just as many.")
     if not notes.get('arch'):
-        raise (ValueError(
+        raise ValueError(
             f"{name!r} does not name a timm architecture: build the network yourself and fill it "
-            "with "
-                         "`load_weights(net, read_checkpoint(file)[0])`."))
+            "with `load_weights(net, read_checkpoint(file)[0])`.")
     return n
 
 # %% ../nbs/12_student.ipynb #104cc3c2
 def load_student(
     file:str|Path # A `.safetensors` file that export_student wrote
-)->tuple[nn.Module, dict]: # (B,3,H,W) normalised images -> (B,C) logits, in eval mode on the CPU; and the file's notes
-    "The deployed student and its notes (vocab, mean, ...), without unpickling (ours); `ValueError` for another file"
+)->tuple[nn.Module, dict]: # (B,3,H,W) -> (B,C) in eval mode on the CPU, and notes
+    """The deployed student and its notes (vocab, mean, ...), without unpickling (ours)
+
+    Raises `ValueError` for a file that does not hold a student."""
     name, (sd, notes) = Path(file).name, read_checkpoint(file)
     n = _check_student(notes, name)
     arch, kwargs = model_from_notes(notes, sd, name, trunk=False)
@@ -285,9 +284,8 @@ def load_student(
             classifier=head))
     odd = sorted(set(sd) ^ set(net.state_dict()))
     if odd:
-        raise (ValueError(
+        raise ValueError(
             f"{name!r} does not fit {arch} with {n} classes (first: {odd[0][:80]!r}): "
-            "if its head was "
-                             "a special one, build the network yourself and use "
-                             "`load_weights`."))
+            "if its head was a special one, build the network yourself and use "
+            "`load_weights`.")
     return load_weights(net, sd, name).eval(), notes

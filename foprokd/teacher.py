@@ -1,4 +1,4 @@
-"""A public pre-trained model that never changes, sees images its own way, and says how familiar they look to it.
+"""A public pre-trained model that never changes, prepares images in its own way, and says how familiar they look to it.
 
 Docs: https://foprokd.github.io/foprokd/teacher.html.md"""
 
@@ -17,8 +17,7 @@ import torch.nn.functional as F
 from torch import nn
 from fastcore.basics import patch
 from .backbone import (channel_axis, create_backbone, for_size, fresh_copy, is_device_error,
-                              pool_features,
-                              takes_size, warn_of_scores)
+                              pool_features, takes_size, warn_of_scores)
 from .loading import model_from_notes, read_checkpoint
 from .train.moments import (RecomputedBlock, batch_moments, channel_moments, inner_blocks,
                                    layers_with_memory, uncompiled, watch_moments)
@@ -60,7 +59,7 @@ def _build(
     size, # As in FrozenTeacher
     kwargs:dict # For timm
 )->tuple[nn.Module, dict, str]: # Backbone, its settings (mean, std, input_size), its name
-    "The backbone behind a teacher, with what its checkpoint or timm's configuration says of its input"
+    "The backbone of a teacher, and what its file or timm's configuration says of its input"
     if model == 'embedded': model, ckpt = None, EMBEDDED_TEACHER
     if isinstance(model, (str, Path)) and Path(model).suffix in ('.safetensors', '.pth', '.pt',
             '.tar'):
@@ -86,37 +85,35 @@ def _build(
 def _warn_of_pixels(name):
     "Ask for the statistics of a network that does not tell them"
     warnings.warn(
-                  f"{name} does not say how its images were normalised, so it gets pixels in [0,1] "
-                  "as they are: give "
-                  "mean= and std= (of torchvision's and fastai's models mean=(0.485, 0.456, "
-                  "0.406), "
-                  "std=(0.229, 0.224, 0.225); mean=0, std=1 if pixels are right).", stacklevel=3)
+        f"{name} does not say how its images were normalised, so it gets pixels in [0,1] "
+        "as they are: give mean= and std= (of torchvision's and fastai's models "
+        "mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225); mean=0, std=1 if pixels are "
+        "right).", stacklevel=3)
 
 def _check_backward(x):
-    "`ValueError` if the gradient to these pixels could not come back through the resize"
+    "Raises `ValueError` if the gradient to these pixels could not come back through the resize"
     strict = (torch.are_deterministic_algorithms_enabled()
         and not torch.is_deterministic_algorithms_warn_only_enabled())
     if strict and x.is_cuda and x.requires_grad and torch.is_grad_enabled():
-        raise (ValueError(
+        raise ValueError(
             "The antialiased resize has no deterministic gradient on CUDA: give the teacher "
-            "size='image', "
-                         "images of its own size, or torch.use_deterministic_algorithms(True, "
-                         "warn_only=True)."))
+            "size='image', images of its own size, or torch.use_deterministic_algorithms(True, "
+            "warn_only=True).")
 
 # %% ../nbs/10_teacher.ipynb #684bc700
 class FrozenTeacher(nn.Module):
     "A pre-trained network that maps pixels to pooled features and never changes"
-    # where its output has the features, and (height, width) of an image that it took
+    # axis of the features in its output, and (height, width) of an image that it accepts
     axis, works = None, None
 
     def __init__(self,
-        model:str|nn.Module|Path='embedded', # timm name, 'embedded', self-describing checkpoint, or module
-        ckpt:str|Path|None=None, # Local safetensors or plain state dict (MoCo-v2 is recognised); None: from the hub
-        size:int|str|None=None, # Side in pixels images are resized to; None: the model's own; 'image': as they come
-        mean:float|tuple|None=None, # Mean the model expects subtracted from pixels in [0,1]; None: its own
-        std:float|tuple|None=None, # Standard deviation it expects pixels divided by, > 0; None: its own
-        dtype:torch.dtype|None=None, # Compute in this type by autocast, e.g. `torch.bfloat16`; None: as the caller does
-        grad_checkpointing:bool=False, # Compute activations anew in the backward pass: less memory, more time
+        model:str|nn.Module|Path='embedded', # timm name, 'embedded', file with our note, or module
+        ckpt:str|Path|None=None, # Local safetensors or state dict; None: from the hub
+        size:int|str|None=None, # Side in pixels; None: the model's; 'image': as they come
+        mean:float|tuple|None=None, # Mean to subtract from pixels in [0,1]; None: its own
+        std:float|tuple|None=None, # Deviation to divide pixels by, > 0; None: its own
+        dtype:torch.dtype|None=None, # Type of its autocast; None: as the caller does
+        grad_checkpointing:bool=False, # Recompute activations: less memory, more time
         **kwargs # `pretrained=False` for random weights; the rest goes to `timm.create_model`
     ):
         super().__init__()
@@ -131,9 +128,9 @@ class FrozenTeacher(nn.Module):
         self.reference, self.dtype = None, dtype
         self.prior_layers = layers_with_memory(self.model)
         if grad_checkpointing and not inner_blocks(self.model):
-            raise (ValueError(
+            raise ValueError(
                 f"{self.name} has no blocks whose activations could be computed anew: use "
-                             "grad_checkpointing=False."))
+                "grad_checkpointing=False.")
         for m in inner_blocks(self.model) if grad_checkpointing else ():
             m.forward = RecomputedBlock(m)
         self.requires_grad_(False).eval().to(memory_format=torch.channels_last)
@@ -145,19 +142,19 @@ class FrozenTeacher(nn.Module):
     def train(self,
         mode:bool=True # Ignored
     )->nn.Module: # self
-        "Stays in eval mode whatever is asked"
+        "Ignore the call and stay in eval mode"
         return super().train(False)
 
     def requires_grad_(self,
         requires_grad:bool=True # Ignored
     )->nn.Module: # self
-        "Stays frozen whatever is asked"
+        "Ignore the call and stay frozen"
         return super().requires_grad_(False)
 
     def prepare(self,
         x:torch.Tensor # (B,3,H,W) pixels, nominally in [0,1]
     )->torch.Tensor: # (B,3,size,size) as the network expects them, channels last
-        "The teacher's own resizing and normalisation, on the device of the pixels, to which it moves"
+        "Resize and normalise as the teacher needs it; it moves to the device of the pixels"
         # on meta it would lose its weights
         if x.device != self.mean.device and not x.is_meta: self.to(x.device)
         if self.size and x.shape[-2:] != (self.size, self.size):
@@ -168,7 +165,7 @@ class FrozenTeacher(nn.Module):
     def precision(self,
         x:torch.Tensor # (B,3,H,W) pixels that will be computed on
     ): # Context manager
-        "Autocast to the teacher's `dtype`, if it has one; float16 only where no gradient is wanted"
+        "Autocast to the teacher's `dtype`, if any; float16 only where no gradient is needed"
         skip = self.dtype is None or (self.dtype == torch.float16 and x.requires_grad)
         return nullcontext() if skip else torch.autocast(x.device.type, self.dtype)
 
@@ -188,7 +185,7 @@ class FrozenTeacher(nn.Module):
 @patch
 @torch.no_grad()
 def _look(self:FrozenTeacher, own):
-    "Ask the network with a blank image; `ValueError` if it gives no features. `own` is the side it was made for"
+    "Try a blank image; raises `ValueError` if it gives no features. `own` is the native side"
     x = self.mean.new_zeros(2, 3, *[self.size or own or 64] * 2)
     if x.is_meta:
         raise ValueError(f"{self.name} has no weights yet (its device is 'meta'): load them first.")
@@ -214,10 +211,8 @@ def _why(self:FrozenTeacher, e, x, sizes=None):
     p, here, why = (next(self.model.parameters(), self.mean), tuple(x.shape[-2:]),
         ' '.join(str(e).split())[:300])
     if p.device != x.device:
-        return (
-                f"The teacher {self.name} is on {p.device} and the images are on {x.device}: move "
-                "one of them there "
-                "with .to(device).")
+        return (f"The teacher {self.name} is on {p.device} and the images are on {x.device}: move "
+            "one of them there with .to(device).")
     size = next((s for s in sizes or [self.works] if s and s != here and takes_size(self.model, s)),
         None)
     if size is None:
@@ -229,7 +224,7 @@ def _why(self:FrozenTeacher, e, x, sizes=None):
 def _prior(
     seen:list # Of watch_moments
 )->torch.Tensor: # Scalar
-    "How far the batch of all processes is from what the layers remember: all in one, then the mean of their means"
+    "How far the batch of all processes is from the layers' memory: mean over layers"
     layers, now = [m for m, *_ in seen], batch_moments([o[1:] for o in seen])
     parts = (*zip(*now), [m.running_mean for m in layers],
         [m.running_var for m in layers])
@@ -243,8 +238,8 @@ def _prior(
 @patch
 def with_prior(self:FrozenTeacher,
     x:torch.Tensor # (B,3,H,W) pixels
-)->tuple[torch.Tensor, torch.Tensor]: # (B, num_features) features, and the scalar prior R >= 0
-    "Features and how unfamiliar the batch is; `ValueError` without statistics to compare with"
+)->tuple[torch.Tensor, torch.Tensor]: # (B, num_features), and the prior R >= 0
+    "Features, and how unfamiliar the batch is; raises `ValueError` without statistics"
     if not self.prior_layers:
         if self.reference is None:
             raise ValueError(
@@ -265,10 +260,9 @@ def with_prior(self:FrozenTeacher,
     finally:
         for f in parts: f.seen = None
     if not seen:
-        raise (ValueError(
+        raise ValueError(
             f"The BatchNorms of {self.name} were not seen: for the prior of a compiled "
-            "teacher use torch "
-                         "2.6 or newer, or leave the teacher uncompiled."))
+            "teacher use torch 2.6 or newer, or leave the teacher uncompiled.")
     return feats, _prior(seen)
 
 # %% ../nbs/10_teacher.ipynb #9ed7a1ea
@@ -277,7 +271,7 @@ def with_prior(self:FrozenTeacher,
 def fit_statistics(self:FrozenTeacher,
     batches # Iterable of (B,3,H,W) pixel batches of the un-prompted target data
 )->FrozenTeacher: # self
-    "Estimate the statistics that `with_prior` compares with, over all processes; nothing to do with BatchNorm (ours)"
+    "Estimate what `with_prior` compares with, over all processes; no effect with BatchNorm (ours)"
     if self.prior_layers: return self
     feats = torch.cat([self(x).float() for x in batches])
     if len(feats) < 2:
