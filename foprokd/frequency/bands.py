@@ -1,4 +1,4 @@
-"""What a model makes of images whose frequencies were changed: how far its features move, and whether a probe still tells the classes apart.
+"""What a model does with images whose frequencies were changed: how far its features move, and whether a probe still tells the classes apart.
 
 Docs: https://foprokd.github.io/foprokd/frequency/bands.html.md"""
 
@@ -32,10 +32,12 @@ from ..prompt import IdentityPrompt
 
 # %% ../../nbs/frequency/01_bands.ipynb #7ff7ff5d
 def model_features(
-    model, # Module or function: images (B,C,H,W) to (B,d), or to maps (B,d,h,w), which are flattened
+    model, # Module or function: images (B,C,H,W) to (B,d), or to maps (B,d,h,w)
     x:Tensor # (B,C,H,W) images
 )->Tensor: # (B,d) float32
-    "A vector for each image; `ValueError` if the model returns something else"
+    """Return the features of each image as one flat vector (ours)
+
+    Raises `ValueError` if the model returns something else."""
     f = model(x)
     if not isinstance(f, Tensor) or f.ndim < 2 or len(f) != len(x):
         what = tuple(f.shape) if isinstance(f, Tensor) else type(f).__name__
@@ -47,7 +49,7 @@ def feature_shift(
     f:Tensor, # (B,d) features
     base:Tensor # (B,d) features of the plain images
 )->Tensor: # (B,2) 1 - cos in [0,2], and distance over the norm of `base`, >= 0
-    "How far features have moved, by angle and by distance"
+    "How far features moved, by angle and by distance (ours)"
     # not every GPU has float64
     cos = 1 - F.cosine_similarity(f.cpu().double(), base.cpu().double(), dim=1)
     cos = cos.clamp_min(0).float().to(f.device)
@@ -56,35 +58,35 @@ def feature_shift(
 # %% ../../nbs/frequency/01_bands.ipynb #d27eb89f
 @dataclass(eq=False)
 class PromptResponse:
-    "How features and a probe take P prompts, on N images of C classes"
-    prompts:pd.DataFrame # (P,...) `prompt`, its name, and what else is known of it, such as low, high, gain, angle
+    "How features and a probe respond to P prompts, on N images of C classes (ours)"
+    prompts:pd.DataFrame # (P,...) column `prompt` (name), and others such as low, high, gain
     cosine:np.ndarray # (P,N) 1 - cos to the plain features
-    l2:np.ndarray # (P,N) relative distance
-    group:np.ndarray # (N,) what is resampled together
-    correct:np.ndarray|None = None # (1+P,N) whether the probe is right, plain images first; None without labels
+    l2:np.ndarray # (P,N) relative distance to the plain features, >= 0
+    group:np.ndarray # (N,) group of each image; a group is resampled as one
+    correct:np.ndarray|None = None # (1+P,N) whether the probe is right, plain images first
     labels:np.ndarray|None = None # (N,) class of each image
-    name:str = '' # Of the model
+    name:str = '' # Name of the model
 
     def draws(self,
-        n_boot=1000, # Resamples
-        seed=0 # Of the resampling
+        n_boot=1000, # Number of resamples
+        seed=0 # Seed of the resampling
     )->np.ndarray: # (1+n_boot,N) whole numbers >= 0
-        "Weights of the images: every image once, then the resamples"
+        "Weights of the images: first each image once, then the resamples"
         rng = np.random.default_rng(seed)
         return np.concatenate([np.ones((1, len(self.group))),
             group_weights(self.group, rng, n_boot)])
 
     @property
     def classes(self)->list:
-        "Names of the classes, sorted; none without labels"
+        "Names of the classes, sorted; an empty list without labels"
         return [] if self.labels is None else np.unique(self.labels).tolist()
 
 # %% ../../nbs/frequency/01_bands.ipynb #6e7bc6a3
 @patch
 def recalls(self:PromptResponse,
     weights # (B,N) weights of the images
-)->np.ndarray: # (B,1+P,C) recall of each class, plain images first; NaN where a resample lacks the class
-    "Recall of the probe under weights"
+)->np.ndarray: # (B,1+P,C) recall of each class, plain first; NaN if the class is absent
+    "Recall of the probe under weights of the images"
     own = (self.labels[:, None] == np.array(self.classes)).astype(float)
     n = weights @ own
     hit = np.stack([(weights * c) @ own for c in self.correct], 1)
@@ -109,10 +111,12 @@ def _probe_interval(
 # %% ../../nbs/frequency/01_bands.ipynb #6e7bc6a3-c
 @patch
 def frame(self:PromptResponse,
-    n_boot:int=1000, # Resamples; 0 for no intervals
-    seed:int=0 # Of the resampling
-)->pd.DataFrame: # One row per prompt and measure: what is known of the prompt, measure, value, lower, upper
-    "Means with 95 % intervals, NaN for one group; with labels also probe accuracy, its `loss` against plain, recalls"
+    n_boot:int=1000, # Number of resamples; 0 for no intervals
+    seed:int=0 # Seed of the resampling
+)->pd.DataFrame: # A row per prompt and measure: columns of `prompts`, measure, value, interval
+    """Means of all measures with 95 % intervals, which are NaN for a single group
+
+    With labels also the accuracy of the probe, its `loss` against plain images, and recalls."""
     groups = int(group_codes(self.group).max()) + 1
     w = self.draws(n_boot if groups > 1 else 0, seed)
     out = {k: w @ getattr(self, k).T / w.sum(1, keepdims=True) for k in ('cosine', 'l2')}
@@ -132,7 +136,7 @@ def frame(self:PromptResponse,
 def linear_probe(
     C:float=.003 # Inverse strength of the penalty, > 0; the smaller, the stronger
 ): # scikit-learn pipeline with probabilities
-    "Logistic regression on standardised features, classes with equal say (ours)"
+    "Logistic regression on standardised features, with equal weight for each class (ours)"
     return make_pipeline(StandardScaler(),
         LogisticRegression(C=C, class_weight='balanced', max_iter=500))
 
@@ -141,14 +145,13 @@ def linear_probe(
 # two threads take three times as long for matrices this small
 @threadpool_limits.wrap(limits=1, user_api='blas')
 def _out_of_fold(plain, prompted, labels, group, probe, folds, seed, refit):
-    "(1+P,N) whether a probe fitted on the features of other folds is right, plain ones unless it is fitted again"
+    "(1+P,N) whether a probe that was fitted on other folds is right, plain features first"
     groups = pd.DataFrame(dict(label=labels, group=group)).groupby('label').group.nunique()
     if len(groups) < 2: raise ValueError("A probe needs two classes or more: leave labels out.")
     if groups.min() < 2 or groups.max() < folds:
-        raise (ValueError(
+        raise ValueError(
             f"A class has {groups.min()} images (or groups of them), too few for {folds} folds: "
-            "lower "
-                         "folds, or leave labels out."))
+            "lower folds, or leave labels out.")
     correct = np.zeros((1 + len(prompted), len(labels)), bool)
     fold = stratified_folds(labels, folds, group, seed)
     for ask in (fold == k for k in range(folds)):
@@ -166,27 +169,30 @@ def prompt_response(
     x:Tensor, # (N,C,H,W) images, pixels in [0,1] for a FrozenTeacher
     prompts:dict, # name -> SpectralPrompt
     labels=None, # (N,) class of each image, for the probe; None: no probe
-    group=None, # (N,) lesion or patient of each image; None: each its own
+    group=None, # (N,) lesion or patient of each image; None: one each
     views:int=1, # Latents per image, for prompts that have them
     probe=None, # scikit-learn classifier; None: `linear_probe(.1)`
-    folds:int=5, # Of the probe; a class needs two groups, the largest one as many as there are folds
-    repeats:int=1, # Cuts into folds, over which the probe's answers are averaged
-    refit:bool=False, # Fit the probe under each prompt again; False: once, on plain features
-    chunk:int=256, # Forward passes at once
-    seed:int=0 # Of the folds; one more for each cut
-)->PromptResponse: # What was measured, per image and prompt
-    """Feature shift, and with labels probe accuracy, under prompts (ours); `ValueError` for what cannot be measured
+    folds:int=5, # Folds; each class needs two groups, the largest at least `folds`
+    repeats:int=1, # Number of cuts into folds; the answers are averaged
+    refit:bool=False, # Fit the probe again under each prompt; False: once, on plain features
+    chunk:int=256, # Images in one forward pass
+    seed:int=0 # Seed of the folds; each further cut adds one
+)->PromptResponse: # Measurements per image and prompt
+    """Measure feature shift, and with labels probe accuracy, under prompts (ours)
 
-    Latents come from torch's global generator."""
+    Latents come from torch's global generator. Raises `ValueError` if the model trains, or if
+    images, labels and groups do not fit together."""
     if getattr(model, 'training', False):
         raise ValueError(f"This {type(model).__name__} is in training mode: call eval() first.")
-    if not prompts: raise ValueError("There are no prompts to ask about.")
+    if not prompts: raise ValueError("There are no prompts to ask about: give at least one.")
     if x.ndim != 4 or not x.is_floating_point():
         raise ValueError(
             f"Images are floating point and (N,C,H,W), not {x.dtype} of shape {tuple(x.shape)}.")
     n, x = len(x), x.as_subclass(Tensor).float()
     if any(o is not None and len(o) != n for o in (labels, group)):
-        raise ValueError(f"There are {n} images, but labels or groups of another number.")
+        raise ValueError(
+            f"There are {n} images, but a different number of labels or groups: "
+            "give one for each image.")
     see = lambda p: torch.cat([model_features(model, p(o)) for o in x.split(chunk)])
     plain, shifts, prompted = see(IdentityPrompt()), [], []
     for p in prompts.values():
@@ -207,7 +213,7 @@ def prompt_response(
     return out
 
 # %% ../../nbs/frequency/01_bands.ipynb #06462724
-OCTAVES = (0., 1/32, 1/16, 1/8, 1/4, .7072) # cycles/pixel; the last band reaches into the corners
+OCTAVES = (0., 1/32, 1/16, 1/8, 1/4, .7072) # cycles/pixel; the last band covers the corners
 
 # %% ../../nbs/frequency/01_bands.ipynb #06462724-b
 def band_response(
@@ -215,12 +221,13 @@ def band_response(
     x:Tensor, # (N,C,H,W) images, pixels in [0,1] for a FrozenTeacher
     edges=OCTAVES, # Cuts between bands, cycles/pixel, increasing
     gains=(0., .5, 2., 4.), # Factors on the amplitudes of a band, >= 0
-    angles=None, # Directions of sectors, radians; None: whole rings
+    angles=None, # Directions of the sectors, radians; None: whole rings
     **kwargs # labels, group, folds, ... as in prompt_response
 )->PromptResponse: # `prompts` has low, high, gain and angle
-    """Feature shift and probe accuracy when one band at a time is removed, weakened or amplified (ours)
+    """Measure feature shift and probe accuracy as bands are removed, weakened or amplified (ours)
 
-    Bands in which images of this size have no frequency are left out; `ValueError` if none is left."""
+    Bands in which images of this size have no frequency are left out. Raises `ValueError` if
+    this leaves no band."""
     sectors = [None] if angles is None else list(angles)
     width = math.pi / len(sectors)
     rows = [dict(low=lo, high=hi, gain=g, angle=a) for lo, hi in zip(edges, edges[1:])
@@ -237,12 +244,14 @@ def band_response(
 # %% ../../nbs/frequency/01_bands.ipynb #5c12e320
 @patch
 def plot(self:PromptResponse,
-    measures=None, # Measures of frame, one panel each; None: 'cosine', and with labels 'balanced accuracy'
-    axs=None, # Axes to draw into, as many; None: a new figure
-    **kwargs # n_boot, seed for frame
+    measures=None, # Measures, one panel each; None: 'cosine', 'balanced accuracy' if known
+    axs=None, # Axes to draw into, one per measure; None: a new figure
+    **kwargs # Passed to frame: n_boot, seed
 )->np.ndarray: # (n,) axes, one per measure
-    "Measures over bands, a line per gain (and angle), with 95 % intervals; `ValueError` without bands"
-    if 'low' not in self.prompts: raise ValueError("These prompts are no bands: use frame().")
+    """Draw measures over bands, a line per gain (and angle), with 95 % intervals
+
+    Raises `ValueError` if the prompts are not bands."""
+    if 'low' not in self.prompts: raise ValueError("These prompts are not bands: use frame().")
     if measures is None:
         measures = ['cosine'] + ([] if self.labels is None else ['balanced accuracy'])
     if axs is None:

@@ -1,4 +1,4 @@
-"""What the images of each class hold at each frequency: mean amplitude and radial power, with intervals.
+"""What the images of each class contain at each frequency: mean amplitude and radial power, with intervals.
 
 Docs: https://foprokd.github.io/foprokd/frequency/class_spectra.html.md"""
 
@@ -28,8 +28,8 @@ _LUMA, _FLOOR = np.array([.299, .587, .114], np.float32), 1e-5
 def _log_spectrum(
     file:str, # Image file
     size:int, # Side, pixels
-    white:int=65535 # Value that means white in images of 16 bits
-)->tuple[np.ndarray, np.ndarray]: # (size,size) log10 amplitude, DC at size//2, and (R,) log10 power of each ring
+    white:int=65535 # Value of white in images of 16 bits
+)->tuple[np.ndarray, np.ndarray]: # (size,size) log10 amplitude, and (R,) log10 power of rings
     "Centred amplitude and radial power of the luminance of one image"
     x = torch.from_numpy(image_array(file, size, white) @ _LUMA)
     amp = full_plane(to_spectrum(x).abs(), size)
@@ -39,27 +39,29 @@ def _log_spectrum(
 # %% ../../nbs/frequency/03_class_spectra.ipynb #306ffee7
 @dataclass(eq=False)
 class ClassSpectra:
-    "What the images of each class hold at each frequency; C classes, R rings, S pixels a side"
-    classes:list # (C,) names, the class with most images of the part first
-    images:list # (C,) images used
-    groups:list # (C,) groups among them, as many as images where none are known
+    "What the images of C classes contain in R rings and on S × S frequencies (ours)"
+    classes:list # (C,) names, the largest class first
+    images:list # (C,) number of images used
+    groups:list # (C,) number of their groups; each image is one if groups are unknown
     freq:np.ndarray # (R,) ring centres, cycles per pixel
-    power:np.ndarray # (C,R) mean over images of log10 of the ring's mean power, luminance in [0,1]
-    low:np.ndarray # (C,R) lower end of the 95 % interval of `power`; NaN for fewer than two groups
-    high:np.ndarray # (C,R) upper end
+    power:np.ndarray # (C,R) mean over images of the log10 power of a ring, luminance in [0,1]
+    low:np.ndarray # (C,R) lower end of the 95 % interval of `power`; NaN for a single group
+    high:np.ndarray # (C,R) upper end of that interval
     amplitude:np.ndarray # (C,S,S) mean log10 amplitude, DC at (S//2, S//2)
 
 # %% ../../nbs/frequency/03_class_spectra.ipynb #306ffee7-b
 def class_spectra(
-    df:pd.DataFrame, # Label table: image, label, and where known split and group
+    df:pd.DataFrame, # Label table: image, label; split and group if known
     size:int=64, # Side the images are squeezed to, pixels
-    n_max:int=100, # Images per class, at most
-    seed:int=0, # Of the choice of images, >= 0
-    part:str|None=None, # Which split; None: train, or all images without a split
-    workers:int|None=0, # Threads that read images; 0: none beside this one; None: one per CPU, at most 8
-    white:int=65535, # Value that means white in images of 16 bits
-)->ClassSpectra: # Means and intervals
-    "Mean amplitude and radial power of every class (ours); `ValueError` for an empty part or an unreadable image"
+    n_max:int=100, # Largest number of images per class
+    seed:int=0, # Seed of the choice of images, >= 0
+    part:str|None=None, # Name of the split; None: train, or all images without a split
+    workers:int|None=0, # Threads that read images; 0: only this one; None: one per CPU, up to 8
+    white:int=65535, # Value of white in images of 16 bits
+)->ClassSpectra: # Means and intervals of each class
+    """Compute mean amplitude and radial power of every class (ours)
+
+    Raises `ValueError` if the part is empty or an image cannot be read."""
     chosen = choose_images(df, n_max, seed, part)
     if workers is None: workers = min(os.cpu_count() or 1, 8)
     power, ends, amplitude = [], [], []
@@ -80,13 +82,13 @@ def class_spectra(
 
 # %% ../../nbs/frequency/03_class_spectra.ipynb #f485fac2
 def _class_colours(
-    n:int # Classes, the largest first
+    n:int # Number of classes
 )->list: # n RGB colours
-    "Ten colours that colour-blind readers can tell apart; beyond ten, dark to light by rank"
+    "Ten colours for colour-blind readers; for more classes, dark to light by rank"
     return sns.color_palette('colorblind' if n <= 10 else 'viridis', n)
 
 def _columns(
-    n:int # Classes
+    n:int # Number of classes
 )->int: # Maps in a row
     "Few wide rows: four for eight classes, six for 23"
     return min(n, 4 if n <= 8 else 6)
@@ -96,7 +98,7 @@ def _draw_maps(
     fig, # (Sub)figure
     s:ClassSpectra # Spectra
 )->None:
-    "A map per class in the colour scale of all, framed in the colour of the class"
+    "Draw a map per class in one colour scale, framed in the colour of the class"
     cols, size = _columns(len(s.classes)), s.amplitude.shape[-1]
     axs = fig.subplots(-(-len(s.classes) // cols), cols, squeeze=False, sharex=True, sharey=True)
     lo, hi = np.percentile(s.amplitude, [1, 99.8])
@@ -118,7 +120,7 @@ def _frequency_axis(
     ax, # Axes
     s:ClassSpectra # Spectra
 )->None:
-    "Cycles per pixel below, cycles per image above"
+    "Label cycles per pixel below, cycles per image above"
     size = s.amplitude.shape[-1]
     ax.set(xlim=(0, .5**.5), xlabel='radial frequency, cycles per pixel')
     ax.secondary_xaxis('top',
@@ -127,10 +129,10 @@ def _frequency_axis(
 def _draw_curves(
     ax, # Axes
     s:ClassSpectra, # Spectra
-    base, # (R,) what is subtracted, or 0
-    ylabel:str # With unit
+    base, # (R,) curve to subtract, or 0
+    ylabel:str # Label of the vertical axis
 )->None:
-    "A curve with its interval per class, over cycles per pixel and per image"
+    "Draw a curve with its interval for each class"
     for c, y, lo, hi, k in zip(s.classes, s.power - base, s.low - base, s.high - base,
             _class_colours(len(s.classes))):
         ax.plot(s.freq, y, c=k, lw=1.2, label=display_name(c))
@@ -142,9 +144,9 @@ def _draw_curves(
 def _draw_heat(
     ax, # Axes
     s:ClassSpectra, # Spectra
-    label:str # Of the colour bar
+    label:str # Label of the colour bar
 )->None:
-    "Difference from the mean of the classes, a row per class, white at none"
+    "Draw differences from the mean of the classes, a row per class, white at zero"
     diff, edges = s.power - s.power.mean(0), np.linspace(0, .5**.5, len(s.freq) + 1)
     top = np.abs(diff).max()
     im = ax.pcolormesh(edges, np.arange(len(diff) + 1) - .5, diff, cmap='vlag', vmin=-top, vmax=top)
@@ -155,9 +157,9 @@ def _draw_heat(
 
 # %% ../../nbs/frequency/03_class_spectra.ipynb #2dbd9008
 def plot_class_spectra(
-    spectra:ClassSpectra, # From class_spectra
-)->Figure: # Amplitude maps above, radial power and its distance from the mean of the classes below
-    "Amplitude and radial power by class, 95 % intervals as bands"
+    spectra:ClassSpectra, # Spectra, as class_spectra gives them
+)->Figure: # Maps above; below radial power, and its difference from the mean
+    "Draw amplitude and radial power by class, with 95 % intervals as bands (ours)"
     cols = _columns(len(spectra.classes))
     maps_height = .4 + -(-len(spectra.classes) // cols) * (.5 + 6 / max(cols, 4))
     fig = Figure(figsize=(8.4, maps_height + 3.6), layout='constrained')

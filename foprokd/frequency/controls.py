@@ -1,4 +1,4 @@
-"""Fixed filters, and a random prompt as strong as another one: what a learned prompt has to beat.
+"""Fixed filters, and a random prompt of the same strength as a given one: what a learned prompt must beat.
 
 Docs: https://foprokd.github.io/foprokd/frequency/controls.html.md"""
 
@@ -17,13 +17,13 @@ from ..spectrum import band_mask, field_norm, make_even, orientation
 
 # %% ../../nbs/frequency/00_controls.ipynb #f6dbec51
 class BandPrompt(SpectralPrompt):
-    "Multiplies the amplitudes of one band, or of a sector of it, by `gain`; DC stays (ours)"
+    "A filter that multiplies the amplitudes of one band, or a sector of it, by `gain` (ours)"
     def __init__(self,
         low:float=0., # First frequency that changes, cycles/pixel
-        high:float|None=None, # First one that no longer does, cycles/pixel; None: up to the corners
+        high:float|None=None, # End of the band, cycles/pixel, not in it; None: up to the corners
         gain:float=0., # Factor on the amplitudes, >= 0; 0 removes the band
-        angle:float|None=None, # Direction in which the waves vary, radians from x to y, modulo pi; None: all
-        width:float=math.pi/4 # Of the sector around `angle`, radians, in (0,pi]
+        angle:float|None=None, # Direction of the waves, radians from x to y, modulo pi; None: all
+        width:float=math.pi/4 # Width of the sector around `angle`, radians, in (0,pi]
     ):
         super().__init__()
         if not gain >= 0:
@@ -35,9 +35,9 @@ class BandPrompt(SpectralPrompt):
 
     def band(self,
         size:tuple[int,int], # (H, W) of the image
-        device=None # Where to put it
+        device=None # Device of the result
     )->Tensor: # (H,W//2+1) 1 in the band, else 0; even
-        "Frequencies that the filter changes"
+        "Mark the frequencies that the filter changes"
         mask = band_mask(size, self.low, self.high, device=device)
         if self.angle is None: return mask
         off = (orientation(size, device) - self.angle + math.pi/2) % math.pi - math.pi/2
@@ -47,35 +47,35 @@ class BandPrompt(SpectralPrompt):
         x:Tensor, # (B,C,H,W) images
         z:None=None # Ignored
     )->Tensor: # (B,C,H,W//2+1) log of `gain` in the band, else 0
-        "The same factor for all images and channels"
+        "Log gain of the filter, the same for all images and channels"
         g = self.band(x.shape[-2:], x.device)
         g = g.masked_fill(g > 0, math.log(self.gain) if self.gain else -math.inf)
         return g.expand(*x.shape[:2], -1, -1)
 
 # %% ../../nbs/frequency/00_controls.ipynb #f5720dec
 class LowPassPrompt(BandPrompt):
-    "The control that keeps frequencies below `cutoff`"
+    "A filter that keeps the frequencies below `cutoff`: a blur (ours)"
     def __init__(self,
         cutoff:float, # First frequency that is weakened, cycles/pixel
-        gain:float=0. # Factor on the amplitudes from there on
+        gain:float=0. # Factor on the amplitudes from `cutoff` on, >= 0
     ): super().__init__(cutoff, None, gain)
 
 # %% ../../nbs/frequency/00_controls.ipynb #34854435
 class HighPassPrompt(BandPrompt):
-    "The control that keeps DC and frequencies from `cutoff` on"
+    "A filter that keeps DC and the frequencies from `cutoff` on (ours)"
     def __init__(self,
         cutoff:float, # First frequency that is kept, cycles/pixel
-        gain:float=0. # Factor on the amplitudes below, DC excepted
+        gain:float=0. # Factor on the amplitudes below `cutoff` but not on DC, >= 0
     ): super().__init__(0., cutoff, gain)
 
 # %% ../../nbs/frequency/00_controls.ipynb #043018dd
 class RandomPrompt(SpectralPrompt):
-    "The control with a random even log gain, per image as large in L2 norm as that of `like`"
+    "A prompt with a random even log gain of the L2 norm that `like` has (ours)"
     def __init__(self,
-        like:SpectralPrompt, # Prompt to match in norm and band; copied
-        n_radius:int=8, # Radial cells
-        n_angle:int=8, # Angular cells
-        generator:torch.Generator|None=None # Source of the random directions; None: torch's global one
+        like:SpectralPrompt, # Prompt to match in norm and band; a copy is kept
+        n_radius:int=8, # Number of radial cells
+        n_angle:int=8, # Number of angular cells
+        generator:torch.Generator|None=None # Source of randomness; None: the global one
     ):
         super().__init__()
         name = type(like).__name__
@@ -84,8 +84,8 @@ class RandomPrompt(SpectralPrompt):
         if getattr(like, 'gain', None) == 0:
             raise ValueError(
                 f"A {name} with gain=0 has a log gain of infinite norm: use gain > 0.")
-        self.z_dim, self.channels, self.n_radius, self.n_angle = (like.z_dim or 64,
-            like.channels or 3, n_radius, n_angle)
+        self.z_dim, self.channels = like.z_dim or 64, like.channels or 3
+        self.n_radius, self.n_angle = n_radius, n_angle
         # not a submodule: never trained or saved
         self.__dict__['like'] = copy.deepcopy(like).requires_grad_(False)
         cells = torch.randn(self.z_dim, self.channels * n_angle * n_radius,
@@ -95,18 +95,18 @@ class RandomPrompt(SpectralPrompt):
 
     def band(self,
         size:tuple[int,int], # (H, W) of the image
-        device=None # Where to put it
-    )->Tensor: # (H,W//2+1) the band of `like`
-        "Frequencies that the prompt may change"
+        device=None # Device of the result
+    )->Tensor: # (H,W//2+1) 1 in the band of `like`, else 0
+        "Mark the frequencies that the prompt may change"
         return self.like.band(size, device)
 
 # %% ../../nbs/frequency/00_controls.ipynb #65b98c31
 @patch
 def log_gain(self:RandomPrompt,
     x:Tensor, # (B,C,H,W) pixels in [0,1]
-    z:Tensor|None=None # (B, z_dim) latents; None samples them
+    z:Tensor|None=None # (B, z_dim) latents; None: sample them
 )->Tensor: # (B,C,H,W//2+1) float32, even
-    "Random field of the norm that `like` has on the same images and latents"
+    "Random log gain with the norm that `like` has on the same images and latents"
     z, (h, w) = self.latent(self.checked(x), z), x.shape[-2:]
     with torch.autocast(x.device.type, enabled=False), torch.no_grad():
         like = self.like.to(x.device)

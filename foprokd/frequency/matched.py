@@ -1,4 +1,4 @@
-"""The first rungs of the ladder without training: colour, contrast and spectrum of the target images are brought to those that the teacher knows.
+"""The first rungs of the ladder without training: they bring colour, contrast and spectrum of the target images to those that the teacher knows.
 
 Docs: https://foprokd.github.io/foprokd/frequency/matched.html.md"""
 
@@ -18,18 +18,18 @@ from ..teacher import FrozenTeacher
 
 # %% ../../nbs/frequency/08_matched.ipynb #ma000007
 # Mean amplitude of 1,000 ImageNet photographs of 128 px, in [0,1], at 8 radii in geometric steps
-# from 1/64 to .7071
-# cycles/pixel; it halves from one to the next, as 1/f does, so that the size of the images hardly
-# matters
+# from 1/64 to .7071 cycles/pixel. It halves at each step, as 1/f does, so the size of the images
+# matters little
 NATURAL_AMPLITUDE = 2.87, 1.29, .665, .332, .165, .0833, .0420, .0280
+
 
 # %% ../../nbs/frequency/08_matched.ipynb #ma000007-b
 def spectrum_cells(
     px:Tensor, # (N,C,H,W) pixels in [0,1]
     n_angle:int=8, # Angular cells over half a turn
     n_radius:int=8 # Radial cells
-)->Tensor: # (C,n_angle,n_radius) mean amplitude >= 0; NaN for a ring without frequencies
-    "Mean amplitude of a set of images on the cells of a prompt, DC left out (ours)"
+)->Tensor: # (C,n_angle,n_radius) mean amplitude >= 0; NaN if a ring has no frequency
+    "Mean amplitude of a set of images on the cells of a prompt, without DC (ours)"
     size = tuple(px.shape[-2:])
     amp = sum(amplitude_phase(o.float())[0].sum(0) for o in px.split(64)) / len(px)
     weight = (half_weights(size[1], px.device) * band_mask(size, device=px.device)).flatten()
@@ -43,17 +43,19 @@ def spectrum_cells(
 def matched_prompt(
     px:Tensor, # (N,C,H,W) target images, pixels in [0,1]
     rung:str='contrast', # 'contrast', 'radial', 'channel' or 'polar'
-    to:Tensor|None=None, # (N,C,H,W) images to be like, of the same size; None: photographs, by shipped statistics
-    share:float=1., # Of the log gain, >= 0; the colour is always matched
+    to:Tensor|None=None, # (N,C,H,W) aim, of the same size; None: photographs
+    share:float=1., # Share of the log gain, >= 0; colour is always matched in full
     strength:float=3. # Bound of the log gain, > 0
-)->FourierPromptGenerator: # On the device of `px`; can be trained on
-    "A prompt that gives images the mean colour and spectrum of others; `ValueError` for a rung with a latent (ours)"
+)->FourierPromptGenerator: # Prompt on the device of `px`; you can train it further
+    "Make a prompt that gives images the mean colour and spectrum of others (ours)"
     if rung not in RUNGS[:-1]:
         raise ValueError(
-            f"Closed forms are for {', '.join(RUNGS[:-1])}, not for {rung!r}.")
+            f"Closed forms are for {', '.join(RUNGS[:-1])}, not for {rung!r}: "
+            "train that rung with fit_prompt.")
     if not len(px) or share < 0:
         raise ValueError(
-            f"Got {len(px)} images and share={share}: give images, and at least 0.")
+            f"Got {len(px)} images and share={share}: give at least one image "
+            "and a share of 0 or more.")
     channels, mean = px.shape[1], px.mean((0, 2, 3))
     prompt = FourierPromptGenerator(rung=rung, centre=mean.tolist(), strength=strength,
         channels=channels).to(px.device)
@@ -79,10 +81,10 @@ def matched_prompt(
 def held_out_error(
     feats:Tensor, # (B,d) features
     y:Tensor, # (B,) class indices
-    half:Tensor, # (B,) bool, images of one half
+    half:Tensor, # (B,) bool, True for the images of one half
     ridge:float=.1 # Penalty of the probe, > 0, beside features of mean square 1/d
 )->Tensor: # scalar >= 0
-    "Squared error of ridge probes that are fitted on one half and scored on the other, every class alike (ours)"
+    "Squared error of ridge probes, fitted on one half and scored on the other (ours)"
     f = (feats - feats.mean(0)) / (feats.std(0) + 1e-5) / feats.shape[1]**.5
     targets, per_class = F.one_hot(y).to(f), y.bincount().to(f)
     errors = []
@@ -101,23 +103,21 @@ def fit_prompt(
     teacher:FrozenTeacher, # Frozen teacher, with BatchNorm if `w_prior` is not 0
     px:Tensor, # (N,C,H,W) target images, pixels in [0,1]
     y:Tensor|None=None, # (N,) class indices, for `w_held`
-    group:Tensor|None=None, # (N,) numbers of lesions or patients; None: each image its own
+    group:Tensor|None=None, # (N,) numbers of lesions or patients; None: one each
     w_prior:float=1., # Weight of the teacher's prior R
     w_held:float=0., # Weight of held_out_error
-    steps:int=60, # Of Adam
-    bs:int=128, # Images a step
+    steps:int=60, # Steps of Adam
+    bs:int=128, # Images in a batch
     lr:float=.03, # Learning rate
-    seed:int=0 # Of the batches; the global random state is not touched without a latent
-)->FourierPromptGenerator: # `prompt`
-    "Train a prompt of few numbers on images in memory; `ValueError` for a prior that the teacher does not have (ours)"
+    seed:int=0 # Seed of the batches; a latent also draws from the global state
+)->FourierPromptGenerator: # The same `prompt`
+    "Train a prompt of few numbers on images in memory, with or without labels (ours)"
     if w_prior and not teacher.prior_layers:
-        raise (ValueError(
-            f"{teacher.name} has no BatchNorm, so it has no prior to train on: give "
-            "labels, w_prior=0 and "
-                         "w_held=1."))
-    if w_held and y is None: raise ValueError("w_held needs labels.")
-    rng, opt = (torch.Generator().manual_seed(seed),
-        torch.optim.Adam(prompt.parameters(), lr))
+        raise ValueError(f"{teacher.name} has no BatchNorm, so it has no prior to "
+            "train on: give labels, w_prior=0 and w_held=1.")
+    if w_held and y is None: raise ValueError("w_held needs labels: give y.")
+    rng = torch.Generator().manual_seed(seed)
+    opt = torch.optim.Adam(prompt.parameters(), lr)
     group = torch.arange(len(px)) if group is None else group.cpu()
     for _ in range(steps):
         i = torch.randperm(len(px), generator=rng)[:bs]

@@ -1,4 +1,4 @@
-"""Which frequencies a trained prompt amplifies, whether they are those the teacher listens to, and how a student's preferences drift towards its teacher's.
+"""Which frequencies a trained prompt amplifies, whether the teacher is sensitive to them, and how a student's preferences drift towards those of its teacher.
 
 Docs: https://foprokd.github.io/foprokd/frequency/reading.html.md"""
 
@@ -34,10 +34,10 @@ from ..student import Student
 # %% ../../nbs/frequency/04_reading.ipynb #ba56e256
 @dataclass(eq=False)
 class PromptReading:
-    "Log gain of a prompt, per latent; Z latents, images of (H,W) pixels"
+    "Log gain of a prompt for each of Z latents (ours)"
     log_gain:np.ndarray # (Z,H,W//2+1), mean over channels, natural logarithm
-    width:int # W
-    name:str = '' # Of the prompt
+    width:int # Width W of the images in pixels
+    name:str = '' # Name of the prompt
 
     @property
     def size(self)->tuple:
@@ -54,7 +54,7 @@ class PromptReading:
 
     def radial(self,
         n_bins:int|None=None, # Rings between 0 and .7071 cycles/pixel; None: half the shorter side
-        seed:int=0 # Not used: nothing is drawn any more
+        seed:int=0 # Not used: the interval needs no resampling
     )->pd.DataFrame: # One row per ring: freq, mean, lower, upper, sd
         "Mean over rings without DC, its 95 % interval and its standard deviation over latents"
         freq, y = radial_mean(self.log_gain, self.width, n_bins)
@@ -64,12 +64,14 @@ class PromptReading:
 # %% ../../nbs/frequency/04_reading.ipynb #ba56e256-b
 @torch.no_grad()
 def read_prompt(
-    prompt:SpectralPrompt, # Trained or fixed
-    x:Tensor, # (N,C,H,W) pixels that it acts on
-    n_z:int=64, # Latents
-    generator:torch.Generator|None=None # Of the latents; None: torch's global one
+    prompt:SpectralPrompt, # Prompt, trained or fixed
+    x:Tensor, # (N,C,H,W) pixels that the prompt acts on
+    n_z:int=64, # Number of latents
+    generator:torch.Generator|None=None # Source of latents; None: torch's global one
 )->PromptReading: # Of `n_z` latents, mean over channels, on the CPU
-    "Log gain over many latents (ours); `ValueError` for a filter that removes a band, whose log gain is infinite"
+    """Read the log gain of a prompt over many latents (ours)
+
+    Raises `ValueError` for a filter that removes a band, because its log gain is infinite."""
     x = x.as_subclass(Tensor).float()[torch.arange(n_z) % len(x)]
     g = prompt.log_gain(prompt.checked(x), prompt.sample_z(n_z, x.device, generator)).mean(1).cpu()
     if not g.isfinite().all():
@@ -78,7 +80,7 @@ def read_prompt(
 
 # %% ../../nbs/frequency/04_reading.ipynb #47901226
 def _ranks(m, size):
-    "(B,K) centred ranks of maps (B,H,W//2+1), mirrored frequencies once, without DC, unit norm; NaN: constant"
+    "(B,K) centred ranks of maps (B,H,W//2+1), each frequency once, without DC, of unit norm"
     i, j = unique_frequencies(size)[1:].T.numpy()
     r = rankdata(m[:, i, j], axis=1)
     r = r - r.mean(1, keepdims=True)
@@ -89,17 +91,19 @@ def _ranks(m, size):
 def rank_correlation(
     a:np.ndarray, # (N,H,W//2+1) maps, one per image or latent
     b:np.ndarray, # (M,H,W//2+1) maps, one per image or latent
-    width:int, # W
-    groups:tuple=(None, None), # (N,) and (M,) what is resampled together; None: each its own
+    width:int, # Width W of the images in pixels
+    groups:tuple=(None, None), # (N,) and (M,) groups that are resampled as one; None: no groups
     paired:bool=False, # Rows of `a` and `b` are the same images: resample them together
-    n_boot:int=500, # Resamples
-    seed:int=0 # Of the resampling
-)->dict: # rho, lower, upper
-    """Spearman's rank correlation of two mean maps over frequencies, with 95 % interval where noise is small (ours)
+    n_boot:int=500, # Number of resamples
+    seed:int=0 # Seed of the resampling
+)->dict: # rho, lower, upper, each in [-1,1]
+    """Spearman's rank correlation of two mean maps over frequencies (ours)
 
-    `ValueError` for maps that do not fit."""
+    The 95 % interval is NaN where noise is large. Raises `ValueError` for maps that do not fit."""
     if a.shape[1:] != b.shape[1:]:
-        raise ValueError(f"Maps of {a.shape[1:]} and {b.shape[1:]} have other frequencies.")
+        raise ValueError(
+            f"Maps of {a.shape[1:]} and {b.shape[1:]} have other frequencies: "
+            "measure both at one image size.")
     if paired and len(a) != len(b):
         raise ValueError(f"{len(a)} and {len(b)} maps cannot be paired.")
     rng, size = np.random.default_rng(seed), (a.shape[1], width)
@@ -126,7 +130,7 @@ def rank_correlation(
 def relation(self:PromptReading,
     other:SensitivityMap, # Map at the same image size
     kind:str='cosine', # 'cosine' or 'l2'
-    **kwargs # n_boot, seed
+    **kwargs # Passed to rank_correlation: n_boot, seed
 )->dict: # rho, lower, upper
     "Rank correlation of mean log gain and mean sensitivity"
     return rank_correlation(self.log_gain, other.values(kind), self.width, (None, other.groups),
@@ -135,12 +139,12 @@ def relation(self:PromptReading,
 # %% ../../nbs/frequency/04_reading.ipynb #db7e5731-b
 @patch
 def class_relation(self:PromptReading,
-    spectra:ClassSpectra, # At the same (square) image size
-    **kwargs # n_boot, seed
+    spectra:ClassSpectra, # Spectra at the same (square) image size
+    **kwargs # Passed to rank_correlation: n_boot, seed
 )->pd.DataFrame: # One row per class: class, rho, lower, upper
-    """Rank correlation of the mean log gain with what a class has more of (log amplitude) than the mean class
+    """Rank correlation of the mean log gain with the excess log amplitude of each class
 
-    Intervals are over latents; which images a class is known by is not in them."""
+    The excess is over the mean of the classes. Intervals are over latents, not over images."""
     s = spectra.amplitude.shape[-1]
     half = np.fft.ifftshift(spectra.amplitude, axes=(-2, -1))[..., :s//2 + 1]
     more = half - half.mean(0)
@@ -154,7 +158,7 @@ def class_relation(self:PromptReading,
 def plot(self:PromptReading,
     axs=None # Three axes to draw into; None: a new figure
 )->np.ndarray: # (3,) axes
-    "Mean log gain, its spread over latents, and the radial profile (band: middle 95 % of the latents)"
+    "Draw mean log gain, its spread, and the radial profile with the middle 95 % of latents"
     if axs is None: axs = plt.subplots(1, 3, figsize=(10, 2.9), layout='constrained')[1]
     whole = lambda o: full_plane(torch.from_numpy(np.ascontiguousarray(o)), self.width).numpy()
     mean, sd = whole(self.mean()), whole(self.spread())
@@ -179,7 +183,9 @@ def plot(self:PromptReading,
 def student_features(
     model:nn.Module # Student, timm model, or a `Sequential` of body and head
 ): # Function: (B,3,H,W) -> (B,d)
-    "Function from normalised images (B,3,H,W) to features (B,d); `TypeError` for a model of another kind"
+    """Find the function from normalised images (B,3,H,W) to features (B,d) (ours)
+
+    Raises `TypeError` for a model of a different kind."""
     def pooled(net, forward):
         def features(x):
             out = forward(x)
@@ -195,35 +201,35 @@ def student_features(
         f"A {type(model).__name__} does not say where its features are: give `features`.")
 
 # %% ../../nbs/frequency/04_reading.ipynb #8ee06f2a
-HALF_OCTAVES = (0., *(2**(k/2) for k in range(-10, -2)), .7072) # cycles/pixel
+HALF_OCTAVES = (0., *(2**(k/2) for k in range(-10, -2)), .7072) # Cuts between bands, cycles/pixel
 
 # %% ../../nbs/frequency/04_reading.ipynb #8ee06f2a-b
 class FrequencyRecorder(Callback):
-    "Record every `every` epochs how far removing each band moves the student's features, and the teacher's once"
+    "Record how far removing each band moves the features of student and teacher (ours)"
     order = Recorder.order + 6
     def __init__(self,
-        teacher=None, # FrozenTeacher to compare with; None: the Learner's own, if it has one
-        x:Tensor|None=None, # (N,3,H,W) pixels in [0,1] to ask with; None: the first images of the validation set
-        n:int=64, # How many of those
-        every:int=1, # Epochs between two records
+        teacher=None, # FrozenTeacher to compare with; None: that of the Learner, if it has one
+        x:Tensor|None=None, # (N,3,H,W) pixels in [0,1]; None: first images for validation
+        n:int=64, # Number of images from the validation set
+        every:int=1, # Number of epochs between two records
         edges=HALF_OCTAVES, # Cuts between bands, cycles/pixel
-        gain:float=0., # Factor on the amplitudes of a band
+        gain:float=0., # Factor on the amplitudes of a band, >= 0
         features=None # Function from a model to its feature function; None: student_features
     ):
-        self.asked, self.n_images, self.every, self.edges, self.gain = (teacher, n, every, edges,
-            gain)
+        self.asked, self.n_images, self.every = teacher, n, every
+        self.edges, self.gain = edges, gain
         self.features_of, self.given = features or student_features, x
         self._forget()
 
     def _forget(self):
-        "Nothing recorded yet"
-        self.images, self.answers, self.reference, self.seen, self.trained = (self.given, {}, None,
-            0, False)
+        "Start without records"
+        self.images, self.answers, self.reference = self.given, {}, None
+        self.seen, self.trained = 0, False
         self.watched = None
 
     def before_fit(self):
         "Choose the images, ask the teacher, and the student before its first step"
-        # another Learner is another story
+        # a different Learner starts anew
         if self.watched not in (None, id(self.learn)): self._forget()
         self.watched, device = id(self.learn), next(self.learn.model.parameters()).device
         self.images = (self._first_images() if self.images is None else self.images).to(device)
@@ -256,13 +262,13 @@ class FrequencyRecorder(Callback):
         return torch.cat(out)[:self.n_images]
 
     def _ask(self, f):
-        "Answers of a function of pixels"
+        "Measure the response of a function of pixels"
         return band_response(f, self.images, self.edges, (self.gain,))
 
     def _record(self):
         "Ask the student, in eval mode, and put it back as it was"
-        space, model = (PixelSpace.from_dls(self.dls).to(self.images.device),
-            get_model(self.learn.model))
+        space = PixelSpace.from_dls(self.dls).to(self.images.device)
+        model = get_model(self.learn.model)
         with eval_mode(model):
             f = self.features_of(model)
             self.answers[self.seen] = self._ask(lambda x: f(space.normalize(x)))
@@ -270,9 +276,9 @@ class FrequencyRecorder(Callback):
 # %% ../../nbs/frequency/04_reading.ipynb #1fd99cb1
 @patch
 def frame(self:FrequencyRecorder,
-    n_boot:int=200, # Resamples of the images; 0 for no intervals
+    n_boot:int=200, # Number of resamples of the images; 0 for no intervals
 )->pd.DataFrame: # epoch, low, high, value (mean 1 - cos), lower, upper; the teacher at epoch -1
-    "Response by epoch and band"
+    "Table of the response by epoch and band"
     every = {**({} if self.reference is None else {-1: self.reference}), **self.answers}
     rows = [a.frame(n_boot).query('measure == "cosine"').assign(epoch=e) for e, a in every.items()]
     return pd.concat(rows, ignore_index=True)[['epoch', 'low', 'high', 'value', 'lower', 'upper']]
@@ -280,10 +286,12 @@ def frame(self:FrequencyRecorder,
 # %% ../../nbs/frequency/04_reading.ipynb #1fd99cb1-b
 @patch
 def drift(self:FrequencyRecorder,
-    n_boot:int=200, # Resamples of the images
-    seed:int=0 # Of the resampling
+    n_boot:int=200, # Number of resamples of the images
+    seed:int=0 # Seed of the resampling
 )->pd.DataFrame: # epoch, distance in [0,1], lower, upper
-    "Total variation distance to the teacher's profile, no interval where noise moves it; `ValueError`: no teacher"
+    """Total variation distance to the profile of the teacher, with NaN ends where noise moves it
+
+    Raises `ValueError` if there was no teacher."""
     if self.reference is None:
         raise ValueError("There was no teacher to compare with: FrequencyRecorder(teacher=...).")
     w = self.reference.draws(n_boot, seed)
@@ -303,7 +311,7 @@ def drift(self:FrequencyRecorder,
 def plot(self:FrequencyRecorder,
     axs=None # Two axes to draw into; None: a new figure
 )->np.ndarray: # (2,) axes
-    "Left the profile over bands, early dark and late bright, teacher dashed; right its distance from the teacher's"
+    "Draw the profile over bands, from dark (early) to bright, and its distance from the teacher"
     if axs is None: axs = plt.subplots(1, 2, figsize=(8, 2.8), layout='constrained')[1]
     df = self.frame(0)
     df['share'] = df.value / df.groupby('epoch').value.transform('sum')

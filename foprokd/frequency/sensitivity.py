@@ -1,4 +1,4 @@
-"""How far one frequency, added to an image, moves the features of a model: for every frequency, any model, and without labels.
+"""How far one frequency, added to an image, moves the features of a model: for every frequency, for any model, and without labels.
 
 Docs: https://foprokd.github.io/foprokd/frequency/sensitivity.html.md"""
 
@@ -26,13 +26,14 @@ from .bands import feature_shift, model_features
 from ..measure.intervals import (drawn_interval, group_codes, group_weights,
                                        mean_interval)
 from ..measure.scores import as_array
-from ..spectrum import amplitude_phase, full_plane, half_weights, orientation, radial_frequency, spectrum_axes
+from ..spectrum import (amplitude_phase, full_plane, half_weights, orientation,
+                              radial_frequency, spectrum_axes)
 
 # %% ../../nbs/frequency/02_sensitivity.ipynb #f0a4638b
 def unique_frequencies(
     size:tuple[int,int] # (H, W) of the image
 )->Tensor: # (K,2) row and column in the half plane
-    "One index of every pair of mirrored frequencies, DC first"
+    "List one index of each pair of mirrored frequencies, DC first (ours)"
     h, w = size
     i, j = torch.meshgrid(torch.arange(h), torch.arange(w//2 + 1), indexing='ij')
     once = (i <= h//2) | ((j > 0) & ((w % 2 == 1) | (j < w//2)))
@@ -42,7 +43,7 @@ def unique_frequencies(
 def _phases(
     x:Tensor, # (N,C,H,W) images
     phase:str, # 'image' or 'random'
-    generator # Of the random phases
+    generator # Source of the random phases
 )->Tensor: # (N,C,H,W//2+1) radians
     "Phase of the wave for each image, channel and frequency"
     h, w = x.shape[-2:]
@@ -51,7 +52,7 @@ def _phases(
         source = x.device if generator is None else generator.device
         p = torch.rand(len(x), 1, h, w//2 + 1, generator=generator, device=source).to(x.device)
         p = ((p - .5) * 2 * torch.pi).expand(-1, x.shape[1], -1, -1).clone()
-    else: raise ValueError(f"phase={phase!r} is none of 'image', 'random'.")
+    else: raise ValueError(f"phase={phase!r} is not known: use 'image' or 'random'.")
     for i in {0, h//2} if h % 2 == 0 else {0}:
         for j in {0, w//2} if w % 2 == 0 else {0}:
             p[..., i, j] = (p[..., i, j].abs() > torch.pi/2) * torch.pi
@@ -63,8 +64,8 @@ def _waves(
     phase:Tensor, # (P,C) radians
     freq:Tensor, # (P,2) row and column in the half plane
     eps:float # Root mean square of a wave
-)->Tensor: # (P,C,H,W) images with their wave on them
-    "A plane wave added to each of `x`, in place"
+)->Tensor: # (P,C,H,W) images with the waves added
+    "Add a plane wave to each image of `x`, in place"
     p, c, h, w = x.shape
     ys, xs = (torch.arange(n, device=x.device) for n in (h, w))
     a, b = (2*torch.pi * ((n[:, None] * o) % o.numel()) / o.numel()
@@ -78,15 +79,15 @@ def _waves(
 # %% ../../nbs/frequency/02_sensitivity.ipynb #a08c11a6
 @dataclass(eq=False)
 class SensitivityMap:
-    "How far each frequency moves the features, per image; N images of (H,W) pixels"
+    "How far each frequency moves the features, for each of N images (ours)"
     cosine:np.ndarray # (N,H,W//2+1) float32, 1 - cos, in [0,2]
     l2:np.ndarray # (N,H,W//2+1) float32, distance over the norm of the plain features, >= 0
     norm:np.ndarray # (N,) norm of the plain features
     measured:np.ndarray # (H,W//2+1) bool, False where interpolated
-    width:int # W
+    width:int # Width W of the images in pixels
     eps:float # Root mean square of the wave, > 0
-    name:str = '' # Of the model
-    group:np.ndarray|None = None # (N,) group of each image; None: each its own
+    name:str = '' # Name of the model
+    group:np.ndarray|None = None # (N,) group of each image; None: one each
 
     @property
     def size(self)->tuple:
@@ -96,9 +97,9 @@ class SensitivityMap:
     def values(self,
         kind:str='cosine' # 'cosine' or 'l2'
     )->np.ndarray: # (N,H,W//2+1)
-        "One of the two measures; `ValueError` for another"
+        "One of the two measures, by name"
         if kind not in ('cosine', 'l2'):
-            raise ValueError(f"kind={kind!r} is none of 'cosine', 'l2'.")
+            raise ValueError(f"kind={kind!r} is not known: use 'cosine' or 'l2'.")
         return getattr(self, kind)
 
     def mean(self,
@@ -120,7 +121,7 @@ def _measure(
     base:Tensor, # (N,d) their features
     phase:Tensor, # (N,C,H,W//2+1) radians
     freq:Tensor, # (K,2) frequencies to measure
-    eps:float, chunk:int, bar # Size of a wave, forwards at once, what wraps the chunks
+    eps:float, chunk:int, bar # Size of a wave, images in one pass, what wraps the chunks
 )->np.ndarray: # (K,N,2)
     "Shifts for every image and wave"
     n, out = len(x), []
@@ -138,8 +139,8 @@ class _Plane:
     "Half plane of shifts (H,W//2+1,N,2) while it is being measured"
     def __init__(self, size, n):
         (self.h, self.w), self.half = size, (size[0], size[1]//2 + 1)
-        self.values, self.measured = (np.full((*self.half, n, 2), np.nan, np.float32),
-            np.zeros(self.half, bool))
+        self.values = np.full((*self.half, n, 2), np.nan, np.float32)
+        self.measured = np.zeros(self.half, bool)
 
     def lines(self, step):
         "Row and column coordinates of the grid of `step`; the outermost always belong to it"
@@ -181,29 +182,31 @@ class _Plane:
 # %% ../../nbs/frequency/02_sensitivity.ipynb #f57ee042
 @torch.no_grad()
 def sensitivity_map(
-    model, # Images (B,C,H,W) to vectors (B,d): a FrozenTeacher, a function, or any module in eval mode
+    model, # Images (B,C,H,W) to vectors (B,d): a FrozenTeacher, or any function or module
     x:Tensor, # (N,C,H,W) images, pixels in [0,1] for a FrozenTeacher
     eps:float=.03, # Root mean square of the wave, > 0
-    phase:str='image', # The wave's phase: 'image' as the image has it, or 'random'
+    phase:str='image', # Phase of the wave: 'image' for that of the image, or 'random'
     step:int=1, # Distance of the rows and columns measured first, a power of 2
-    tol:float=.05, # Interpolate where the map bends by less, as share of its highest value; 0: measure all
-    chunk:int=256, # Forward passes at once
-    group=None, # (N,) lesion or patient of each image; None: each its own
-    generator:torch.Generator|None=None, # Of random phases; None: torch's global one
+    tol:float=.05, # Bend above which a point is measured, share of the highest value; 0: all
+    chunk:int=256, # Images in one forward pass
+    group=None, # (N,) lesion or patient of each image; None: one each
+    generator:torch.Generator|None=None, # Source of random phases; None: torch's global one
     progress:bool=True # Show a progress bar
-)->SensitivityMap: # On the CPU
-    "Feature shift for every frequency (ours, after Yin et al. 2019); `ValueError` for what no map can be made of"
+)->SensitivityMap: # Measurements, on the CPU
+    """Measure how far each frequency moves the features (ours, after Yin et al. 2019)
+
+    Raises `ValueError` if images, `eps` or `step` do not fit, or if the model is training."""
     if x.ndim != 4 or not x.is_floating_point() or not len(x):
-        raise (ValueError(
-            f"A map needs floating-point images (N,C,H,W), got {x.dtype} of shape {tuple(x.shape)}."))
+        raise ValueError("A map needs floating-point images (N,C,H,W), got "
+            f"{x.dtype} of shape {tuple(x.shape)}.")
     if not eps > 0 or step < 1 or step & (step - 1):
         raise ValueError(
             f"A map needs eps > 0 and a step of 1, 2, 4, ..., got eps={eps}, step={step}.")
     if getattr(model, 'training', False):
         raise ValueError(f"This {type(model).__name__} is in training mode: call eval() first.")
     x, plane = x.as_subclass(Tensor).float(), _Plane(x.shape[-2:], len(x))
-    base, phases = (torch.cat([model_features(model, o) for o in x.split(chunk)]),
-        _phases(x, phase, generator))
+    base = torch.cat([model_features(model, o) for o in x.split(chunk)])
+    phases = _phases(x, phase, generator)
     bar = (lambda o: progress_bar(o, leave=False)) if progress else (lambda o: o)
     measure = lambda freq: _measure(model, x, base, phases, freq, eps, chunk, bar)
     plane.measure(plane.points(step), measure)
@@ -211,18 +214,18 @@ def sensitivity_map(
         plane.refine(step, tol, measure)
         step //= 2
     cosine, l2 = np.ascontiguousarray(plane.values.transpose(3, 2, 0, 1))
+    group = None if group is None else as_array(group)
     return SensitivityMap(cosine, l2, base.norm(dim=1).cpu().numpy(), plane.measured, x.shape[-1],
-                          eps,
-                          getattr(model, 'name', type(model).__name__), None if group is None
-                          else as_array(group))
+        eps, getattr(model, 'name', type(model).__name__), group)
+
 
 # %% ../../nbs/frequency/02_sensitivity.ipynb #7ab15173
 def radial_mean(
     maps:np.ndarray, # (N,H,W//2+1) half-plane maps
-    width:int, # W
+    width:int, # Width W of the images in pixels
     n_bins:int|None=None # Rings between 0 and .7071 cycles/pixel; None: half the shorter side
 )->tuple: # (R,) ring centres in cycles/pixel, and (N,R) means
-    "Mean of each map over rings, without DC; rings that hold no frequency are left out"
+    "Average each map over rings, without DC and without empty rings (ours)"
     size = maps.shape[1], width
     n = n_bins or max(min(size)//2, 1)
     ring = (radial_frequency(size) / .5**.5 * n).long().clamp_max(n - 1).numpy()
@@ -238,7 +241,7 @@ def radial_mean(
 def radial(self:SensitivityMap,
     kind:str='cosine', # 'cosine' or 'l2'
     n_bins:int|None=None, # Rings between 0 and .7071 cycles/pixel; None: half the shorter side
-    seed:int=0 # Not used: nothing is drawn any more
+    seed:int=0 # Not used: the interval needs no resampling
 )->pd.DataFrame: # One row per ring: freq in cycles/pixel, mean, lower, upper
     "Mean over rings, without DC, with the 95 % interval over images"
     freq, y = radial_mean(self.values(kind), self.width, n_bins)
@@ -247,18 +250,18 @@ def radial(self:SensitivityMap,
 
 # %% ../../nbs/frequency/02_sensitivity.ipynb #7ab15173-c
 @patch(as_prop=True)
-def groups(self:SensitivityMap)->np.ndarray: # (N,)
-    "What is resampled together"
+def groups(self:SensitivityMap)->np.ndarray: # (N,) group of each image
+    "Groups of images that are resampled as one"
     return np.arange(len(self.norm)) if self.group is None else self.group
 
 # %% ../../nbs/frequency/02_sensitivity.ipynb #7ab15173-d
 @patch
 def centroid(self:SensitivityMap,
     kind:str='cosine', # 'cosine' or 'l2'
-    n_boot:int=1000, # Resamples
-    seed:int=0 # Of the bootstrap
+    n_boot:int=1000, # Number of resamples
+    seed:int=0 # Seed of the bootstrap
 )->dict: # value, lower, upper, cycles/pixel
-    "Spectral centroid: radius averaged over the plane, weighted by sensitivity; 95 % interval over images (NaN: none)"
+    "Spectral centroid: mean radius weighted by sensitivity, with a 95 % interval over images"
     n_boot = n_boot if group_codes(self.groups).max() else 0
     weight = half_weights(self.width).numpy() * np.ones_like(self.mean(kind))
     weight[0, 0] = 0
@@ -286,10 +289,10 @@ def frame(self:SensitivityMap)->pd.DataFrame: # One row per frequency of the hal
 def plot(self:SensitivityMap,
     kind:str='cosine', # 'cosine' or 'l2'
     axs=None, # Two axes to draw into; None: a new figure
-    vmin:float|None=None, # Lower end of the (logarithmic) colours and of the profile, > 0; None: own
-    vmax:float|None=None # Upper end of both, > 0; None: own
+    vmin:float|None=None, # Lower end of colours (logarithmic) and profile, > 0; None: chosen
+    vmax:float|None=None # Upper end of both, > 0; None: chosen
 )->np.ndarray: # (2,) axes
-    "The whole plane, and the radial profile with its interval, on one logarithmic scale"
+    "Draw the whole plane and the radial profile with its interval, on one logarithmic scale"
     if axs is None: axs = plt.subplots(1, 2, figsize=(7, 2.9), layout='constrained')[1]
     full, r = self.full(kind), self.radial(kind)
     rest = np.delete(full.ravel(), (self.size[0]//2) * self.width + self.width//2)
@@ -312,9 +315,9 @@ def plot(self:SensitivityMap,
 
 # %% ../../nbs/frequency/02_sensitivity.ipynb #734c3f38
 def _check_map(
-    m:SensitivityMap # From a file
+    m:SensitivityMap # Map read from a file
 )->None:
-    "`ValueError` or `TypeError` if the arrays do not belong together"
+    "Raise `ValueError` or `TypeError` if the arrays do not belong together"
     n, h, w = m.cosine.shape
     if not isinstance(m.width, int) or w != m.width // 2 + 1:
         raise ValueError(f'{w} columns for another width')
@@ -334,9 +337,9 @@ def _check_map(
 # %% ../../nbs/frequency/02_sensitivity.ipynb #93a40449
 @patch
 def save(self:SensitivityMap,
-    path:str|Path # File to write, by custom `.safetensors`
+    path:str|Path # File to write, usually `.safetensors`
 )->None:
-    "Write everything that was measured"
+    "Write all measurements to a file"
     arrays = dict(cosine=self.cosine, l2=self.l2, norm=self.norm, measured=self.measured)
     notes = dict(width=self.width, eps=self.eps, name=self.name)
     notes['group'] = None if self.group is None else [str(o) for o in self.group]
@@ -346,15 +349,15 @@ def save(self:SensitivityMap,
 # %% ../../nbs/frequency/02_sensitivity.ipynb #93a40449-b
 @patch(cls_method=True)
 def load(cls:SensitivityMap,
-    path:str|Path # File that save wrote
-)->SensitivityMap: # As it was saved
-    "Read a map; `ValueError` if the file holds none"
+    path:str|Path # File written by save
+)->SensitivityMap: # The map as it was saved
+    "Read a map from a file; raises `ValueError` if the file does not hold a map"
     if not Path(path).is_file():
         raise ValueError(f"{Path(path).name!r} is not a map that `save` wrote: no such file.")
     try:
         with safe_open(str(path), 'np') as f:
-            notes, arrays = (json.loads((f.metadata() or {})['foprokd']),
-                {k: f.get_tensor(k) for k in f.keys()})
+            notes = json.loads((f.metadata() or {})['foprokd'])
+            arrays = {k: f.get_tensor(k) for k in f.keys()}
         if notes.pop('kind') != 'SensitivityMap': raise KeyError('SensitivityMap')
         group = notes.pop('group')
         res = cls(**arrays, **notes, group=None if group is None else np.array(group))
@@ -363,5 +366,6 @@ def load(cls:SensitivityMap,
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError,
             RecursionError) as e:
         why = ' '.join(str(e).split())[:120]
-        raise (ValueError(
-            f"{Path(path).name!r} is not a map that `save` wrote ({type(e).__name__}: {why}).")) from e
+        raise ValueError(f"{Path(path).name!r} is not a map that `save` wrote "
+            f"({type(e).__name__}: {why}).") from e
+

@@ -22,13 +22,14 @@ from ..teacher import FrozenTeacher
 # %% ../../nbs/frequency/08a_voice.ipynb #vo000006
 def dihedral_views(
     px:Tensor, # (B,C,H,W) images; square ones for more than 4 views
-    n:int=4 # Views, 1 to 8: as it is, mirrored, upside down, both, then the same transposed
+    n:int=4 # Number of views, 1 to 8: plain, mirrored, upside down, both, then transposed
 )->list[Tensor]: # n times (B,C,H,W)
-    "An image as it can lie; `ValueError` for another number, or turns of images that are not square (ours)"
+    "Flips and quarter turns of each image, the image itself first (ours)"
     if not 1 <= n <= 8: raise ValueError(f"There are 1 to 8 views of an image, not {n}.")
     if n > 4 and px.shape[-1] != px.shape[-2]:
         raise ValueError(
-            f"Images of {px.shape[-2]} x {px.shape[-1]} pixels are not square: at most 4 views.")
+            f"Images of {px.shape[-2]} x {px.shape[-1]} pixels are not square: "
+            "use at most 4 views.")
     flips = [px, px.flip(-1), px.flip(-2), px.flip(-1, -2)]
     return (flips + [o.transpose(-1, -2) for o in flips])[:n]
 
@@ -37,11 +38,11 @@ def dihedral_views(
 def view_features(
     teacher:FrozenTeacher, # Frozen teacher, or any module in eval mode
     px:Tensor|Iterable[Tensor], # (N,3,H,W) pixels in [0,1], or batches of them
-    prompt:SpectralPrompt|None=None, # What the teacher's images go through; None: nothing
-    views:int=4, # As in dihedral_views
-    chunk:int=64 # Forward passes at once
+    prompt:SpectralPrompt|None=None, # Prompt for the images of the teacher; None: no change
+    views:int=4, # Number of views, as in dihedral_views
+    chunk:int=64 # Images in one forward pass
 )->np.ndarray: # (N,views,d) float32
-    "The teacher's features of each view of each image (ours)"
+    "Compute the features of the teacher for each view of each image (ours)"
     prompt = IdentityPrompt() if prompt is None else prompt
     parts = px.split(chunk) if isinstance(px, Tensor) else (o for b in px for o in b.split(chunk))
     see = lambda v: model_features(teacher, prompt(v))
@@ -50,28 +51,30 @@ def view_features(
 
 # %% ../../nbs/frequency/08a_voice.ipynb #vo000008
 def cross_fitted(
-    feats, # (N,V,d) of V views; a function that gives them for the rows a fold may learn from; or a list, by teacher
+    feats, # (N,V,d) for V views; or a function of the rows to learn from; or a list, by teacher
     labels, # (N,) class of each image
-    group=None, # (N,) lesion or patient of each image; None: each its own
+    group=None, # (N,) lesion or patient of each image; None: no two images share one
     classes:Sequence|None=None, # (C,) in the order of the student's outputs; None: sorted
-    probe=None, # scikit-learn classifier with probabilities; None: logistic regression, C=.003, balanced class weights
-    folds:int=5, # Of lesions
-    seed:int=0 # Of the folds
-)->np.ndarray: # (N,C) log-probabilities; NaN where no probe could know the class without its lesion
-    "What probes say of images whose lesion they have not seen, averaged over views and teachers; `ValueError` (ours)"
+    probe=None, # scikit-learn classifier with probabilities; None: balanced logistic, C=.003
+    folds:int=5, # Number of folds of lesions
+    seed:int=0 # Seed of the folds
+)->np.ndarray: # (N,C) log-probabilities; NaN if no other lesion has the class
+    """Ask probes about images whose lesion they have not seen; mean of views and teachers (ours)
+
+    Raises `ValueError` if shapes, classes or groups do not fit together."""
     many, labels = feats if isinstance(feats, (list, tuple)) else [feats], np.asarray(labels)
     many, n = [f if callable(f) else np.asarray(f) for f in many], len(labels)
     classes = np.unique(labels) if classes is None else np.asarray(classes)
     group = np.arange(n) if group is None else np.asarray(group)
     for f in many:
         if callable(f) or f.ndim == 3 and len(f) == n == len(group): continue
-        raise (ValueError(
-            f"Features are (N,V,d), with labels and groups of the same N; got {f.shape}, "
-                         f"{n} labels and {len(group)} groups."))
+        raise ValueError("Features are (N,V,d), with labels and groups of the same N; "
+            f"got {f.shape}, {n} labels and {len(group)} groups.")
     if odd := set(labels.tolist()) - set(classes.tolist()):
-        raise ValueError(f"{min(odd)!r} is none of the classes.")
+        raise ValueError(f"{min(odd)!r} is not one of the classes: add it to `classes`.")
     probe = linear_probe() if probe is None else probe
-    fold, probs = stratified_folds(labels, folds, group, seed), np.zeros((n, len(classes)))
+    fold = stratified_folds(labels, folds, group, seed)
+    probs = np.zeros((n, len(classes)))
     for k in np.unique(fold):
         fit, ask = fold != k, fold == k
         if np.isin(group[ask], group[fit]).any():

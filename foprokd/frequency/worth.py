@@ -30,13 +30,16 @@ from ..teacher import FrozenTeacher
 def candidate_prompts(
     px:Tensor, # (N,C,H,W) target images, pixels in [0,1]
     teacher:FrozenTeacher, # Frozen teacher
-    rungs:Sequence[str]=('contrast', 'radial'), # Which rungs, of contrast, radial, channel, polar
-    steps:int=40, # Of training on the teacher's prior
-    seed:int=0 # Of that training
-)->dict: # Name -> SpectralPrompt, simplest first, the identity left out
-    "Prompts that no label had a part in; `ValueError` for another rung (ours)"
+    rungs:Sequence[str]=('contrast', 'radial'), # Any of contrast, radial, channel, polar
+    steps:int=40, # Steps of training on the teacher's prior
+    seed:int=0 # Seed of that training
+)->dict: # Name -> SpectralPrompt, simplest first, without the identity
+    """Prompts made from images and teacher, without labels (ours)
+
+    Raises `ValueError` if a rung is not one of the four."""
     if odd := [r for r in rungs if r not in RUNGS[:-1]]:
-        raise ValueError(f"{odd[0]!r} is no rung that is tried: {', '.join(RUNGS[:-1])} are.")
+        raise ValueError(
+            f"A search cannot try the rung {odd[0]!r}: use any of {', '.join(RUNGS[:-1])}.")
     res = dict(colour=matched_prompt(px, share=0.)) if 'contrast' in rungs else {}
     for rung in (r for r in RUNGS if r in rungs):
         if rung in ('contrast', 'radial'): res[f'half {rung}'] = matched_prompt(px, rung, share=.5)
@@ -51,20 +54,20 @@ def candidate_prompts(
 
 # %% ../../nbs/frequency/09_worth.ipynb #wo000009
 def best_prompt(
-    told:PromptResponse, # Of candidates, simplest first: `correct` is how right a probe is that was fitted under each
-    level:float=.1, # Chance at which a candidate is still taken, in (0,1)
-    n_boot:int=2000, # Resamples
-    seed:int=0 # Of the resampling
-)->tuple[int|None, pd.DataFrame]: # Which one, None for the identity; prompt, gain, lower, upper, chance of each
-    "The simplest candidate that is as good as the best, if any is better than no prompt (ours)"
+    told:PromptResponse, # Scores per image in `correct`, identity first, then simplest first
+    level:float=.1, # Largest chance at which a candidate is taken, in (0,1)
+    n_boot:int=2000, # Number of resamples
+    seed:int=0 # Seed of the resampling
+)->tuple[int|None, pd.DataFrame]: # Row or None (identity); prompt, gain, lower, upper, chance
+    "Choose the simplest candidate as good as the best, if one beats no prompt (ours)"
     groups = int(group_codes(told.group).max()) + 1
     acc = np.nanmean(told.recalls(told.draws(n_boot, seed)), 2)
     diff = acc[:, 1:] - acc[:, :1]
     per_class = pd.Series(told.group).groupby(told.labels).nunique()
-    # how much an image may well change
+    # how much the score of one image changes
     unit = max(np.sqrt(np.mean((told.correct[1:] - told.correct[0])**2)), 1e-9)
-    least, wider = ((unit / (len(per_class)**2 / (1 / per_class).sum() + 2))**2,
-        groups / max(groups - 1, 1))
+    least = (unit / (len(per_class)**2 / (1 / per_class).sum() + 2))**2
+    wider = groups / max(groups - 1, 1)
     spread = lambda d: d[1:].var(0) * wider
     se = np.sqrt(spread(diff) + least)
     t, null = diff[0] / se, ((diff[1:] - diff[0]) / se).max(1)
@@ -79,64 +82,63 @@ def best_prompt(
 # %% ../../nbs/frequency/09_worth.ipynb #wo000014
 @dataclass(eq=False)
 class PromptWorth:
-    "What a search for a prompt came to"
-    table:pd.DataFrame # A row for each candidate: prompt, numbers, prior, gain, lower, upper, chance, accuracy
-    name:str # Of the choice; 'identity' for no prompt
-    prompt:SpectralPrompt # The choice, on the CPU
-    probe:float # Balanced accuracy of the probe without prompt, in [0,1]
-    images:int # That were asked about
-    seconds:float # That it took
+    "Result of a search for a prompt (ours)"
+    table:pd.DataFrame # A row per candidate: prompt, numbers, prior, gain, interval, chance, ...
+    name:str # Name of the choice, 'identity' for no prompt
+    prompt:SpectralPrompt # The chosen prompt, on the CPU
+    probe:float # Balanced accuracy of the probe without a prompt, in [0,1]
+    images:int # Number of images the probe was asked about
+    seconds:float # Duration of the search, in seconds
 
     def __str__(self):
         def points(r):
-            return (
-                    f"{100 * r.gain:+.1f} ({100 * r.lower:.1f} to {100 * r.upper:.1f}) points of "
-                    "the probability that "
-                    f"the teacher's probe gives to the right class ({100 * r.accuracy:+.1f} of "
-                    "balanced accuracy)")
+            return (f"{100 * r.gain:+.1f} ({100 * r.lower:.1f} to {100 * r.upper:.1f}) points of "
+                "the probability that the teacher's probe gives to the right class "
+                f"({100 * r.accuracy:+.1f} of balanced accuracy)")
         if self.name != 'identity':
             row = self.table.set_index('prompt').loc[self.name]
-            return (
-                f"A prompt is worth it here: {self.name}, {points(row)}, by {self.images} training "
-                "images.")
+            return (f"A prompt is worth it here: {self.name}, {points(row)}, by {self.images} "
+                "training images.")
         row = self.table.loc[self.table.gain.idxmax()]
-        return (
-                f"Keep the identity: the best of {len(self.table)} prompts, {row.prompt}, gives "
-                f"{points(row)}, and so "
-                f"would the best of as many that are no good in {100 * row.chance:.0f} % of "
-                f"searches ({self.images} "
-                "training images).")
+        return (f"Keep the identity: the best of {len(self.table)} prompts, {row.prompt}, gives "
+            f"{points(row)}, and so would the best of as many that are no good in "
+            f"{100 * row.chance:.0f} % of searches ({self.images} training images).")
+
 
 # %% ../../nbs/frequency/09_worth.ipynb #wo000016
 def search_prompt(
-    px:Tensor, # (N,C,H,W) training images, pixels in [0,1], without augmentation
-    labels, # (N,) class of each
-    group, # (N,) lesion or patient of each
+    px:Tensor, # (N,C,H,W) training images, pixels in [0,1], not augmented
+    labels, # (N,) class of each image
+    group, # (N,) lesion or patient of each image
     teacher:FrozenTeacher, # Frozen teacher, on the device of `px`
-    prompts:dict|None=None, # Name -> prompt, simplest first, none made from these labels; None: candidate_prompts
-    folds:int=5, # Of the probe; fewer where the largest class has fewer groups
-    repeats:int=2, # Cuts into folds
+    prompts:dict|None=None, # Name -> prompt, simplest first; None: candidate_prompts
+    folds:int=5, # Folds; fewer if the largest class has fewer groups
+    repeats:int=2, # Number of cuts into folds
     views:int=4, # Flips and turns of an image, as in dihedral_views
-    level:float=.1, # Chance at which a prompt is still taken, in (0,1)
-    seed:int=0 # Of folds and resampling; the global random state is not touched
-)->PromptWorth: # Its text is the sentence to read
-    "Whether a prompt helps the teacher on images in memory, and which; `ValueError` for too few lesions (ours)"
-    start, per_label = (time.perf_counter(),
-        pd.Series(group).groupby(np.asarray(labels)).nunique())
+    level:float=.1, # Largest chance at which a prompt is taken, in (0,1)
+    seed:int=0 # Seed of folds and resampling; leaves torch's global state alone
+)->PromptWorth: # Printed, it is a sentence
+    """Find out which prompt helps the teacher on images in memory, if any (ours)
+
+    Make your own `prompts` without `labels`. Raises `ValueError` if there are fewer
+    than two classes, or a class has fewer than two lesions."""
+    start = time.perf_counter()
+    per_label = pd.Series(group).groupby(np.asarray(labels)).nunique()
     if len(per_label) < 2 or per_label.min() < 2:
-        raise (ValueError(
-            "A prompt is judged by two classes or more, each with two lesions or more: "
-            "use "
-                         "prompt='learned', or method='ekd'."))
+        raise ValueError("A search needs at least two classes, and at least two "
+            "lesions of each class. Otherwise use prompt='learned', or method='ekd'.")
     tried = prompts or candidate_prompts(px, teacher, seed=seed)
-    tried, labels = {k: p.to(px.device) for k, p in tried.items()}, np.asarray(labels)
+    tried = {k: p.to(px.device) for k, p in tried.items()}
+    labels = np.asarray(labels)
     cut = dict(labels=labels, group=group, folds=min(folds, int(per_label.max())))
-    own, said = np.unique(labels, return_inverse=True)[1], []
+    own = np.unique(labels, return_inverse=True)[1]
+    said = []
     for p in (None, *tried.values()):
         f = view_features(teacher, px, p, views)
         said.append(np.mean([np.exp(cross_fitted(f, **cut, seed=seed + r))
             for r in range(repeats)], 0))
-    said, frame = np.nan_to_num(np.stack(said)), pd.DataFrame(dict(prompt=list(tried)))
+    said = np.nan_to_num(np.stack(said))
+    frame = pd.DataFrame(dict(prompt=list(tried)))
     told = PromptResponse(frame, None, None, as_array(group),
         said[:, np.arange(len(own)), own], labels)
     which, table = best_prompt(told, level, seed=seed)
@@ -157,20 +159,23 @@ def search_prompt(
 # %% ../../nbs/frequency/09_worth.ipynb #wo000015
 def training_groups(
     dls, # fastai `DataLoaders`
-    groups=None # (N,) lesion or patient of each training image; None: the table's column `group`, or each its own
-)->np.ndarray: # (N,) 0, 1, ...; an image whose group is unknown is one of its own
-    "What belongs together among the training images; `ValueError` for groups of another number (ours)"
+    groups=None # (N,) lesion or patient of each image; None: column `group`, or no groups
+)->np.ndarray: # (N,) group numbers 0, 1, ...; each unknown group has a number of its own
+    "Number the groups of training images, so that images of one lesion stay together (ours)"
     n, items = len(dls.train_ds), getattr(dls.train, 'items', None)
     if groups is None:
         groups = items.group if isinstance(items, pd.DataFrame) and 'group' in items else range(n)
     if len(groups) != n:
-        raise ValueError(f"There are {n} training images, but groups of {len(groups)}.")
+        raise ValueError(
+            f"There are {n} training images, but groups of {len(groups)}: give one each.")
     return group_codes([('image', i) if o is None or o != o else o for i, o in enumerate(groups)])
 
+
+# %% ../../nbs/frequency/09_worth.ipynb #wo000041
 def _training_images(dls, groups, per_class, seed):
-    "Pixels, labels and groups of training images; at most so many of a class"
-    (y, names), g, take, rng = (loader_labels(dls), training_groups(dls, groups), [],
-        np.random.default_rng(seed))
+    "Pixels, labels and groups of at most `per_class` training images of each class"
+    (y, names), g = loader_labels(dls), training_groups(dls, groups)
+    take, rng = [], np.random.default_rng(seed)
     for c in np.unique(y):
         of = np.flatnonzero(y == c)
         if len(np.unique(g[of])) > 1: take.extend(sorted(rng.permutation(of)[:per_class]))
@@ -180,13 +185,15 @@ def _training_images(dls, groups, per_class, seed):
 # %% ../../nbs/frequency/09_worth.ipynb #wo000025
 def prompt_worth(
     dls, # fastai `DataLoaders` of the target data, from image_dls or a `DataBlock`
-    teacher:FrozenTeacher, # Frozen teacher; goes to the device of `dls`
-    groups=None, # (N,) lesion or patient of each training image; None: the table's column `group`, or each its own
-    per_class:int=100, # Images of a class that are asked about
-    seed:int=0, # Of images, folds and resampling; the global random state is not touched
+    teacher:FrozenTeacher, # Frozen teacher; moves to the device of `dls`
+    groups=None, # (N,) lesion or patient of each image; None: as training_groups
+    per_class:int=100, # Largest number of images of a class
+    seed:int=0, # Seed of images, folds, resampling; leaves the global state alone
     **kwargs # Passed to search_prompt: prompts, folds, repeats, views, level
-)->PromptWorth: # Its text is the sentence to read
-    "Whether a prompt helps the teacher on training images, and which; `ValueError` for data that cannot tell (ours)"
+)->PromptWorth: # Printed, it is a sentence
+    """Find out which prompt helps the teacher on the training images, if any (ours)
+
+    Raises `ValueError` for data that cannot tell, such as one lesion of each class."""
     with no_random(seed, reproducible=False):
         px, labels, group = _training_images(dls, groups, per_class, seed)
     return search_prompt(px, labels, group, teacher.to(px.device), seed=seed, **kwargs)
