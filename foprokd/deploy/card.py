@@ -367,7 +367,7 @@ def _check_given(notes, data, teacher):
 def model_card(
     notes:Notes, # Notes of the deployed file
     name:str='A small image classifier', # Title
-    data:dict|None=None, # Any of `name`, `hub_id`, `counts` (part -> (C,)), `lesions`, `licence`, ...
+    data:dict|None=None, # Any of `name`, `hub_id`, `counts` (part -> (C,)), `licence`, ...
     teacher:dict|None=None, # Any of `name`, `licence`, `source`
     settings:dict|None=None, # Training settings to print
     file:str|Path|None=None, # The student's file, for its name, size and SHA-256
@@ -375,7 +375,7 @@ def model_card(
 )->ModelCard: # `str(card)` is README.md, `card.save(file)` writes it
     """The model card of a deployed student (ours)
 
-    More entries of `data`: `sources`, `population`, `devices`. Only you can know the licence."""
+    More entries of `data`: `lesions`, `sources`, `population`, `devices`."""
     data, teacher = data or {}, teacher or {}
     _check_given(notes, data, teacher)
     file, groups = Path(file) if file else None, _groups(notes)

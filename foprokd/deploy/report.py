@@ -31,8 +31,7 @@ from .onnx_student import OnnxStudent
 from .quantize import (balanced_sample, format_report, quantization_report,
                                      quantize_student)
 from .parity import (check_apart, deployed_network, loader_lesions, loader_targets,
-                                   own_loaders, reference_outputs, reference_probabilities,
-                                   training_counts)
+    own_loaders, reference_outputs, reference_probabilities, training_counts)
 from ..data.files import write_aside
 
 # %% ../../nbs/deploy/13_report.ipynb #f3b287f4
@@ -99,11 +98,9 @@ def _describe_int8(
     "Calibrate a file in 8 bits if the float file was calibrated, and note what it loses"
     was, student = OnnxStudent(source).notes, OnnxStudent(file)
     selected = _seen(student, was.logit_scale, dls.valid)
-    x, y, outs, lesions, names = (selected if test is None
-        else _seen(student, was.logit_scale, test))
+    x, y, outs, lesions, names = selected if test is None else _seen(student, was.logit_scale, test)
     report = quantization_report(source, file, x, y, ids=lesions, names=names)
-    # in the notes already; names of images
-    kept = {k: v for k, v in report.items() if k not in ('int8', 'lost')}
+    kept = {k: v for k, v in report.items() if k not in ('int8', 'lost')} # no names of images
     how = replace(student.notes.int8, summary=format_report(report),
         report=scores_on(kept, test is not None))
     notes = replace(student.notes, int8=how)
