@@ -25,9 +25,9 @@ _markup = re.compile(r'[<>&"\'`*\[\]|\\~#$!{}@]|:(?=//)|(?<=www)\.|(?<![^\W_])_|
 
 def escape_markdown(
     o, # Anything
-    most:int=120, # Characters kept
+    most:int=120, # Most characters to keep
 )->str: # One line
-    "Text of `o` for Markdown: markup as character references, control and direction marks as spaces (ours)"
+    "Text of `o` for Markdown, with each character of markup as a character reference (ours)"
     s = ''.join(' ' if unicodedata.category(c)[0] in 'CZ' else c for c in str(o))
     s = ' '.join(s.split())
     s = s if len(s) <= most else s[:most - 1] + '…'
@@ -35,14 +35,14 @@ def escape_markdown(
     return re.sub(r'^([-+=]|\d+[.)](?=\s|$))', lambda m: m[0][:-1] + f'&#{ord(m[0][-1])};', s)
 
 def _line(o, most=120):
-    "Text of `o` for YAML, which does its own quoting: one line without control characters"
+    "Text of `o` for YAML, which quotes by itself: one line without control characters"
     return html.unescape(escape_markdown(o, most))
 
 # %% ../../nbs/deploy/11_card.ipynb #e62e7beb
 _unknown = 'not recorded'
 
 def _value(o, digits=3):
-    "A number, or any text made plain; `not recorded` for what is missing"
+    "A number or a plain text; `not recorded` for a missing value"
     if o is None or isinstance(o, float) and not np.isfinite(o): return _unknown
     if isinstance(o, Real) and not isinstance(o, (bool, np.bool_)):
         return f'{o:,}' if float(o).is_integer() and not isinstance(o, float) else f'{o:.{digits}f}'
@@ -56,7 +56,7 @@ def _score(d, key):
     return _value(d.get(key)) + (f' [{_value(ci[0])}, {_value(ci[1])}]' if known else '')
 
 def _table(head, rows):
-    "A Markdown table of cells that are plain already"
+    "A Markdown table; the cells must be plain already"
     lines = [head, ['---'] * len(head), *rows]
     return '\n'.join('| ' + ' | '.join(o) + ' |' for o in lines)
 
@@ -66,7 +66,7 @@ def _facts(d):
 
 # %% ../../nbs/deploy/11_card.ipynb #e62e7beb-b
 def _per_class(o, n, what):
-    "The list `o` of one value per class; `ValueError` if it is something else"
+    "The list `o` with one value per class; raises `ValueError` for anything else"
     if o is None: return [None] * n
     if not isinstance(o, (list, tuple, np.ndarray)) or len(o) != n:
         raise ValueError(f"The notes name {n} classes, so {what} must be a list of {n}, not {o!r}.")
@@ -90,16 +90,17 @@ An image classifier in one ONNX file that runs without the training code, export
 
 ## Not a medical device
 
-For research only. No authority has cleared, certified or reviewed this model. It must not be used to diagnose, to
-triage or to decide a treatment, nor to reassure anyone that an image shows nothing.
+For research only. No authority has cleared, certified or reviewed this model. It must not be used
+to diagnose, to triage or to decide a treatment, nor to reassure anyone that an image shows nothing.
 
 ## Intended use
 
-Research on long-tailed image classification and on small deployed models, on images of the kind described under Data.
+Research on long-tailed image classification and on small deployed models, on images of the kind
+described under Data.
 
-Out of scope: any clinical use; images from other devices, body sites or populations without a test of one's own;
-diseases that are not among the classes, since every image is given to one of them; anything about a
-person beyond the image.
+Out of scope: any clinical use; images from other devices, body sites or populations without a test
+of one's own; diseases that are not among the classes, since every image is given to one of them;
+anything about a person beyond the image.
 
 ## How to run
 
@@ -139,9 +140,9 @@ Temperature in the file: {{ temperature }}. Errors are those at the prior of the
 ## Prior
 
 Probabilities are softmax(logits / temperature + log(prior) - log(prior of the logits)). A student
-trained by balanced softmax gives logits under a uniform prior (Ren et al. 2020). Where the classes are known to occur
-otherwise, give their shares as the input `prior` (float32, one per class, in the order below); calibration and
-conformal sets are void then and have to be made anew.
+trained by balanced softmax gives logits under a uniform prior (Ren et al. 2020). Where the classes
+are known to occur otherwise, give their shares as the input `prior` (float32, one per class, in the
+order below); calibration and conformal sets are void then and have to be made anew.
 
 {{ table(['class', 'training prior', 'prior of the logits', 'prior in the file'], priors) }}
 
@@ -169,7 +170,7 @@ conformal sets are void then and have to be made anew.
 _turned = {'upright': 'turned upright by EXIF, ', 'plain': 'not turned by EXIF, '}
 
 def _what(notes, file):
-    "Summary, and the gaps in the lines that run the file"
+    "A summary, and the gaps in the lines that run the file"
     size, fit = notes.input_size, notes.resize
     fixed = isinstance(size, (list, tuple)) and len(size) == 2 and all(isinstance(o, int)
         for o in size)
@@ -209,13 +210,10 @@ def _results(notes):
     m, names = notes.metrics, notes.classes
     if not m: return dict(results='Not recorded.')
     on = notes.measured_on
-    where = (
-        f'Measured on the {_value(on)} set, {_value(m.get("n_test"))} images; in brackets 95 % '
-        'intervals.')
-    if on != 'test':
-        where += (
-            ' Checkpoints and settings may have been chosen on these images: the scores are too '
-            'good.')
+    where = (f'Measured on the {_value(on)} set, {_value(m.get("n_test"))} images; '
+        'in brackets 95 % intervals.')
+    if on != 'test': where += (' Checkpoints and settings may have been chosen on these images: '
+        'the scores are too good.')
     m = {k: v for k, v in m.items() if k != 'ece_ci'} # older files have one, which does not cover
     scores = [k for k in m if f'{k}_ci' in m and k != 'per_class_recall' or k == 'ece']
     recall, ci = (_per_class(m.get(k), len(names), k)
@@ -229,6 +227,7 @@ def _results(notes):
 
 # %% ../../nbs/deploy/11_card.ipynb #c40febef
 def _joined(notes, parts):
+    "The parts of the section on calibration, with the temperature and where it comes from"
     source = f' ({escape_markdown(notes.temperature_from)})' if notes.temperature_from else ''
     return dict(temperature=_value(notes.temperature) + source, calibration='\n\n'.join(parts))
 
@@ -251,12 +250,9 @@ def _calibration(notes):
              _names(o.get('too_few'), notes.classes)] for k, o in sets.items()]
     head = ['level', 'coverage', 'coverage of the tail', 'mean set size',
         'classes in every set (too few images)']
-    what = (
-            'Conformal prediction sets with a threshold per class, at the temperature and prior in '
-            'the file. '
-            'Thresholds, temperature and perhaps the checkpoint come from the same images, which '
-            'the exact guarantee '
-            'does not allow for:')
+    what = ('Conformal prediction sets with a threshold per class, at the temperature and prior in '
+            'the file. Thresholds, temperature and perhaps the checkpoint come from the same '
+            'images, which the exact guarantee does not allow for:')
     return _joined(notes, [*out, what, _table(head, rows)])
 
 # %% ../../nbs/deploy/11_card.ipynb #c40febef-c
@@ -268,7 +264,7 @@ def _names(ks, classes):
     return ', '.join(known) or 'none'
 
 def _prior(notes):
-    "Which prior the logits and the probabilities have, and how to set another"
+    "The priors of training, logits and probabilities, class by class"
     n = len(notes.classes)
     kinds = dict(training_prior=notes.training_prior, prior_of_logits=notes.prior_of_logits,
         prior=notes.prior)
@@ -279,16 +275,15 @@ def _prior(notes):
 
 # %% ../../nbs/deploy/11_card.ipynb #28a83ced
 def _limits(notes, data, groups):
-    "What is known to be weak, by name"
+    "What is known to be weak, in sentences"
     names, m = notes.classes, notes.metrics or {}
     tail = ', '.join(f'{escape_markdown(names[k])} ({_value(notes.counts[k])})'
         for k in groups.get('tail', ()))
-    out = [
-           f'Tail classes, with their training images: {tail or _unknown}. What is said of them '
-           'rests on few images.',
+    out = [f'Tail classes, with their training images: {tail or _unknown}. What is said of them '
+               'rests on few images.',
            'Every image gets a class: nothing here notices an image of another kind.',
            'Intervals are about other images like these, not about another hospital or another '
-           'training run.']
+               'training run.']
     if not data.get('population'):
         out.append('How it does on different skin tones, ages or sexes is unknown.')
     if not data.get('devices'): out.append('How it does on other cameras and devices is unknown.')
@@ -302,8 +297,13 @@ def _limits(notes, data, groups):
     return dict(limits=out)
 
 # %% ../../nbs/deploy/11_card.ipynb #28a83ced-b
+def _part(title, values):
+    "Rows of one part; only settings keep the rows without a value"
+    known = {k: v for k, v in (values or {}).items() if title == 'Settings' or v is not None}
+    return [[escape_markdown(k), _value(v, 6)] for k, v in known.items() if not isinstance(v, dict)]
+
 def _origin(notes, data, teacher, settings, file):
-    "Licences, teacher, versions, hashes, settings"
+    "Licences, teacher, versions, hashes and settings"
     about = {'data': data.get('licence') or 'not stated', 'teacher': teacher.get('licence')
         or 'not stated'}
     made = {'teacher': teacher.get('name'), 'teacher from': teacher.get('source'),
@@ -318,12 +318,7 @@ def _origin(notes, data, teacher, settings, file):
     parts = {'Settings': settings, 'Parity with the network it was exported from': parity
              and asdict(parity),
              'int8': int8 and asdict(int8)}
-    def told(title, values):
-        "Lines of a part; of settings those without a value, too"
-        known = {k: v for k, v in (values or {}).items() if title == 'Settings' or v is not None}
-        return [[escape_markdown(k), _value(v, 6)] for k, v in known.items()
-            if not isinstance(v, dict)]
-    more = {title: told(title, values) for title, values in parts.items()}
+    more = {title: _part(title, values) for title, values in parts.items()}
     return dict(licences=[[k, _value(v)] for k, v in about.items()], made=made,
                 more={k: v for k, v in more.items() if v},
                 summary=escape_markdown(notes.int8.summary, 3000) if int8 and notes.int8.summary
@@ -337,7 +332,7 @@ _allowed = {'data': {'name', 'hub_id', 'counts', 'lesions', 'sources', 'licence'
             'teacher': {'name', 'licence', 'source'}}
 
 def _head(notes, name, data, licence):
-    "The card's metadata"
+    "The metadata in the head of the card"
     m, of = notes.metrics or {}, data.get('name')
     known = {k: v for k, v in _metrics.items() if isinstance(m.get(k), Real)
         and np.isfinite(m[k])} if of else {}
@@ -356,30 +351,36 @@ def _head(notes, name, data, licence):
                          pipeline_tag='image-classification',
                          model_name=_line(name) if results else None, eval_results=results or None)
 
-# %% ../../nbs/deploy/11_card.ipynb #62af098c-b
-def model_card(
-    notes:Notes, # Of the deployed file
-    name:str='A small image classifier', # Title
-    data:dict|None=None, # Any of name, hub_id, counts (part -> (C,)), lesions, sources, licence, population, devices
-    teacher:dict|None=None, # Any of name, licence, source
-    settings:dict|None=None, # Training settings to print
-    file:str|Path|None=None, # The student's file, for its name, size and SHA-256
-    licence:str|None=None, # Licence of the file as the hub names it, such as 'cc-by-nc-4.0'; the caller must know
-)->ModelCard: # `str(card)` is README.md, `card.save(file)` writes it
-    "Model card of a deployed student; `ValueError` for notes without classes, lists that do not fit, unknown keys"
+# %% ../../nbs/deploy/11_card.ipynb #cd000004
+def _check_given(notes, data, teacher):
+    "Raise `ValueError` for notes without classes, or for an entry that the card does not know"
     if (not isinstance(notes, Notes) or not isinstance(notes.classes, (list, tuple))
             or not notes.classes):
         raise ValueError("These are no notes of a deployed student: they name no classes.")
-    data, teacher = data or {}, teacher or {}
     for what, given in (('data', data), ('teacher', teacher)):
         odd = sorted(set(given) - _allowed[what])
         if odd:
             raise ValueError(
                 f"`{what}` has no entry {odd[0]!r}, only {', '.join(sorted(_allowed[what]))}.")
+
+# %% ../../nbs/deploy/11_card.ipynb #62af098c-b
+def model_card(
+    notes:Notes, # Notes of the deployed file
+    name:str='A small image classifier', # Title
+    data:dict|None=None, # Any of `name`, `hub_id`, `counts` (part -> (C,)), `licence`, ...
+    teacher:dict|None=None, # Any of `name`, `licence`, `source`
+    settings:dict|None=None, # Training settings to print
+    file:str|Path|None=None, # The student's file, for its name, size and SHA-256
+    licence:str|None=None, # Licence of the file in the hub's words, such as 'cc-by-nc-4.0'
+)->ModelCard: # `str(card)` is README.md, `card.save(file)` writes it
+    """The model card of a deployed student (ours)
+
+    More entries of `data`: `lesions`, `sources`, `population`, `devices`."""
+    data, teacher = data or {}, teacher or {}
+    _check_given(notes, data, teacher)
     file, groups = Path(file) if file else None, _groups(notes)
     gaps = (_what(notes, file) | _data(notes, data, groups) | _results(notes) | _calibration(notes)
-            | _prior(notes)
-            | _limits(notes, data, groups) | _origin(notes, data, teacher, settings, file))
+            | _prior(notes) | _limits(notes, data, groups)
+            | _origin(notes, data, teacher, settings, file))
     return ModelCard.from_template(_head(notes, name, data, licence), template_str=_template,
-                                   facts=_facts,
-                                   table=_table, title=escape_markdown(name), **gaps)
+        facts=_facts, table=_table, title=escape_markdown(name), **gaps)

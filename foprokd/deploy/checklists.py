@@ -20,71 +20,95 @@ def _score(m, k, name):
     if not isinstance(m.get(k), (int, float)): return None
     return f"{name} {m[k]:.3f}" + (f' ({ci[0]:.3f} to {ci[1]:.3f})' if isinstance(ci, list) else '')
 
+def _joined(*parts):
+    "The parts as one text; None if a part is missing"
+    return None if any(o in (None, '', []) for o in parts) else ' '.join(map(str, parts))
+
+
 # %% ../../nbs/deploy/11a_checklists.ipynb #ck000007-b
-def _known(
-    notes:Notes, # Of the deployed file
-    data:dict, # As in model_card
-    teacher:dict, # As in model_card
-    settings:dict # Of the training
-)->dict: # Name of a fact -> text, or None
-    "Facts of a run in words"
-    m, cal, n = notes.metrics or {}, notes.calibration or {}, notes.counts
-    s, told = settings.get, data.get
-    named = dict(balanced_accuracy='balanced accuracy', recall_tail='recall of the tail',
-                 accuracy='accuracy',
-                 macro_auroc='macro AUROC')
-    scores = [o for k, name in named.items() if (o := _score(m, k, name))]
-    on = f"on {m.get('n_test')} {notes.measured_on} images" if notes.measured_on else None
+def _student_facts(notes, settings):
+    "What the student is, takes and gives"
     size = ' x '.join(map(str, notes.input_size)) if notes.input_size else None
-    even = notes.prior_of_logits and np.ptp(notes.prior_of_logits) < 1e-6
-    loss = 'balanced softmax' if even else 'as the settings say'
-    def joined(*parts):
-        return None if any(o in (None, '', []) for o in parts) else ' '.join(map(str, parts))
-    of_classes = f"of {len(notes.classes)} classes: {', '.join(map(str, notes.classes[:12]))}"
-    with_ci = any(k.endswith('_ci') and v for k, v in m.items())
-    begins = s('student_ckpt') or ('public weights' if s('student_pretrained')
-        else 'random weights')
-    return (dict(
-        name=s('name') or None, version=joined('settings', notes.settings_hash, 'of',
-        notes.created),
-        output=joined('A probability for each', of_classes),
-        input=joined('RGB images, fitted to', size, 'pixels'),
-        kind=joined(notes.arch, 'with', notes.n_parameters and f'{notes.n_parameters:,}',
-        'parameters,',
-                    notes.precision),
+    number = notes.n_parameters and f'{notes.n_parameters:,}'
+    return dict(
+        name=settings.get('name') or None,
+        version=_joined('settings', notes.settings_hash, 'of', notes.created),
+        output=_joined('A probability for each', f'of {len(notes.classes)} classes: '
+            f"{', '.join(map(str, notes.classes[:12]))}"),
+        input=_joined('RGB images, fitted to', size, 'pixels'),
+        kind=_joined(notes.arch, 'with', number, 'parameters,', notes.precision),
+        limits='Every image gets a class, also one of another kind. Intervals do not cover another '
+            'hospital.',
+        use='Research only, not a medical device.')
+
+
+# %% ../../nbs/deploy/11a_checklists.ipynb #ck000026
+def _data_facts(notes, data, settings):
+    "Where the images come from, and how they are divided"
+    s, told, n = settings.get, data.get, notes.counts
+    return dict(
         sources=told('sources'), population=told('population'), devices=told('devices'),
         licence=told('licence'),
         size=n and f"{sum(n):,} training images, {min(n)} to {max(n)} a class",
         lesions=told('lesions') and f"{data['lesions']} lesions or patients",
-        split=s('test')
-        and (f"{s('test'):.0%} of the images for test, {s('valid', 0):.0%} for validation, seed "
-                             f"{s('split_seed', 0)}"),
+        split=s('test') and (f"{s('test'):.0%} of the images for test, {s('valid', 0):.0%} for "
+            f"validation, seed {s('split_seed', 0)}"),
         disjoint=s('crossing_groups') == 0
-        and f"No {s('group_col', 'group')} is in two parts of the split.",
-        scores=joined('; '.join(scores), on),
-        intervals=joined('95 % intervals for other images like these', on) if with_ci else None,
+            and f"No {s('group_col', 'group')} is in two parts of the split.",
+        missing='Images without label are not used; unreadable files are refused or named.')
+
+
+# %% ../../nbs/deploy/11a_checklists.ipynb #ck000016
+def _score_facts(notes):
+    "How well the student does, and how sure that is"
+    m, cal, n = notes.metrics or {}, notes.calibration or {}, notes.counts
+    named = dict(balanced_accuracy='balanced accuracy', recall_tail='recall of the tail',
+                 accuracy='accuracy', macro_auroc='macro AUROC')
+    scores = [o for k, name in named.items() if (o := _score(m, k, name))]
+    on = f"on {m.get('n_test')} {notes.measured_on} images" if notes.measured_on else None
+    with_ci = any(k.endswith('_ci') and v for k, v in m.items())
+    even = notes.prior_of_logits and np.ptp(notes.prior_of_logits) < 1e-6
+    loss = 'balanced softmax' if even else 'as the settings say'
+    return dict(
+        scores=_joined('; '.join(scores), on),
+        intervals=_joined('95 % intervals for other images like these', on) if with_ci else None,
         calibration=None if 'n' not in cal else notes.calibrated,
-        imbalance=n
-        and (
-        f"1:{max(n) / max(min(n), 1):.0f} in training; loss: {loss}; scores are means over classes."),
-        training=s('distill')
-        and (f"{s('distill')} epochs, batch {s('bs', 64)}, peak rate {s('lr', 1e-3):g}; method "
-                                   f"{s('method')}"),
-        start=joined('the student starts from', begins) if 'student_ckpt' in settings else None,
-        teacher=teacher.get('name')
-        and (f"A frozen teacher, {teacher['name']}, guides the training and is not "
-                                         "deployed."),
-        chosen='The last epoch is kept; nothing was chosen on test images.' if s('method')
-        else None,
-        software=joined('foprokd', notes.foprokd, 'torch', notes.torch, 'timm', notes.timm),
-        code=notes.settings_hash
-        and 'The package is public; settings and commit of the run are in the card.',
+        imbalance=n and (f"1:{max(n) / max(min(n), 1):.0f} in training; loss: {loss}; scores are "
+            "means over classes."),
         failure=m.get('per_class_recall')
-        and ('Which classes fail is in the card; foprokd_table --lost lists images.'),
-        limits='Every image gets a class, also one of another kind. Intervals do not cover another '
-        'hospital.',
-        use='Research only, not a medical device.',
-        missing='Images without label are not used; unreadable files are refused or named.'))
+            and 'Which classes fail is in the card; foprokd_table --lost lists images.')
+
+
+# %% ../../nbs/deploy/11a_checklists.ipynb #ck000025
+def _training_facts(notes, teacher, settings):
+    "How the student was trained, and with which software"
+    s = settings.get
+    begins = s('student_ckpt') or ('public weights' if s('student_pretrained')
+        else 'random weights')
+    return dict(
+        training=s('distill') and (f"{s('distill')} epochs, batch {s('bs', 64)}, peak rate "
+            f"{s('lr', 1e-3):g}; method {s('method')}"),
+        start=_joined('the student starts from', begins) if 'student_ckpt' in settings else None,
+        teacher=teacher.get('name') and (f"A frozen teacher, {teacher['name']}, guides the "
+            "training and is not deployed."),
+        chosen=('The last epoch is kept; nothing was chosen on test images.' if s('method')
+            else None),
+        software=_joined('foprokd', notes.foprokd, 'torch', notes.torch, 'timm', notes.timm),
+        code=notes.settings_hash
+            and 'The package is public; settings and commit of the run are in the card.')
+
+
+# %% ../../nbs/deploy/11a_checklists.ipynb #ck000017
+def _known(
+    notes:Notes, # Notes of the deployed file
+    data:dict, # As in model_card
+    teacher:dict, # As in model_card
+    settings:dict # Settings of the training
+)->dict: # Name of a fact -> text, or a value that is false if it is not known
+    "The facts of a run in words"
+    return (_student_facts(notes, settings) | _data_facts(notes, data, settings)
+        | _score_facts(notes) | _training_facts(notes, teacher, settings))
+
 
 # %% ../../nbs/deploy/11a_checklists.ipynb #ck000009
 def _items(text):
@@ -113,7 +137,7 @@ _FACTS = _items("""
 18 | contact | - | Who answers questions?
 """)
 _TRIPOD = _items("""
-1 | title | - | Does the title name the development or evaluation of a prediction model, population and outcome?
+1 | title | - | Does it name development or evaluation of a model, population, outcome?
 2 | abstract | - | Is there an abstract by TRIPOD+AI for Abstracts?
 3a | context | - | What is the medical context, and which models exist?
 3b | population and use | - | Who is the model for, and who uses it when?
@@ -140,7 +164,7 @@ _TRIPOD = _items("""
 12e | measures | scores | Which measures of performance, and why?
 12f | updating | - | Was the model updated after evaluation?
 12g | predictions | output | How are predictions made?
-13 | class imbalance | imbalance | How was imbalance handled, and were probabilities recalibrated?
+13 | class imbalance | imbalance | How was imbalance handled? Were outputs recalibrated?
 14 | fairness | - | What was done for fairness?
 15 | output | calibration | What does the model give, and which thresholds were chosen?
 16 | training and evaluation | disjoint | How do the two sets differ?
@@ -157,7 +181,7 @@ _TRIPOD = _items("""
 20c | comparison of sets | - | How do training and evaluation data compare?
 21 | numbers | lesions | How many participants and outcomes are in each analysis?
 22 | specification | code | How can somebody else use the model?
-23a | performance | scores | What are the scores, with intervals, in important groups too?
+23a | performance | scores | What are the scores, with intervals, also in key groups?
 23b | heterogeneity | - | How do they differ between places?
 24 | updating | - | What came of updating?
 25 | interpretation | - | What do the results mean?
@@ -215,13 +239,13 @@ CHECKLISTS = {'model facts': _FACTS, 'tripod+ai': _TRIPOD, 'claim': _CLAIM}
 
 # %% ../../nbs/deploy/11a_checklists.ipynb #ck000012
 def reporting_checklist(
-    notes:Notes, # Of the deployed file
+    notes:Notes, # Notes of the deployed file
     which:str='tripod+ai', # One of CHECKLISTS
     data:dict|None=None, # As in model_card: name, sources, licence, population, devices, lesions
     teacher:dict|None=None, # As in model_card
-    settings:dict|None=None # Of the training, as a row has them
-)->pd.DataFrame: # item, topic, filled (bool), text: what is known, or a question
-    "A checklist, each item filled from the run or a question for a person (ours); `ValueError` for another list"
+    settings:dict|None=None # Settings of the training, as a row of results has them
+)->pd.DataFrame: # item, topic, filled (bool), text (what is known, or a question)
+    "A checklist, each item filled from the run or a question for a person (ours)"
     if which not in CHECKLISTS:
         raise ValueError(f"which={which!r} is none of {', '.join(CHECKLISTS)}.")
     known = _known(notes, data or {}, teacher or {}, settings or {})
@@ -235,9 +259,9 @@ def reporting_checklist(
 
 # %% ../../nbs/deploy/11a_checklists.ipynb #ck000012-b
 def format_checklist(
-    table:pd.DataFrame # From reporting_checklist
+    table:pd.DataFrame # Table from reporting_checklist
 )->str: # Markdown, ends with a line break
-    "The checklist as a page: the count, then a table in which a question is marked (ours)"
+    "The checklist as Markdown: the count, then the items, with questions in bold (ours)"
     a, names = table.attrs, {'model facts': 'Model Facts', 'tripod+ai': 'TRIPOD+AI',
         'claim': 'CLAIM'}
     said = [escape_markdown(r.text, 400) if r.filled else f'**To be answered:** {r.text}'

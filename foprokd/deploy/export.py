@@ -21,15 +21,12 @@ from timm.models import save_for_hf
 import timm
 from ..data.longtail import check_counts, class_groups, class_names
 from .graph import (ONNX_OPSET, check_folder, import_onnx, save_graph, set_inputs,
-                                  set_notes,
-                                  student_graph)
+                                  set_notes, student_graph)
 from .notes import Fit, Notes, Parity, scores_on
 from .onnx_student import as_prior
 from .parity import (check_apart, check_learner, compare_file, deployed_network,
-                                   loader_lesions,
-                                   logit_prior, own_loaders, reference_outputs,
-                                   reference_probabilities,
-                                   softmax_scale, training_counts)
+    loader_lesions, logit_prior, own_loaders, reference_outputs, reference_probabilities,
+    softmax_scale, training_counts)
 from .policy import image_sources, read_policy
 from ..measure.calibration import calibrate, conformal_sets, conformal_thresholds, coverage
 from ..measure.metrics import evaluate
@@ -39,9 +36,9 @@ from ..student import Student, write_student
 
 # %% ../../nbs/deploy/08_export.ipynb #0b20369c
 def _settings_hash(
-    learn:Learner # Trained
+    learn:Learner # Trained Learner
 )->str: # 12 hexadecimal digits
-    "A name for how a Learner was trained: settings, shapes and phases; a plain Learner forgets its epochs"
+    "A hash of how a Learner was trained: its settings, shapes and phases"
     known = learn.run_settings([]) if hasattr(type(learn), 'run_settings') else {}
     phases = [{k: h.get(k) for k in ('name', 'epochs', 'lr', 'round')}
         for h in getattr(learn, 'phase_history', [])]
@@ -59,7 +56,7 @@ def _settings_hash(
 
 # %% ../../nbs/deploy/08_export.ipynb #de700001
 def _made(
-    learn:Learner # Trained
+    learn:Learner # Trained Learner
 )->dict: # foprokd, torch, timm (versions), git_commit, settings_hash, created (UTC)
     "Where a file comes from"
     p = provenance()
@@ -69,9 +66,9 @@ def _made(
                 created=datetime.now(timezone.utc).isoformat(timespec='seconds'))
 
 def _arch(
-    net:nn.Module # Deployed
-)->str: # timm's name where it has one
-    "What the network is called"
+    net:nn.Module # Deployed network
+)->str: # Name that timm knows, or else the name of the class
+    "The name of the network"
     for m in (net, getattr(net, 'backbone', None)):
         cfg = getattr(m, 'pretrained_cfg', None) or {}
         if cfg.get('architecture'): return cfg['architecture']
@@ -79,12 +76,12 @@ def _arch(
 
 # %% ../../nbs/deploy/08_export.ipynb #de700002
 def _about(
-    learn:Learner, # Trained
-    net:nn.Module, # Deployed
+    learn:Learner, # Trained Learner
+    net:nn.Module, # Deployed network
     policy:dict, # As read_policy gives it
-    counts:np.ndarray # (C,) training images
-)->Notes: # Those that do not depend on any prediction
-    "What is known before the file has answered"
+    counts:np.ndarray # (C,) number of training images
+)->Notes: # Notes that do not depend on a prediction
+    "What we know before the file has answered"
     prior, why = logit_prior(learn, counts)
     kept = {k: policy[k] for k in ('input_size', 'model_size', 'open', 'white', 'assumed', 'mean',
         'std')}
@@ -102,13 +99,13 @@ def _about(
 
 # %% ../../nbs/deploy/08_export.ipynb #6ab06ff1
 def calibrate_notes(
-    notes:Notes, # So far; changed
+    notes:Notes, # Notes of the file; changed in place
     outs:np.ndarray, # (N,C) outputs on the selection set
     targs:np.ndarray, # (N,) class indices
-    lesions, # (N,) what belongs together, or None
-    tested=None # The same three of the test images
+    lesions, # (N,) lesion or patient of each image, or None
+    tested=None # Outputs, class indices and lesions of the test images
 ):
-    "Fit temperature and conformal thresholds on the selection set, and look at them on the test images (ours)"
+    "Fit temperature and conformal thresholds, and measure them on the test images (ours)"
     k, weights = notes.logit_scale, 'balanced' if np.ptp(notes.prior_of_logits) < 1e-6 else None
     apart = None if tested is None else (tested[0] * k, tested[1])
     notes.calibration = calibrate(outs * k, targs, weights, lesions, apart)
@@ -123,11 +120,11 @@ def calibrate_notes(
 def _thresholds(
     probs:np.ndarray, # (N,C) probabilities of the selection set
     targs:np.ndarray, # (N,) class indices
-    lesions, # (N,) what belongs together, or None
+    lesions, # (N,) lesion or patient of each image, or None
     tested, # The same three of the test images, or None
-    counts # (C,) training images
-)->dict: # As conformal_thresholds, with the coverage on the test images for each level
-    "Thresholds of prediction sets, and how often the sets hold the truth"
+    counts # (C,) number of training images
+)->dict: # Result of conformal_thresholds, with the coverage of each level on the test images
+    "Thresholds of prediction sets, and how often the sets contain the truth"
     out = conformal_thresholds(probs, targs, lesions=lesions)
     for level, o in out.items() if tested is not None else ():
         sets = conformal_sets(tested[0], out, float(level))
@@ -136,18 +133,18 @@ def _thresholds(
 
 # %% ../../nbs/deploy/08_export.ipynb #3cdcba74
 def _aside(
-    file:Path # Where to
-)->Path: # Beside it
+    file:Path # File to write
+)->Path: # Path beside it
     "Where a file waits for its verdict"
     return file.with_name(f'{file.stem}.refused.onnx')
 
 def _write_aside(
     model, # `onnx.ModelProto` of student_graph
-    notes:Notes, # For the file; its parity is set
-    file:Path, # Where to
+    notes:Notes, # Notes for the file, to which the parity is added
+    file:Path, # File to write
     compared:tuple # Paths or pictures, (N,C) probabilities of the reference, tolerance
-)->Parity: # With the verdict
-    "Write the file beside its place, and what the comparison says into it"
+)->Parity: # Differences and verdict
+    "Write the file beside its place, with the result of the comparison in its notes"
     set_notes(model, replace(notes, parity=None))
     save_graph(model, _aside(file))
     parity = compare_file(_aside(file), *compared)
@@ -157,10 +154,10 @@ def _write_aside(
 
 # %% ../../nbs/deploy/08_export.ipynb #3cdcba74-b
 def _accept(
-    file:Path, # Where to
-    parity:Parity # From `_write_aside`
+    file:Path, # File to write
+    parity:Parity # Result of `_write_aside`
 )->Path: # The file
-    "Give the file its name, or leave it aside; `ValueError` then"
+    "Give the file its name; if it is refused, leave it aside and raise `ValueError`"
     if parity.refused:
         old = f" What {file.name!r} holds is older." if file.exists() else ''
         raise ValueError(
@@ -171,14 +168,14 @@ def _accept(
 
 # %% ../../nbs/deploy/08_export.ipynb #de700006
 def _write(
-    file:Path, # Where to
-    net:nn.Module, # Deployed
+    file:Path, # File to write
+    net:nn.Module, # Deployed network
     policy:dict, # As read_policy gives it
-    notes:Notes, # For the file
-    inside:bool|None, # Resize in the graph, too; None: if that is as exact
+    notes:Notes, # Notes for the file
+    inside:bool|None, # Put the resize into the graph; None: if it is as exact
     compared:tuple # Paths or pictures, (N,C) probabilities of the reference, tolerance
 )->Path: # The file
-    "The graph with the resize if it is exact enough, else without it, compared and put in its place"
+    "Write the graph with the resize if that is exact enough, else without it"
     for choice in [True, False] if inside is None else [inside]:
         notes.resize.inside = choice
         model = student_graph(net, policy, notes.prior_of_logits, notes.logit_scale, choice)
@@ -191,23 +188,25 @@ def _write(
 # %% ../../nbs/deploy/08_export.ipynb #de700007
 def _by_name(
     prior # class -> share, or (C,)
-): # With classes as text
-    "Classes as the file names them"
+): # The same, with class names as text
+    "The prior with classes as the file names them"
     return {str(k): v for k, v in prior.items()} if isinstance(prior, dict) else prior
 
 # %% ../../nbs/deploy/08_export.ipynb #de700007-b
 def export_onnx(
-    learn:Learner, # Trained, of a classifier
+    learn:Learner, # Trained Learner of a classifier
     file:str|Path, # `.onnx` path
-    test=None, # Labelled loader of images that selected nothing, for `metrics`; None: the validation images
-    prior=None, # Deployment prior: class -> share, or (C,); None: that of the logits, which changes nothing
+    test=None, # Labelled loader of images that selected nothing, for the scores; None: validation
+    prior=None, # Deployment prior: class -> share, or (C,); None: that of the logits
     calibration:bool=False, # Fit temperature and conformal thresholds on the validation images
-    inside:bool|None=None, # Resize in the graph, too; None: if that is as exact; False: takes fitted images only
+    inside:bool|None=None, # Put the resize into the graph; None: if it is as exact
     tolerance:float=1e-4, # Largest difference of a probability, in [0,1]
-    counts=None, # (C,) training images; None reads them off the loaders
+    counts=None, # (C,) number of training images; None reads them off the loaders
     policy:dict|None=None # Pixel policy; None: `read_policy(learn.dls)`
 )->Path: # The file
-    "The student as one ONNX file, compared on all validation images (ours); `ValueError` if refused, `ImportError`"
+    """The student as one ONNX file, compared on all validation images (ours)
+
+    Raises `ValueError` if the file is refused."""
     import_onnx() # before anything is computed
     file, dl = check_folder(file), own_loaders(learn).valid
     check_apart(learn.dls, test)
@@ -228,40 +227,41 @@ def export_onnx(
 
 # %% ../../nbs/deploy/08_export.ipynb #f19e10f1
 def export_safetensors(
-    learn:Learner, # Of a Student
+    learn:Learner, # Learner of a Student
     file:str|Path # `.safetensors` path
 )->Path: # The file
-    "Weights of the deployed student with a JSON note; `TypeError` for another model, `ValueError` without the folder"
+    "Weights of the deployed student with a JSON note; raises `TypeError` for other models (ours)"
     model, px = get_model(learn.model), PixelSpace.from_dls(learn.dls)
     if not isinstance(model, Student):
-        raise (TypeError(
-            f"Only a Student is written so, not a {type(model).__name__}: make one with "
-            "fopro_learner, or "
-                        "export as .onnx."))
+        raise TypeError(f"Only a Student is written so, not a {type(model).__name__}: make one "
+            "with fopro_learner, or export as .onnx.")
     return write_student(model, check_folder(file), class_names(learn.dls),
                          px.mean.flatten().tolist(), px.std.flatten().tolist(),
                          counts=training_counts(learn).tolist(), **_made(learn))
 
+# %% ../../nbs/deploy/08_export.ipynb #ex000007
+def _timm_config(cfg, policy, n):
+    "timm's description of a network, with the classes, size and normalisation of ours"
+    theirs = ('url', 'file', 'hf_hub_id', 'hf_hub_filename', 'license', 'tag', 'origin_url',
+        'paper_ids', 'notes')
+    return {k: v for k, v in cfg.items() if k not in theirs} | dict(
+        num_classes=n, input_size=(3, *policy['model_size']),
+        mean=tuple(policy['mean']), std=tuple(policy['std']), interpolation='bilinear', crop_pct=1.,
+        crop_mode=dict(squish='squash', crop='center', pad='border')[policy['method']])
+
+
 # %% ../../nbs/deploy/08_export.ipynb #c8f54d73
 def export_timm(
-    learn:Learner, # Trained
-    folder:str|Path # Made if absent
+    learn:Learner, # Trained Learner
+    folder:str|Path # Folder, made if absent
 )->Path: # The folder, with `config.json` and `model.safetensors`
-    "The student as timm reads it; `ValueError` for a network that timm cannot build from a name and arguments"
+    "The student in a folder that timm reads; raises `ValueError` if timm cannot build it (ours)"
     model, net, policy = get_model(learn.model), deployed_network(learn), read_policy(learn.dls)
     kwargs, cfg = getattr(model, 'timm_kwargs', None), getattr(net, 'pretrained_cfg', None)
     if not cfg or not cfg.get('architecture') or isinstance(model, Student) and kwargs is None:
-        raise (ValueError(
-            f"timm builds networks from a name and arguments, and this {type(net).__name__} has "
-            "none: "
-                         "export it as .onnx."))
-    theirs = ('url', 'file', 'hf_hub_id', 'hf_hub_filename', 'license', 'tag', 'origin_url',
-        'paper_ids', 'notes')
-    net.pretrained_cfg = {k: v for k, v in cfg.items() if k not in theirs} | dict(
-        num_classes=len(learn.dls.vocab), input_size=(3, *policy['model_size']),
-        mean=tuple(policy['mean']),
-        std=tuple(policy['std']), interpolation='bilinear', crop_pct=1.,
-        crop_mode=dict(squish='squash', crop='center', pad='border')[policy['method']])
+        raise ValueError(f"timm builds networks from a name and arguments, and this "
+            f"{type(net).__name__} has none: export it as .onnx.")
+    net.pretrained_cfg = _timm_config(cfg, policy, len(learn.dls.vocab))
     part = Path(folder).with_name(f'.{Path(folder).name}.part')
     try:
         save_for_hf(net, part, model_config=dict(label_names=[str(o) for o in learn.dls.vocab]),
@@ -273,18 +273,17 @@ def export_timm(
 
 # %% ../../nbs/deploy/08_export.ipynb #c8f54d73-b
 def _check_timm(
-    folder:Path, # That timm has written
-    net:nn.Module, # What it holds
-    size:list # [h,w] of its images
+    folder:Path, # Folder that timm has written
+    net:nn.Module, # Network in it
+    size:list # [h,w] of its images, in pixels
 ):
-    "`ValueError` unless timm builds the same network from the folder"
+    "Raise `ValueError` unless timm builds the same network from the folder"
     x = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0))
     try: again = timm.create_model(f'local-dir:{folder}', pretrained=True).eval()
     except Exception as e: # its head was replaced, or an argument is missing
-        raise (ValueError(
-            f"timm cannot build this {type(net).__name__} again "
-            f"({' '.join(str(e).split())[:160]}): "
-                         "export it as .onnx.")) from e
+        why = ' '.join(str(e).split())[:160]
+        raise ValueError(f"timm cannot build this {type(net).__name__} again ({why}): "
+            "export it as .onnx.") from e
     with torch.no_grad(): same = torch.allclose(again(x), net(x), atol=1e-5)
     if not same:
         raise ValueError(

@@ -27,7 +27,7 @@ def count_macs(
     net:nn.Module, # Network
     x:torch.Tensor # (B,...) images, of which the first is used
 )->int: # Multiply-accumulates of convolutions and matrix products for one image
-    "MACs of one forward in eval mode, by torch's `FlopCounterMode`; every module's mode is put back"
+    "MACs of one forward pass in eval mode, by torch's `FlopCounterMode`"
     counter = FlopCounterMode(display=False)
     # attention as plain matrix products: fused kernels are counted by some versions of torch only
     with eval_mode(net), torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter: net(x[:1])
@@ -37,18 +37,18 @@ def count_macs(
 def _threads(
     runner:Callable # Function, method, or an onnxruntime session
 )->str: # Library and number
-    "The threads that a runner computes with"
+    "The library and the number of threads that a runner computes with"
     owner = getattr(runner, '__self__', runner)
     options = getattr(getattr(owner, 'session', owner), 'get_session_options', None)
     if options is None: return f'torch {torch.get_num_threads()}'
     return f'onnxruntime {options().intra_op_num_threads or "default"}' # 0: one per physical core
 
 def _run(
-    name:str, # Of the runner
+    name:str, # Name of the runner
     runner:Callable, # Batch -> anything
     batch # The images
 )->float: # Seconds
-    "One timed call; `RuntimeError` that names the runner if it fails"
+    "Time one call; a `RuntimeError` names the runner if it fails"
     wait = torch.cuda.synchronize if torch.cuda.is_initialized() else lambda: None
     try:
         wait()
@@ -67,7 +67,7 @@ def _check_runners(
     batches:tuple, # Batch sizes
     rounds # One number, or one per batch size
 )->tuple[dict, list]: # Name -> images; rounds of each batch size
-    "`ValueError` for missing runners, too few images, or odd numbers"
+    "Raise `ValueError` for missing runners, too few images, or impossible numbers"
     if not runners or not all(map(callable, runners.values())):
         raise ValueError(f"runners must be functions of a batch by name, got {runners!r}.")
     inputs = inputs if isinstance(inputs, dict) else dict.fromkeys(runners, inputs)
@@ -79,8 +79,8 @@ def _check_runners(
     if not batches or min(batches) < 1 or len(set(batches)) < len(batches):
         raise ValueError(f"batches must be different sizes, each at least 1, got {batches!r}.")
     if len(rounds) != len(batches) or min(rounds) < 1:
-        raise (ValueError(
-            f"rounds must be at least 1, one number or one for each of {batches!r}, got {rounds!r}."))
+        raise ValueError("rounds must be at least 1, one number or one for each of "
+            f"{batches!r}, got {rounds!r}.")
     return inputs, rounds
 
 # %% ../../nbs/deploy/10_latency.ipynb #f2afaded-b
@@ -89,10 +89,10 @@ def time_interleaved(
     inputs, # (N,...) images, the same for all, or a dict name -> images
     batches:tuple=(1, 32), # Batch sizes
     rounds:int|tuple=(100, 20), # Measured rounds: one number, or one per batch size
-    warmup:int=5, # Rounds before those of each batch size, which are dropped
-    seed:int=0 # Of the order
+    warmup:int=5, # Rounds before each batch size that are not reported
+    seed:int=0 # Seed of the order
 )->pd.DataFrame: # One row per call: batch, round, turn, model, seconds; `attrs['threads']` by model
-    "All runners in turns, the order drawn anew each round (ours); `ValueError`: odd settings, `RuntimeError`: failure"
+    "Time all runners in turns, in an order that is drawn anew each round (ours)"
     inputs, rounds = _check_runners(runners, inputs, tuple(batches), rounds)
     rng, names, rows = np.random.default_rng(seed), list(runners), []
     for b, n in zip(batches, rounds):
@@ -107,11 +107,11 @@ def time_interleaved(
 
 # %% ../../nbs/deploy/10_latency.ipynb #16f0769d
 def timing_summary(
-    times:pd.DataFrame, # From time_interleaved
-    reference:str|None=None, # Model that the others are divided by; None: the first measured
-    level:float=.95 # Of the interval, in (0,1)
-)->pd.DataFrame: # One row per model and batch: p50_ms, p95_ms, images_per_s, ratio, ratio_lower, ratio_upper, rounds
-    "Percentiles, throughput, and the median ratio within rounds with its interval (ours); `ValueError`: no reference"
+    times:pd.DataFrame, # Times from time_interleaved
+    reference:str|None=None, # Model by which the others are divided; None: the first measured
+    level:float=.95 # Level of the interval, in (0,1)
+)->pd.DataFrame: # One row per model and batch: times in ms, images_per_s, ratio, its interval
+    "Percentiles, throughput, and the median ratio within rounds with its interval (ours)"
     models = list(times.attrs.get('threads', times.model.unique()))
     reference = models[0] if reference is None else reference
     if reference not in models:
@@ -134,30 +134,36 @@ _SCORES = 'balanced_accuracy', 'balanced_accuracy_lower', 'balanced_accuracy_upp
 def _megabytes(
     file # Path, bytes, or None
 )->float: # 1e6 bytes
-    "Size of a file; `ValueError` if there is none"
+    "Size of a file; raises `ValueError` if it does not exist"
     if file is None: return np.nan
     if isinstance(file, (str, Path)):
         if not Path(file).is_file(): raise ValueError(f"There is no file {Path(file).name!r}.")
         file = Path(file).stat().st_size
     return file / 1e6
 
-# %% ../../nbs/deploy/10_latency.ipynb #8340da16-b
-def deploy_table(
-    models:dict[str, dict], # Name -> what is known: `parameters`, `macs`, file (path or bytes)
-    times:pd.DataFrame, # From time_interleaved
-    reference:str|None=None, # Model of the ratio, say the teacher; None: the first of `models`
-    accuracy:dict|None=None # Name -> balanced accuracy, lower and upper end of its interval
-)->pd.DataFrame: # One row per model
-    "Size, cost, speed and accuracy side by side (ours); `ValueError` for a model without times, or odd entries"
-    s, accuracy = timing_summary(times, next(iter(models), None) if reference is None
-        else reference), accuracy or {}
-    one, many = (s[s.batch == f(s.batch)].set_index('model') for f in (min, max))
-    odd = [k for k in models if k not in one.index] + [k for k in accuracy if k not in models]
+# %% ../../nbs/deploy/10_latency.ipynb #lt000005
+def _check_entries(models, accuracy, timed):
+    "Raise `ValueError` for a model without times, or for an entry that has no column"
+    odd = [k for k in models if k not in timed] + [k for k in accuracy if k not in models]
     if odd:
         raise ValueError(f"{odd[0]!r} has no times, or accuracy without being one of the models.")
     unknown = sorted({o for m in models.values() for o in m} - {'parameters', 'macs', 'file'})
     if unknown:
         raise ValueError(f"A model is described by parameters, macs and file, got {unknown[0]!r}.")
+
+# %% ../../nbs/deploy/10_latency.ipynb #8340da16-b
+def deploy_table(
+    models:dict[str, dict], # Name -> what is known: parameters, macs, file (path or bytes)
+    times:pd.DataFrame, # Times from time_interleaved
+    reference:str|None=None, # Model of the ratio, say the teacher; None: the first of `models`
+    accuracy:dict|None=None # Name -> balanced accuracy, lower and upper end of its interval
+)->pd.DataFrame: # One row per model
+    "Size, cost, speed and accuracy of models side by side (ours)"
+    accuracy = accuracy or {}
+    if reference is None: reference = next(iter(models), None)
+    s = timing_summary(times, reference)
+    one, many = (s[s.batch == f(s.batch)].set_index('model') for f in (min, max))
+    _check_entries(models, accuracy, one.index)
     rows = [dict(model=k, parameters=m.get('parameters'), macs=m.get('macs'),
                  file_mb=_megabytes(m.get('file')),
                  latency_p50_ms=one.p50_ms[k], latency_p95_ms=one.p95_ms[k],
@@ -172,9 +178,9 @@ def deploy_table(
 
 # %% ../../nbs/deploy/10_latency.ipynb #93ab82f5
 def plot_tradeoff(
-    table:pd.DataFrame # From deploy_table, with accuracy
-)->Figure: # A log axis of time, a linear one of accuracy
-    "Balanced accuracy with its interval against median latency, a point per model (ours); `ValueError`: no accuracy"
+    table:pd.DataFrame # Table from deploy_table, with accuracy
+)->Figure: # A logarithmic axis of time, a linear axis of accuracy
+    "Balanced accuracy with its interval against median latency, a point per model (ours)"
     t = table[table.balanced_accuracy.notna()]
     if not len(t):
         raise ValueError(

@@ -17,39 +17,49 @@ from ..measure.lost import lost_images
 from ..measure.scores import FEWEST, recall_weights, score_bounds, weighted_scores
 
 # %% ../../nbs/deploy/08a_loss.ipynb #64d1b15f
+def _scores_and_losses(p, q, y, groups, w):
+    "name -> scores of both students and the loss, for each row of the weights `w`"
+    a, b = (weighted_scores(o, y, w, groups) for o in (p, q))
+    return {k: (a[k], b[k], (b[k] - a[k]) if k == 'ece' else (a[k] - b[k])) for k in a}
+
+def _loss_limits(k, loss, var, rests):
+    "Two-sided 95 % interval and one-sided 95 % limits of the loss of score `k`"
+    unit = np.subtract(*score_bounds('mcc' if k == 'mcc' else 'accuracy')[::-1])
+    return [unit * difference_interval(loss / unit, var / unit**2, rests, o) for o in (.95, .9)]
+
+
+# %% ../../nbs/deploy/08a_loss.ipynb #ls000018
 def paired_losses(
     p:np.ndarray, # (N,C) probabilities of the larger student
-    q:np.ndarray, # (N,C) probabilities of the smaller one
+    q:np.ndarray, # (N,C) probabilities of the smaller student
     y:np.ndarray, # (N,) class indices
     groups:dict, # name -> class indices
-    ids:np.ndarray, # (N,) codes of what is drawn together
-    n_boot:int=1000, # Resamples
-    seed:int=0 # Of the resampling
-)->dict: # name -> fp32, int8, loss (), loss_ci, loss_sides (2,); (C,), (2,C) for `class_recall`; NaN where undefined
-    "Scores of both and the paired loss with its 95 % interval and its one-sided 95 % limits, where they cover (ours)"
-    def both(w):
-        a, b = (weighted_scores(o, y, w, groups) for o in (p, q))
-        return {k: (a[k], b[k], (b[k] - a[k]) if k == 'ece' else (a[k] - b[k])) for k in a}
-    point, rng = both(np.ones((1, len(y)))), np.random.default_rng(seed)
-    parts = [both(stratified_weights(y, rng, min(100, n_boot - i), ids, True))
-        for i in range(0, n_boot, 100)]
+    ids:np.ndarray, # (N,) codes; images with one code are drawn together
+    n_boot:int=1000, # Number of resamples
+    seed:int=0 # Seed of the resampling
+)->dict: # name -> `fp32`, `int8`, `loss` (); `loss_ci`, `loss_sides` (2,); NaN where undefined
+    """Scores of both students and the paired loss with its 95 % intervals (ours)
+
+    For `class_recall` the values have shape (C,) and the limits (2,C)."""
+    point = _scores_and_losses(p, q, y, groups, np.ones((1, len(y))))
+    rng = np.random.default_rng(seed)
+    parts = [_scores_and_losses(p, q, y, groups,
+        stratified_weights(y, rng, min(100, n_boot - i), ids, True)) for i in range(0, n_boot, 100)]
     n = np.array([len(np.unique(ids[y == k])) for k in range(p.shape[1])])
     weights, out = recall_weights(n, groups), {}
     for k, (a, b, loss) in point.items():
-        var = np.concatenate([o[k][2] for o in parts]).var(0)
         w = weights.get(k, weights['balanced_accuracy'])
         rests = n if k == 'class_recall' else 1 / (w[w > 0]**2 / n[w > 0]).sum()
-        unit = np.subtract(*score_bounds('mcc' if k == 'mcc' else 'accuracy')[::-1])
-        ci, sides = (unit * difference_interval(loss[0] / unit, var / unit**2, rests, o)
-            for o in (.95, .9))
+        ci, sides = _loss_limits(k, loss[0], np.concatenate([o[k][2] for o in parts]).var(0), rests)
         known = n > 1 if k == 'class_recall' else n[w > 0].min() >= FEWEST.get(k, 2)
         out[k] = dict(fp32=a[0], int8=b[0], loss=loss[0], loss_ci=np.where(known, ci, np.nan),
                       loss_sides=np.where(known, sides, np.nan))
     return out
 
+
 # %% ../../nbs/deploy/08a_loss.ipynb #4c9717ba
 def _plain(o):
-    "Numbers, arrays and dictionaries as JSON knows them, `None` for NaN"
+    "Numbers, arrays and dictionaries in the form that JSON knows, with `None` for NaN"
     if isinstance(o, dict): return {k: _plain(v) for k, v in o.items()}
     o = np.asarray(o)
     if o.ndim: return None if np.isnan(o).all() else [_plain(v) for v in o]
@@ -60,70 +70,90 @@ def _is_worse(s): # Row with `loss_ci`
     return s['loss_ci'] is not None and s['loss_ci'][0] > 0
 
 # %% ../../nbs/deploy/08a_loss.ipynb #ls000009
+def _class_rows(rows, y, classes):
+    "One dictionary per class: its name, number of images, scores and loss"
+    res = []
+    for i, c in enumerate(classes):
+        row = _plain({k: v[..., i] for k, v in rows.items()})
+        res.append({'class': c, 'n': int((y == i).sum())} | row)
+    return res
+
+def _agreement(p, q, codes):
+    "How often two students name the same class, with its 95 % interval, and how far they differ"
+    same, far = p.argmax(1) == q.argmax(1), np.abs(p - q)
+    var = np.nan_to_num(group_variance(same, codes)) if codes.max() + 1 < len(same) else 0
+    ci = share_interval(same.mean(), var, codes.max() + 1, most=len(same))
+    return dict(agreement=float(same.mean()), agreement_ci=ci.tolist(),
+                probability_difference=dict(mean=float(far.mean()), max=float(far.max())))
+
+def _worse(scores, groups, rows):
+    "Groups and classes that are worse with their whole interval"
+    return dict(worse=[g for g in groups if f'recall_{g}' in scores
+                       and _is_worse(scores[f'recall_{g}'])],
+                worse_classes=[o['class'] for o in rows if _is_worse(o)])
+
+def _lost_rows(p, q, y, names, classes, ids):
+    "The images that only the larger student has right, as dictionaries that JSON can hold"
+    lost = lost_images(p, q, y, names, classes, ids).to_dict('records')
+    return [{k: getattr(v, 'item', lambda v=v: v)() for k, v in r.items()} for r in lost]
+
+
+# %% ../../nbs/deploy/08a_loss.ipynb #ls000021
 def compare_answers(
     before, # (N,C) probabilities of the larger student
-    after, # (N,C) probabilities of the smaller one, for the same images
+    after, # (N,C) probabilities of the smaller student, for the same images
     targs, # (N,) class indices
     classes, # (C,) names
     groups:dict, # name -> class indices, as class_groups gives them
     ids=None, # (N,) lesion or patient of each image, drawn together; None: each image alone
-    names=None, # (N,) of the images, for the list; None: their numbers
-    n_boot:int=1000, # Resamples
-    seed:int=0 # Of the resampling
-)->dict: # JSON-able: agreement, probability_difference, scores, per_class, worse, worse_classes, tail, lost
-    "What the smaller student loses per score, group and class, and in which images; `ValueError` for odd input (ours)"
+    names=None, # (N,) names of the images, for the list; None: their numbers
+    n_boot:int=1000, # Number of resamples
+    seed:int=0 # Seed of the resampling
+)->dict: # JSON-able: agreement, scores, per_class, worse, worse_classes, tail, lost, ...
+    "What the smaller student loses per score, group and class, and in which images (ours)"
     if n_boot < 1: raise ValueError(f"An interval needs resamples, got n_boot={n_boot}.")
     p, q, y = np.asarray(before), np.asarray(after), np.asarray(targs)
     if ids is not None and len(ids) != len(y):
         raise ValueError(f"There are {len(y)} targets but {len(ids)} ids.")
     codes = np.arange(len(y)) if ids is None else group_codes(ids)
     found = paired_losses(p, q, y, groups, codes, n_boot, seed)
-    rows = found.pop('class_recall')
-    per_class = [_plain(dict(n=(y == i).sum(), **{k: v[..., i] for k, v in rows.items()}))
-        for i in range(p.shape[1])]
-    per_class = [{'class': c} | o | dict(n=int(o['n'])) for c, o in zip(classes, per_class)]
-    same, far = p.argmax(1) == q.argmax(1), np.abs(p - q)
-    var = np.nan_to_num(group_variance(same, codes)) if codes.max() + 1 < len(same) else 0
-    ci, scores = share_interval(same.mean(), var, codes.max() + 1, most=len(same)), _plain(found)
-    tail = np.isin(y, groups.get('tail', []))
-    lost = lost_images(p, q, y, names, classes, ids)
+    per_class = _class_rows(found.pop('class_recall'), y, classes)
+    scores, tail = _plain(found), np.isin(y, groups.get('tail', []))
     return dict(n_images=len(y), n_drawn_together=int(codes.max()) + 1, n_boot=n_boot, seed=seed,
-                agreement=float(same.mean()), agreement_ci=ci.tolist(),
-                probability_difference=dict(mean=float(far.mean()), max=float(far.max())),
-                scores=scores,
+                **_agreement(p, q, codes), scores=scores,
                 group_rule=str(getattr(groups, 'rule', 'groups given by the caller')),
-                per_class=per_class,
-                worse=[g for g in groups if f'recall_{g}' in scores
-                and _is_worse(scores[f'recall_{g}'])],
-                worse_classes=[o['class'] for o in per_class if _is_worse(o)],
+                per_class=per_class, **_worse(scores, groups, per_class),
                 tail=dict(images=int(tail.sum()), lesions=len(np.unique(codes[tail]))),
-                lost=[{k: getattr(v, 'item', lambda v=v: v)() for k, v in r.items()}
-                for r in lost.to_dict('records')])
+                lost=_lost_rows(p, q, y, names, classes, ids))
+
 
 # %% ../../nbs/deploy/08a_loss.ipynb #ls000012
 def points(
     x:float # Share, or difference of shares
 )->str: # Percentage points, one decimal, never -0.0
-    "A share in points"
+    "A share in percentage points, as text (ours)"
     return f'{round(100 * x, 1) + 0:.1f}'
 
 # %% ../../nbs/deploy/08a_loss.ipynb #ls000012-b
 class TailLossError(ValueError):
-    "A compressed student loses too much of the tail; `report` is that of `compare_answers`, `lost` a table of images"
+    """A compressed student loses too much of the tail (ours)
+
+    `report` is that of `compare_answers`, and `lost` is a table of the lost images."""
     def __init__(self,
         text:str, # One sentence
-        report:dict # From compare_answers
+        report:dict # Report from compare_answers
     ):
         super().__init__(text)
         self.report, self.lost = report, pd.DataFrame(report['lost'])
 
+
 # %% ../../nbs/deploy/08a_loss.ipynb #ls000012-c
 def tail_verdict(
-    report:dict, # From compare_answers
-    margin:float=.05, # Loss of tail recall that is allowed, in [0,1]
-    strict:bool=False # Also refuse what cannot be told from a larger loss
-)->tuple[bool, bool, str]: # Whether it passes, whether that is shown, one sentence
-    "Whether a compressed student may be used for the rare classes; `ValueError` for a margin outside [0,1] (ours)"
+    report:dict, # Report from compare_answers
+    margin:float=.05, # Allowed loss of tail recall, in [0,1]
+    strict:bool=False # Also refuse a student if a larger loss cannot be excluded
+)->tuple[bool, bool, str]: # Whether it passes, whether the images show it, one sentence
+    "Whether a compressed student may be used for the rare classes (ours)"
     if not 0 <= margin <= 1:
         raise ValueError(f"margin={margin} is a share in [0,1], e.g. .05 for five points.")
     s, n = report['scores'].get('recall_tail'), report['tail']
@@ -134,10 +164,8 @@ def tail_verdict(
         return (not strict, False,
             f"{n['images']} images of the tail are too few to say what it loses.")
     (low, high), loss = s['loss_sides'], s['loss']
-    said = (
-            f"The recall of the tail changes by {100 * -loss + 0:+.1f} points "
-            f"({100 * -high + 0:+.1f} to "
-            f"{100 * -low + 0:+.1f}, {of})")
+    change, least, most = (f'{100 * -o + 0:+.1f}' for o in (loss, high, low))
+    said = f"The recall of the tail changes by {change} points ({least} to {most}, {of})"
     if loss > margin and low > 0:
         return False, True, f"{said}, and a loss of {points(margin)} is allowed."
     if high <= margin:
@@ -147,12 +175,14 @@ def tail_verdict(
 
 # %% ../../nbs/deploy/08a_loss.ipynb #ls000012-d
 def check_tail(
-    report:dict, # From compare_answers
-    margin:float=.05, # Loss of tail recall that is allowed, in [0,1]
-    strict:bool=False, # Also refuse what cannot be told from a larger loss
-    name:str='The file' # What is judged
+    report:dict, # Report from compare_answers
+    margin:float=.05, # Allowed loss of tail recall, in [0,1]
+    strict:bool=False, # Also refuse a student if a larger loss cannot be excluded
+    name:str='The file' # Name of the student in the message
 )->str: # The sentence
-    "`TailLossError` for a student that loses too much of the rare classes, a warning where that cannot be told (ours)"
+    """Raise `TailLossError` if a student loses too much of the rare classes (ours)
+
+    It warns if a loss above the margin cannot be excluded."""
     passes, shown, said = tail_verdict(report, margin, strict)
     if passes:
         if not shown: warnings.warn(f"{name}: {said}")
@@ -163,5 +193,4 @@ def check_tail(
     more = ', ... (all in the error\'s `lost`)' if len(report['lost']) > 3 else ''
     raise (TailLossError(
         f"{name} is refused. {said}{many}{more}{'.' * bool(many)} Quantise it in another way, use "
-        "the "
-                        "float student, or state a larger margin.", report))
+        "the float student, or state a larger margin.", report))

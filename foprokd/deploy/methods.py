@@ -21,10 +21,10 @@ class DeployMethods:
 # %% ../../nbs/deploy/14_methods.ipynb #b3447365
 @patch
 def export_student(self:DeployMethods,
-    file:str|Path, # `.onnx` (runs anywhere), `.safetensors` (weights and a note), or a folder, no suffix (timm)
-    **kwargs # For `.onnx`: `test`, `prior`, `calibration`, `inside`, `tolerance` of export_onnx
-)->Path: # What was written; unlike export, not below `learn.path`
-    "The deployed student alone; `ValueError` for another suffix, or a file that answers otherwise than the learner"
+    file:str|Path, # `.onnx`, `.safetensors`, or a folder for timm (no suffix)
+    **kwargs # For `.onnx`: `test`, `prior`, `calibration`, `inside`, `tolerance`
+)->Path: # What was written; a relative path does not start at `learn.path`
+    "Write the deployed student; raises `ValueError` if the file answers differently (ours)"
     from foprokd.deploy.export import export_onnx, export_safetensors, export_timm
     file = Path(file)
     writers = {'.onnx': export_onnx, '.safetensors': export_safetensors, '': export_timm}
@@ -33,17 +33,17 @@ def export_student(self:DeployMethods,
             f"export_student writes .onnx, .safetensors or a folder, got {file.name!r}.")
     if kwargs and file.suffix != '.onnx':
         raise ValueError(
-            f"{sorted(kwargs)[0]!r} is an option of .onnx files, which {file.name!r} is none of.")
+            f"{sorted(kwargs)[0]!r} is an option of .onnx files: leave it out for {file.name!r}.")
     return file if rank_distrib() else writers[file.suffix](self, file, **kwargs) # one writer
 
 # %% ../../nbs/deploy/14_methods.ipynb #79b35f55
 @patch
 def quantize_student(self:DeployMethods,
     source:str|Path, # ONNX file that export_student wrote
-    file:str|Path|None=None, # Where to; None: `student.onnx` -> `student.int8.onnx`
+    file:str|Path|None=None, # File to write; None: `student.onnx` -> `student.int8.onnx`
     **kwargs # `n`, `test`, `margin`, `strict`, ... of quantize_learner
-)->Path: # The file; what 8 bits cost is in its notes
-    "The exported student in 8 bits, its losses per group measured; `ValueError` for another file"
+)->Path: # The file, with what 8 bits cost in its notes
+    "The exported student in 8 bits, with its losses per group measured (ours)"
     from foprokd.deploy.report import quantize_learner
     # one writer
     if rank_distrib(): return Path(source).with_suffix('.int8.onnx') if file is None else Path(file)
@@ -52,10 +52,10 @@ def quantize_student(self:DeployMethods,
 # %% ../../nbs/deploy/14_methods.ipynb #163850c1
 @patch
 def deploy_report(self:DeployMethods,
-    *files:str|Path, # ONNX files, e.g. the student and its 8-bit version
-    **kwargs # `test`, `rounds`, `margin`, ... of `foprokd.deploy.report.deploy_report`
+    *files:str|Path, # ONNX files, such as the student and its 8-bit version
+    **kwargs # `test`, `rounds`, `margin`, ... of the function in `foprokd.deploy.report`
 ): # `pandas.DataFrame`, a row per model
-    "Size, speed and accuracy of teacher, student and files, measured in turns; `ValueError` without a file"
+    "Size, speed and accuracy of teacher, student and files, measured in turns (ours)"
     from foprokd.deploy.report import deploy_report
     return None if rank_distrib() else deploy_report(self, *files, **kwargs) # one that measures
 
@@ -63,19 +63,19 @@ def deploy_report(self:DeployMethods,
 @patch
 def model_card(self:DeployMethods,
     file:str|Path, # ONNX file
-    **kwargs # `name`, `data`, `teacher`, `licence`, `checklists` of `foprokd.deploy.report.card_from_learner`
+    **kwargs # `name`, `data`, `teacher`, `licence`, `checklists`
 ): # `huggingface_hub.ModelCard`; `card.save('README.md')` writes it
-    "A model card of an exported file; what is not known is said to be not recorded; `ValueError` for another file"
+    "The model card of an exported file; it says `not recorded` for what is not known (ours)"
     from foprokd.deploy.report import card_from_learner
     return card_from_learner(self, file, **kwargs)
 
 # %% ../../nbs/deploy/14_methods.ipynb #c1bf49c2
 @patch
 def show_decisions(self:DeployMethods,
-    images:int|list=3, # How many validation images, or files
+    images:int|list=3, # Number of validation images, or files
     **kwargs # Passed to show_decision: `target`, `method`, ...
-)->plt.Figure: # A row of panels per image
-    "Where the student looks (`saliency`); `ValueError` for no image, `ImportError` without captum"
+)->plt.Figure: # Images above their maps
+    "Where the student looks, by the maps of `foprokd.deploy.saliency` (ours)"
     from foprokd.deploy.saliency import show_decision
     if not (images > 0 if isinstance(images, int) else len(images)):
         raise ValueError(f"Give a number of validation images, or files, not {images!r}.")

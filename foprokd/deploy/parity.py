@@ -1,4 +1,4 @@
-"""What a trained Learner answers, said once more without it, and a file's answers beside that: compared on real images, from their files on.
+"""The answers of a trained Learner beside those of the exported file, compared on real images, starting from the image files.
 
 Docs: https://foprokd.github.io/foprokd/deploy/parity.html.md"""
 
@@ -30,10 +30,10 @@ from ..student import Student
 
 # %% ../../nbs/deploy/07_parity.ipynb #de600006
 def softmax_scale(
-    loss_func, # A Learner's
-    n:int # Classes
+    loss_func, # Loss function of a Learner
+    n:int # Number of classes
 )->float: # k > 0 with activation(z) = softmax(k z)
-    "The factor that turns outputs into logits (ours); `ValueError` for an activation that is no softmax"
+    "The factor that turns outputs into logits, or `ValueError` without a softmax (ours)"
     act = getattr(loss_func, 'activation', None)
     if act is None: return 1.
     # LDAM multiplies by 30
@@ -49,19 +49,19 @@ def softmax_scale(
 
 # %% ../../nbs/deploy/07_parity.ipynb #de600007
 def training_counts(
-    learn:Learner # Trained
-)->np.ndarray: # (C,) training images
-    "The counts that a Learner was given, or those of its loaders"
+    learn:Learner # Trained Learner
+)->np.ndarray: # (C,) number of training images
+    "The counts that a Learner was given, or else those of its loaders (ours)"
     given = learn.__dict__.get('counts')
     return check_counts(class_counts(learn.dls) if given is None else given,
         learn.dls.vocab).cpu().numpy()
 
 # %% ../../nbs/deploy/07_parity.ipynb #de600008
 def logit_prior(
-    learn:Learner, # Trained
-    counts:np.ndarray # (C,) training images
-)->tuple[np.ndarray, str]: # (C,) shares; where that is known from
-    "The prior that a Learner's logits speak of (ours)"
+    learn:Learner, # Trained Learner
+    counts:np.ndarray # (C,) number of training images
+)->tuple[np.ndarray, str]: # (C,) shares; how we know them
+    "The prior that the logits of a Learner belong to (ours)"
     loss, drawn = learn.loss_func, np.asarray(counts, np.float64)
     name = getattr(loss, '__name__', type(loss).__name__)
     weights = getattr(learn.dls.train, 'wgts', None)
@@ -79,29 +79,26 @@ def logit_prior(
 
 # %% ../../nbs/deploy/07_parity.ipynb #de600011
 def own_loaders(
-    learn:Learner # Trained, perhaps loaded from a pickle
+    learn:Learner # Trained Learner, perhaps loaded from a pickle
 ): # Its `DataLoaders`
-    "A Learner's loaders, or a `ValueError` if it has no images to compare on"
+    "The loaders of a Learner; raises `ValueError` if they have no images to compare on (ours)"
     dls = learn.dls
     if not hasattr(dls, 'vocab'):
         raise ValueError("These loaders name no classes: use fastai's DataBlock.")
     if (not len(getattr(dls.train, 'dataset', ())) or len(dls.loaders) < 2
             or not len(dls.valid.dataset)):
-        raise (ValueError(
-            "This Learner has no images to compare on (one from load_learner has none): set "
-            "learn.dls to "
-                         "the loaders that it was trained with."))
+        raise ValueError("This Learner has no images to compare on (one from load_learner has "
+            "none): set learn.dls to the loaders that it was trained with.")
     return dls
 
 # %% ../../nbs/deploy/07_parity.ipynb #de600011-b
 def loader_targets(
     dl # Labelled loader
 )->np.ndarray: # (N,) class indices
-    "The truth, without opening an image; `ValueError` for a loader without labels"
+    "The labels, without opening an image; raises `ValueError` if there are none (ours)"
     if len(getattr(getattr(dl, 'dataset', None), 'tls', ())) < 2:
-        raise (ValueError(
-            f"Got a {type(dl).__name__} without labels: make the loader with dls.test_dl(..., "
-                         "with_labels=True)."))
+        raise ValueError(f"Got a {type(dl).__name__} without labels: make the loader with "
+            "dls.test_dl(..., with_labels=True).")
     return np.asarray(loader_labels(dl)[0])
 
 # %% ../../nbs/deploy/07_parity.ipynb #de600012
@@ -109,7 +106,7 @@ def check_apart(
     dls, # `DataLoaders`
     test # Labelled loader, or None
 ):
-    "`ValueError` for test images without labels, or that were trained or selected on"
+    "Raise `ValueError` for test images without labels, or used in training or selection (ours)"
     loader_targets(dls.valid)
     if test is None: return
     loader_targets(test)
@@ -123,16 +120,16 @@ def check_apart(
 # %% ../../nbs/deploy/07_parity.ipynb #de600012-b
 def loader_lesions(
     dl # Loader
-)->list|None: # The column `group` of its table
-    "What belongs together, where the table says it"
+)->list|None: # Column `group` of its table; None without one
+    "The lesion or patient of each image, if the table says it (ours)"
     items = getattr(dl, 'items', None)
     return list(items['group']) if hasattr(items, 'columns') and 'group' in items else None
 
 # %% ../../nbs/deploy/07_parity.ipynb #45662ebd
 def deployed_network(
-    learn:Learner # Trained
+    learn:Learner # Trained Learner
 )->nn.Module: # (N,3,h,w) normalised -> (N,C), in eval mode on the CPU
-    "A copy of what is deployed, on the CPU"
+    "A copy of the network that is deployed, on the CPU (ours)"
     model = get_model(learn.model)
     net = model.deploy() if isinstance(model, Student) else fresh_copy(model)
     return net.cpu().float().eval()
@@ -140,10 +137,10 @@ def deployed_network(
 # %% ../../nbs/deploy/07_parity.ipynb #45662ebd-b
 @torch.no_grad()
 def reference_outputs(
-    net:nn.Module, # From deployed_network
+    net:nn.Module, # Network from deployed_network
     dl # Labelled loader, not shuffled
 )->tuple[np.ndarray, np.ndarray]: # (N,C) outputs, (N,) class indices
-    "The reference, from the Learner's batches; `ValueError` for a loader that shuffles, or without labels"
+    "Outputs of the network and labels, batch by batch (ours)"
     if getattr(dl, 'shuffle', False) or getattr(dl, 'drop_last', False):
         raise ValueError("This loader shuffles or drops images: give dls.valid or a dls.test_dl.")
     outs, targs = [], []
@@ -158,9 +155,9 @@ def reference_outputs(
 # %% ../../nbs/deploy/07_parity.ipynb #de600014
 def reference_probabilities(
     outs:np.ndarray, # (N,C) outputs of the network
-    notes:Notes # temperature, prior, prior_of_logits, logit_scale
-)->np.ndarray: # (N,C)
-    "The reference's answer, by the formula"
+    notes:Notes # Gives temperature, prior, prior_of_logits, logit_scale
+)->np.ndarray: # (N,C) probabilities
+    "The probabilities of the reference, by the formula above (ours)"
     z = torch.from_numpy(outs).double() * notes.logit_scale / notes.temperature
     shift = (torch.tensor(notes.prior).double().log()
         - torch.tensor(notes.prior_of_logits).double().log())
@@ -168,12 +165,12 @@ def reference_probabilities(
 
 # %% ../../nbs/deploy/07_parity.ipynb #b8884cfd
 def check_learner(
-    learn:Learner, # Trained
+    learn:Learner, # Trained Learner
     dl, # Loader of the reference
     scale:float, # Factor of the outputs before the softmax, > 0
     outs:np.ndarray # (N,C) outputs of the reference
 ):
-    "`ValueError` if the Learner's own predictions are others (ours); on a GPU and in half precision only if far off"
+    "Raise `ValueError` if the Learner predicts differently from its network alone (ours)"
     if num_distrib() > 1: return # its loader has a share of the images
     exact = (next(learn.model.parameters()).device.type == 'cpu'
         and not learn._grab_cbs(MixedPrecision))
@@ -186,11 +183,10 @@ def check_learner(
             if type(cb).__module__.split('.')[0] not in ('fastai', 'foprokd')]
         names = ', '.join(cb.name for cb in ours if hasattr(cb, 'before_batch')
             or hasattr(cb, 'after_pred'))
-        raise (ValueError(
+        raise ValueError(
             f"The Learner answers otherwise than its network alone (by up to {far:.2g}): a "
-            "callback "
-                         "changes images or predictions in validation "
-                         f"({names or 'which is unknown'}); remove it."))
+            "callback changes images or predictions in validation "
+            f"({names or 'which is unknown'}); remove it.")
 
 # %% ../../nbs/deploy/07_parity.ipynb #23168231
 def _raw(
@@ -204,7 +200,7 @@ def _difference(
     got:np.ndarray, # (N,C) probabilities
     want:np.ndarray # (N,C) probabilities
 )->Difference:
-    "How far two answers are apart"
+    "How far two sets of probabilities differ"
     return Difference(float(np.abs(got - want).max()), int((got.argmax(1) != want.argmax(1)).sum()))
 
 def _raw_difference(
@@ -212,10 +208,11 @@ def _raw_difference(
     sources:list, # Paths or pictures
     want:np.ndarray # (N,C) probabilities of the reference
 )->Difference|None: # None for a graph that does not resize
-    "The same, with the graph's own resize"
+    "How far the answers differ if the graph does the resize"
     if not student.notes.resize.inside: return None
     try: got = np.concatenate([student.probabilities(_raw(student, o)) for o in sources])
-    except RuntimeError as e: return Difference(1., len(want), str(e)[:200]) # no mirror
+    except RuntimeError as e: # an image too small to be mirrored
+        return Difference(1., len(want), str(e)[:200])
     return _difference(got, want)
 
 # %% ../../nbs/deploy/07_parity.ipynb #de600016
@@ -223,9 +220,9 @@ def check_parity(
     student:OnnxStudent, # Open file
     sources:list, # Paths or pictures, as image_sources gives them
     want:np.ndarray, # (N,C) probabilities of the reference
-    batch:int=64 # Images at a time
-)->Parity: # Without a verdict
-    "A file's probabilities against a reference, from the images' files on; `ValueError` if their numbers differ"
+    batch:int=64 # Number of images at a time
+)->Parity: # Differences, without a verdict
+    "Compare the probabilities of a file with a reference, from the image files on (ours)"
     if not len(sources) or len(sources) != len(want):
         raise ValueError(f"Got {len(sources)} images and {len(want)} answers to compare with.")
     got = []
@@ -244,11 +241,11 @@ def check_parity(
 
 # %% ../../nbs/deploy/07_parity.ipynb #de600018
 def refusal(
-    parity:Parity, # From check_parity
+    parity:Parity, # Result of check_parity
     tolerance:float, # Largest difference of a probability, in [0,1]
-    notes:Notes # Of the file
+    notes:Notes # Notes of the file
 )->str|None: # A sentence; None if all is well
-    "What speaks against a file (ours)"
+    "The reason to refuse a file, if there is one (ours)"
     for name, p in dict(fitted=parity, raw=parity.raw).items():
         if p is None or p.max_difference <= tolerance and not p.flips: continue
         how = 'with the resize of the graph' if name == 'raw' else 'on the same images'
@@ -259,21 +256,19 @@ def refusal(
                 ' (the loaders have no Resize, so the size of the first image was taken for all)')
         if notes.temperature < .5:
             hint += f" (a temperature of {notes.temperature:.2g} makes differences larger)"
-        return (
-                f"{how} its probabilities differ by up to {p.max_difference:.2g} (allowed: "
-                f"{tolerance:g}) and "
-                f"{p.flips} of {parity.n} images get another class{hint}")
+        return (f"{how} its probabilities differ by up to {p.max_difference:.2g} (allowed: "
+            f"{tolerance:g}) and {p.flips} of {parity.n} images get another class{hint}")
     if parity.batch_difference > tolerance:
         return f"its answers depend on the batch size (by up to {parity.batch_difference:.2g})"
 
 # %% ../../nbs/deploy/07_parity.ipynb #de600019
 def compare_file(
-    file:Path, # A file that was just written
+    file:Path, # File that was just written
     sources:list, # Paths or pictures
     want:np.ndarray, # (N,C) probabilities of the reference
     tolerance:float # Largest difference of a probability, in [0,1]
 )->Parity: # With `tolerance` and `refused`: a sentence, or None
-    "What a file has to say for itself (ours)"
+    "Open a file, compare it and judge it (ours)"
     try:
         student = OnnxStudent(file)
         parity = check_parity(student, sources, want)

@@ -28,7 +28,7 @@ class _Unwritable(Exception): pass
 def _named(
     file:str # Path; '-' for stdout
 ):
-    "An `OSError` becomes a sentence that names the file, also where Python does not know it (a full disk)"
+    "Turn an `OSError` into a sentence with the name of the file, which Python may not know"
     try: yield
     except BrokenPipeError: raise
     except OSError as e:
@@ -39,7 +39,7 @@ def _named(
 def _output(
     file:str # Path; '-' for stdout
 ):
-    "A text file that gets its name when it is complete"
+    "Open a text file that gets its name only when it is complete"
     real = os.path.realpath(file)
     if file == '-':
         if hasattr(sys.stdout, 'reconfigure'): sys.stdout.reconfigure(**_TEXT)
@@ -51,7 +51,7 @@ def _output(
 
 # %% ../../nbs/deploy/06_predict.ipynb #361993b8-b
 def _csv_line(values):
-    "One line of CSV with its newline, in which a carriage return is quoted too"
+    "One line of CSV with its newline; a value with a carriage return is quoted, too"
     buf = StringIO(newline='')
     csv.writer(buf, lineterminator='\r\n').writerow(['' if o is None else o for o in values])
     return buf.getvalue()[:-2] + '\n'
@@ -59,10 +59,10 @@ def _csv_line(values):
 # %% ../../nbs/deploy/06_predict.ipynb #6e06121c
 def _csv_rows(
     f, # Text file
-    classes:list[str], # Of the student
-    sets:bool # Whether there is a column for them
+    classes:list[str], # Classes of the student
+    sets:bool # True: add the column `set`
 ): # Function that writes a row
-    "Write the head of a CSV file"
+    "Write the header of a CSV file and give the function that writes its rows"
     put = lambda *values: (f.write(_csv_line(values)), f.flush())
     put('file', 'class', 'probability', *(f'p_{c}' for c in classes), *['set'] * sets, 'note',
         'error')
@@ -80,7 +80,7 @@ def _json_rows(f):
 def _read_prior(
     text:str # 'A=.1,B=.9', or the name of a JSON file {class: prevalence}
 )->dict: # {class: prevalence}
-    "Prevalences from the command line; `ValueError`"
+    "Prevalences from the command line; raises `ValueError` if the text cannot be read"
     if not os.path.exists(text) and text.lower().endswith('.json'):
         raise ValueError(f'There is no file {text!r}.')
     if os.path.isfile(text):
@@ -99,10 +99,10 @@ def _read_prior(
 
 # %% ../../nbs/deploy/06_predict.ipynb #1d98b74c-b
 def _spare(
-    out:str|None, # File to be written
-    inputs:list[str] # Files that are read
+    out:str|None, # File to write
+    inputs:list[str] # Files that the command reads
 )->None:
-    "`ValueError` if writing would destroy an input, or what is named like one, or has no folder"
+    "Raise `ValueError` if `out` is an input, is named like one, or has no folder"
     if out is None or out == '-': return
     home = os.path.dirname(out)
     if home and not os.path.isdir(home):
@@ -140,13 +140,8 @@ Research only, not a medical device.
 """
 
 # %% ../../nbs/deploy/06_predict.ipynb #c62370be
-def _parser():
-    "The words that the command knows"
-    p = argparse.ArgumentParser('foprokd_predict',
-                                formatter_class=argparse.RawDescriptionHelpFormatter,
-                                epilog=_EPILOG,
-                                description='Predict images with an exported student.')
-    add = p.add_argument
+def _add_files(add):
+    "The words that name what is read and what is written"
     add('student', metavar='STUDENT.onnx', help='the exported student')
     add('images', metavar='IMAGES_OR_FOLDERS', nargs='*',
         help='files, and folders searched in all depths for images')
@@ -157,6 +152,17 @@ def _parser():
         help='of DICOM clips: first (default), middle, all or a number')
     add('--dicom-sr', metavar='FOLDER',
         help='a DICOM report for each image, which names the patient as the image does')
+
+
+# %% ../../nbs/deploy/06_predict.ipynb #c62370be-c
+def _parser():
+    "All words that the command knows"
+    p = argparse.ArgumentParser('foprokd_predict',
+                                formatter_class=argparse.RawDescriptionHelpFormatter,
+                                epilog=_EPILOG,
+                                description='Predict images with an exported student.')
+    add = p.add_argument
+    _add_files(add)
     add('--threads', type=int, metavar='N',
         help='for reading and for the student (default: one per core)')
     add('--batch', type=int, default=32, metavar='N',
@@ -174,9 +180,9 @@ def _parser():
 
 # %% ../../nbs/deploy/06_predict.ipynb #c62370be-b
 def _arguments(
-    argv # Words; None: those of the command line
+    argv # Words; None: the words of this process
 )->argparse.Namespace:
-    "What the command was asked"
+    "The words of the command line, checked together"
     p = _parser()
     a = p.parse_intermixed_args(argv)
     if not a.images and not a.about:
@@ -194,13 +200,13 @@ def _arguments(
     return a
 
 # %% ../../nbs/deploy/06_predict.ipynb #3238941d
-_SCORES = (
-    'accuracy balanced_accuracy macro_f1 macro_auroc recall_head recall_medium recall_tail ece'.split())
+_SCORES = ('accuracy balanced_accuracy macro_f1 macro_auroc '
+           'recall_head recall_medium recall_tail ece').split()
 
 def _scores(
-    n:Notes # Of a student
-)->dict|None: # Scores that are numbers, rounded; `on`: which images they are from
-    "What is known of its answers, for a reader"
+    n:Notes # Notes of a student
+)->dict|None: # Rounded scores, and `on`: the images they were measured on; None without scores
+    "The scores of a student that are finite numbers"
     is_number = lambda v: type(v) in (int, float) and math.isfinite(v)
     m, on = n.metrics if isinstance(n.metrics, dict) else {}, n.measured_on
     scores = {k: round(m[k], 4) for k in ('n_test', *_SCORES) if is_number(m.get(k))}
@@ -209,18 +215,18 @@ def _scores(
     return dict(on=on, **scores) if scores else None
 
 def _too_few(
-    n:Notes # Of a student
-)->dict: # Level as text -> names; levels without such classes are left out
-    "Classes whose threshold is 1, because it had too few images"
+    n:Notes # Notes of a student
+)->dict: # Level as text -> names of classes; only levels that have such classes
+    "Classes whose threshold is 1 because they had too few images"
     return {k: [c for c, q in zip(n.classes, o['by_class']) if q >= 1]
             for k, o in (n.conformal or {}).items()
             if max(o['by_class']) >= 1}
 
 # %% ../../nbs/deploy/06_predict.ipynb #3238941d-b
 def _about(
-    student:OnnxStudent # Any
-)->dict: # JSON-able
-    "What a student says of itself; None where it does not"
+    student:OnnxStudent # Student
+)->dict: # Description that JSON can hold
+    "What a student says of itself, with None where it says nothing"
     n = student.notes
     text = lambda v: v if isinstance(v, str) else None
     deep = f"8 and 16 bits per channel (white is {n.white:g}), turned upright"
@@ -240,7 +246,7 @@ def _about(
 
 # %% ../../nbs/deploy/06_predict.ipynb #9738d73d
 class _Bar:
-    "A line on stderr that grows, at most ten times a second"
+    "A progress line on stderr, redrawn at most ten times a second"
     def __init__(self, total, shown):
         self.total, self.shown, self.start, self.last = total, shown, time.time(), 0
     def __call__(self, n):
@@ -257,7 +263,7 @@ def _named_student(
     a:argparse.Namespace, # As `_arguments` gives it
     prior:dict|None # Prevalences
 )->OnnxStudent:
-    "The student; `ValueError` that tells of words in the wrong order"
+    "Open the student; the `ValueError` says so if the words are in the wrong order"
     if os.path.isdir(a.student):
         raise ValueError(f'{a.student!r} is a folder: the student comes first, then the images.')
     try: return OnnxStudent(a.student, a.threads, prior)
@@ -276,8 +282,8 @@ def _prior_line(
 # %% ../../nbs/deploy/06_predict.ipynb #ec92976e-b
 def _images(
     names:list[str] # Files and folders
-)->tuple[list[str], str]: # Files; what was passed over, '' if nothing
-    "What to predict; `ValueError` if there is nothing"
+)->tuple[list[str], str]: # Files; a remark on files passed over, or an empty text
+    "The images to predict; raises `ValueError` if there are none"
     files, others = search_images(names)
     n, many, folders = len(others), len(others) != 1, ', '.join(map(repr, names))
     if not files and others:
@@ -294,9 +300,9 @@ def _images(
 def _write_rows(
     a:argparse.Namespace, # As `_arguments` gives it
     student, # OnnxStudent
-    files:list[str] # To predict
-)->int: # How many could not be read
-    "Predict and write; an `_Unwritable` names the file that cannot be written"
+    files:list[str] # Images to predict
+)->int: # Number of images that could not be read
+    "Predict and write; raises `_Unwritable` for an output that cannot be written"
     rows, bad = student.predict(files, a.batch, a.level, a.max_megapixels), 0
     seen = '-' in (a.csv, a.json) and sys.stdout.isatty() # the rows themselves show how far it is
     bar = _Bar(len(files), not a.quiet and not seen and sys.stderr.isatty())
@@ -318,7 +324,7 @@ def _write_rows(
 def _predict_files(
     a:argparse.Namespace # As `_arguments` gives it
 )->int: # Exit code
-    "Do what was asked; `ValueError`, `OSError`, `ImportError` or `RuntimeError` with one sentence"
+    "Run the command; any error that it raises has one sentence for the user"
     prior = None if a.prior is None else _read_prior(a.prior)
     for out in (a.csv, a.json): _spare(out, [a.student, a.prior or ''])
     student = _named_student(a, prior)
@@ -343,7 +349,9 @@ class _Terminated(KeyboardInterrupt): pass
 
 @contextmanager
 def _terminable():
-    "SIGTERM ends the block as Ctrl-C does, once; outside the main thread, or where it is ignored, nothing changes"
+    """SIGTERM ends the block as Ctrl-C does, once
+
+    Nothing changes outside the main thread, or where SIGTERM is ignored."""
     def stop(*args):
         signal.signal(signal.SIGTERM, signal.SIG_IGN) # tidying up is not interrupted
         raise _Terminated
@@ -357,16 +365,16 @@ def _terminable():
     finally: signal.signal(signal.SIGTERM, before)
 
 def _drop_stdout():
-    "What is still in the buffer of stdout goes nowhere, instead of failing again at the end"
+    "Throw away what is still in the buffer of stdout, which would fail again at the end"
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 # %% ../../nbs/deploy/06_predict.ipynb #5b5f94a0
 def foprokd_predict(
     argv:list[str]|None=None # Words of the command line; None: those of this process
 )->None:
-    """Predict images with an exported student; leaves by `SystemExit` with the exit code (ours)
+    """Predict images with an exported student and leave by `SystemExit` with the exit code (ours)
 
-    SIGTERM is heeded in the main thread only: Python lets no other thread catch it."""
+    It reacts to SIGTERM in the main thread only, as Python lets no other thread catch a signal."""
     code = 2
     try:
         with _terminable(), warnings.catch_warnings():

@@ -23,10 +23,10 @@ from .onnx_student import import_onnxruntime
 # %% ../../nbs/deploy/09_quantize.ipynb #db2aeba0
 def balanced_sample(
     targs, # (N,) class of each training image
-    n:int, # Images wanted; all are taken where there are fewer
+    n:int, # Number of images; more than there are gives all
     seed:int=0 # Seed of the choice; global random state is untouched
 )->np.ndarray: # (min(n,N),) indices, ascending
-    "A choice of images as equal per class as the classes allow (ours); `ValueError` for no image"
+    "Indices of `n` images, as equal per class as the classes allow (ours)"
     if n < 1: raise ValueError(f"At least one calibration image is needed, got n={n}.")
     targs = np.asarray(targs)
     if n >= len(targs): return np.arange(len(targs))
@@ -39,7 +39,7 @@ def balanced_sample(
 
 # %% ../../nbs/deploy/09_quantize.ipynb #c0388eea
 def _packages():
-    "`onnx`, `onnxruntime` and its quantiser; `ImportError` with the way to get them"
+    "`onnx`, `onnxruntime` and its quantiser; the `ImportError` says how to install them"
     try:
         onnxruntime = import_onnxruntime()
         import onnx
@@ -54,7 +54,7 @@ def _read_student(
     file:str|Path, # The ONNX file
     precision:str # What it must be: 'fp32' or 'int8'
 )->tuple: # `onnx.ModelProto`, Notes
-    "A student's graph and notes; `ValueError` for another file or precision"
+    "Graph and notes of a student; raises `ValueError` for a different file or precision"
     onnx, file = _packages()[0], Path(file)
     data = file.read_bytes()
     try:
@@ -75,10 +75,10 @@ def _read_student(
 # %% ../../nbs/deploy/09_quantize.ipynb #fb4086bd
 def _batches(
     images, # uint8 (N,H,W,3), or an iterable of such arrays
-    size:list, # [H,W] wanted
-    n:int=16 # At most so many at once
+    size:list, # [H,W] in pixels that the student takes
+    n:int=16 # Most images in a batch
 ): # Iterator over uint8 (n,H,W,3)
-    "Images in small batches; `ValueError` for other images"
+    "Images in small batches; raises `ValueError` if they do not fit the student"
     for a in [images] if isinstance(images, np.ndarray) else images:
         a = np.asarray(a)
         if a.dtype != np.uint8 or a.ndim != 4 or list(a.shape[1:]) != [*size, 3]:
@@ -97,13 +97,15 @@ def _is_network(node): # `onnx.NodeProto`
     return not node.name.startswith(('pixels/', 'answer/'))
 
 def _last_product(model): # `onnx.ModelProto`
-    "Name of the network's last convolution or matrix product, the classifier; [] if it has only one"
+    "Name of the network's last product, the classifier, in a list; [] if it is the only product"
     names = [n.name for n in model.graph.node if n.op_type in _OPERATORS and _is_network(n)]
     return names[-1:] if len(names) > 1 else []
 
+
+# %% ../../nbs/deploy/09_quantize.ipynb #qz000006
 def quantized_operators(
     model # `onnx.ModelProto`
-)->dict: # Operator type -> [in integers, in all], in the network alone
+)->dict: # Operator type -> [how many in integers, how many in all], of the network only
     "How many convolutions and matrix products have integers on both sides (ours)"
     made, found = {o: n.op_type for n in model.graph.node for o in n.output}, {}
     for n in model.graph.node:
@@ -113,9 +115,10 @@ def quantized_operators(
         count[1] += 1
     return found
 
+
 # %% ../../nbs/deploy/09_quantize.ipynb #f9a0972b-b
 def _check_quantized(model, name):
-    "`ValueError` for a graph without an integer operator"
+    "Raise `ValueError` for a graph without an integer operator"
     found = quantized_operators(model)
     if not sum(q for q, _ in found.values()):
         raise ValueError(
@@ -124,20 +127,20 @@ def _check_quantized(model, name):
 
 # %% ../../nbs/deploy/09_quantize.ipynb #8dd530c0
 class _Reader:
-    "What the calibrator asks for images: `get_next`, a length and ranges"
+    "The batches in the form that the calibrator wants: `get_next`, a length and ranges"
     def __init__(self, batches): self.batches, self.at, self.end = batches, 0, len(batches)
     def __len__(self): return len(self.batches)
     def set_range(self, start_index, end_index): self.at, self.end = start_index, end_index
 
     def get_next(self):
-        "One batch, `None` at the end"
+        "The next batch, or `None` at the end"
         if self.at >= self.end: return None
         self.at += 1
         return {'images': self.batches[self.at - 1]}
 
 @contextmanager
 def _quiet():
-    "Python's output and warnings of the root logger go nowhere; both are as before afterwards"
+    "Silence Python's output and the warnings of the root logger inside the block"
     level = logging.root.manager.disable
     logging.disable(max(level, logging.WARNING))
     try:
@@ -151,32 +154,8 @@ def _bare(model): # `onnx.ModelProto`
     return copy
 
 # %% ../../nbs/deploy/09_quantize.ipynb #95e181a4
-def _quantized(
-    model, # `onnx.ModelProto`, float
-    batches:list, # uint8 (n,H,W,3) each
-    method:str, # A key of `_METHODS`
-    per_channel:bool, # One scale per output channel of a weight
-    reduce_range:bool # 7 bits for weights
-): # `onnx.ModelProto` in integers, without notes
-    "The graph after `quantize_static`; `ValueError` where that fails"
-    onnx, _, q = _packages()
-    kind, options = _METHODS[method]
-    outside = [n.name for n in model.graph.node if not _is_network(n)] + _last_product(model)
-    with tempfile.TemporaryDirectory(prefix='foprokd_') as tmp, _quiet():
-        onnx.save(_bare(model), Path(tmp)/'fp32.onnx')
-        try: q.quantize_static(
-                Path(tmp)/'fp32.onnx', Path(tmp)/'int8.onnx', _Reader(batches),
-                quant_format=q.QuantFormat.QDQ,
-                activation_type=q.QuantType.QUInt8, weight_type=q.QuantType.QInt8,
-                per_channel=per_channel,
-                reduce_range=reduce_range, op_types_to_quantize=[*_OPERATORS, 'Relu', 'Clip'],
-                nodes_to_exclude=outside,
-                calibrate_method=q.CalibrationMethod[kind],
-                extra_options=options | dict(CalibStridedMinMax=1, CalibTensorRangeSymmetric=False))
-        except Exception as e: # whatever the quantiser may raise
-            raise (ValueError(
-                f"onnxruntime cannot quantise this student ({type(e).__name__}): {str(e)[:200]}")) from e
-        out = onnx.load(Path(tmp)/'int8.onnx')
+def _with_inputs(out, model):
+    "The quantised graph `out` with the optional inputs of the float graph `model`"
     given = [o for o in model.graph.input if o.name != 'images']
     # onnxruntime 1.15 makes constants of them
     lost = {o.name for o in given} - {o.name for o in out.graph.initializer}
@@ -186,49 +165,85 @@ def _quantized(
     out.graph.input.extend(given)
     return out
 
-# %% ../../nbs/deploy/09_quantize.ipynb #4b496556
-def quantize_student(
-    source:str|Path, # Float file of `graph`
-    images, # uint8 (N,H,W,3) training images fitted to its input, or an iterable of such arrays
-    file:str|Path|None=None, # Where to; None: `student.onnx` -> `student.int8.onnx`
-    per_channel:bool=True, # One scale per output channel of a weight
-    method:str='minmax', # How ranges of activations are found: 'minmax', 'entropy' or 'percentile' (99.99)
-    reduce_range:bool=True, # 7 bits for weights: right on processors without VNNI, too
-    targs=None, # (N,) class indices of the images, for the notes
-    judge:dict|None=None, # images, targs, perhaps ids, names for quantization_report: a test that it must pass
-    margin:float=.05, # Loss of tail recall that is allowed there, in [0,1]
-    strict:bool=False # Also refuse what cannot be told from a larger loss
-)->Path: # The new file
-    """A student in 8 bits by onnxruntime's static quantisation; `ValueError` for another file, method or images
+# %% ../../nbs/deploy/09_quantize.ipynb #qz000009
+def _quantized(
+    model, # `onnx.ModelProto`, float
+    batches:list, # uint8 (n,H,W,3) each
+    method:str, # A key of `_METHODS`
+    per_channel:bool, # One scale per output channel of a weight
+    reduce_range:bool # 7 bits for weights
+): # `onnx.ModelProto` in integers, without notes
+    "The graph after `quantize_static`; raises `ValueError` if that fails"
+    onnx, _, q = _packages()
+    kind, options = _METHODS[method]
+    outside = [n.name for n in model.graph.node if not _is_network(n)] + _last_product(model)
+    with tempfile.TemporaryDirectory(prefix='foprokd_') as tmp, _quiet():
+        onnx.save(_bare(model), Path(tmp)/'fp32.onnx')
+        try:
+            q.quantize_static(Path(tmp)/'fp32.onnx', Path(tmp)/'int8.onnx', _Reader(batches),
+                quant_format=q.QuantFormat.QDQ, activation_type=q.QuantType.QUInt8,
+                weight_type=q.QuantType.QInt8, per_channel=per_channel, reduce_range=reduce_range,
+                op_types_to_quantize=[*_OPERATORS, 'Relu', 'Clip'], nodes_to_exclude=outside,
+                calibrate_method=q.CalibrationMethod[kind],
+                extra_options=options | dict(CalibStridedMinMax=1, CalibTensorRangeSymmetric=False))
+        except Exception as e: # whatever the quantiser may raise
+            why = f'{type(e).__name__}): {str(e)[:200]}'
+            raise ValueError(f"onnxruntime cannot quantise this student ({why}") from e
+        out = onnx.load(Path(tmp)/'int8.onnx')
+    return _with_inputs(out, model)
 
-    With `judge` a `TailLossError` (a `ValueError`) for one that loses too much of the tail: then no file is written.
-    An `ImportError` without the packages of the extra `deploy`."""
-    model, notes = _read_student(source, 'fp32')
-    source, C = Path(source), len(notes.classes)
-    file = source.with_suffix('.int8.onnx') if file is None else Path(file)
-    if method not in _METHODS:
-        raise ValueError(f"The method must be one of {', '.join(_METHODS)}, not {method!r}.")
-    if file.resolve() == source.resolve():
-        raise ValueError("The quantised student needs a file of its own.")
-    batches = list(_batches(images, notes.input_size))
+# %% ../../nbs/deploy/09_quantize.ipynb #qz000011
+def _count_images(batches, targs):
+    "Number of calibration images; raises `ValueError` if it is 0 or not the number of targets"
     n = sum(len(o) for o in batches)
     if not n:
         raise ValueError(
             "There is no calibration image: choose some training images with balanced_sample.")
     if targs is not None and len(targs) != n:
         raise ValueError(f"There are {n} images but {len(targs)} targets.")
+    return n
+
+def _sign(out, notes, how):
+    "Write the notes of the float file into `out`, without what was measured on the float file"
+    out.producer_name, out.producer_version = 'foprokd', ''
+    del out.metadata_props[:]
+    notes = replace(notes, metrics=None, parity=None, calibration=None, conformal=None)
+    set_notes(out, replace(notes, precision='int8', int8=how))
+    _packages()[0].checker.check_model(out, full_check=True)
+
+
+# %% ../../nbs/deploy/09_quantize.ipynb #4b496556
+def quantize_student(
+    source:str|Path, # Float file of an exported student
+    images, # uint8 (N,H,W,3) training images fitted to its input, or an iterable of such arrays
+    file:str|Path|None=None, # File to write; None: `student.onnx` -> `student.int8.onnx`
+    per_channel:bool=True, # One scale per output channel of a weight
+    method:str='minmax', # Range of activations: 'minmax', 'entropy' or 'percentile' (99.99)
+    reduce_range:bool=True, # 7 bits for weights: right on processors without VNNI, too
+    targs=None, # (N,) class indices of the images, for the notes
+    judge:dict|None=None, # `images`, `targs`, perhaps `ids`, `names`: a test the file must pass
+    margin:float=.05, # Loss of tail recall that the test allows, in [0,1]
+    strict:bool=False # Also refuse a file if a larger loss cannot be excluded
+)->Path: # The new file
+    """A student in 8 bits by onnxruntime's static quantisation
+
+    With `judge` it raises `TailLossError`, and writes nothing, if the tail loses too much."""
+    model, notes = _read_student(source, 'fp32')
+    source = Path(source)
+    file = source.with_suffix('.int8.onnx') if file is None else Path(file)
+    if method not in _METHODS:
+        raise ValueError(f"The method must be one of {', '.join(_METHODS)}, not {method!r}.")
+    if file.resolve() == source.resolve():
+        raise ValueError("The quantised student needs a file of its own.")
+    batches = list(_batches(images, notes.input_size))
+    n = _count_images(batches, targs)
     if not quantized_operators(model): _check_quantized(model, source.name)
     out = _quantized(model, batches, method, per_channel, reduce_range)
     how = Int8(method=method, n_images=n, per_channel=per_channel, reduce_range=reduce_range,
                images_per_class=None if targs is None
-               else np.bincount(np.asarray(targs), minlength=C).tolist(),
+               else np.bincount(np.asarray(targs), minlength=len(notes.classes)).tolist(),
                operators=_check_quantized(out, file.name), onnxruntime=_packages()[1].__version__)
-    out.producer_name, out.producer_version = 'foprokd', ''
-    del out.metadata_props[:]
-    # what was measured is true of the float file, not of this one
-    notes = replace(notes, metrics=None, parity=None, calibration=None, conformal=None)
-    set_notes(out, replace(notes, precision='int8', int8=how))
-    _packages()[0].checker.check_model(out, full_check=True)
+    _sign(out, notes, how)
     with write_aside(file) as part:
         save_graph(out, part)
         if judge is not None:
@@ -238,10 +253,10 @@ def quantize_student(
 # %% ../../nbs/deploy/09_quantize.ipynb #600a6071
 def _answers(
     files:list, # Two files
-    images, # uint8 (N,H,W,3) or an iterable of such arrays
+    images, # uint8 (N,H,W,3), or an iterable of such arrays
     size:list # [H,W]
 )->list: # (N,C) probabilities of each file
-    "What each file says of each image, one pass over the images; `ValueError` for no image"
+    "The answers of each file, in one pass; raises `ValueError` if there is no image"
     ort = _packages()[1]
     options = ort.SessionOptions()
     # it warns of inputs that have a default, which is what they are for
@@ -255,29 +270,28 @@ def _answers(
 
 # %% ../../nbs/deploy/09_quantize.ipynb #4c9717ba
 def _check_pair(fp32, int8, targs):
-    "Notes of the float file, graph and notes of the other, (N,) targets; `ValueError` for what does not fit"
+    """Notes of the float file, notes and graph of the 8-bit file, and (N,) targets
+
+    Raises `ValueError` if the two files do not belong together."""
     (_, a), (graph, b) = _read_student(fp32, 'fp32'), _read_student(int8, 'int8')
     if (a.classes, a.input_size) != (b.classes, b.input_size):
         raise ValueError(
             "The two files do not tell the same classes apart in images of the same size.")
     return a, b, graph, np.asarray(targs)
 
-
 # %% ../../nbs/deploy/09_quantize.ipynb #ebfaa429
 def quantization_report(
     fp32:str|Path, # Float file
     int8:str|Path, # File of quantize_student
-    images, # uint8 (N,H,W,3) images that chose nothing, fitted to the input; or an iterable of such arrays
+    images, # uint8 (N,H,W,3) that chose nothing, fitted to the input, or an iterable of arrays
     targs, # (N,) class indices
-    groups:dict|None=None, # name -> class indices; None: class_groups of the training counts in the notes
+    groups:dict|None=None, # name -> class indices; None: class_groups of the counts in the notes
     ids=None, # (N,) lesion or patient of each image, drawn together; None: each image alone
-    n_boot:int=1000, # Resamples
-    seed:int=0, # Of the resampling
-    names=None # (N,) of the images, for the list of those that are lost; None: their numbers
+    n_boot:int=1000, # Number of resamples
+    seed:int=0, # Seed of the resampling
+    names=None # (N,) names of the images, for the list of lost images; None: their numbers
 )->dict: # JSON-able: bytes, operators, and what compare_answers gives
-    """What 8 bits cost, per score, group and class (ours); `ValueError` for files, images or targets that do not fit
-
-    An `ImportError` without the packages of the extra `deploy`."""
+    "What 8 bits cost, per score, group and class (ours)"
     a, b, graph, y = _check_pair(fp32, int8, targs)
     operators = _check_quantized(graph, Path(int8).name)
     groups = class_groups(a.counts) if groups is None else groups
@@ -288,11 +302,10 @@ def quantization_report(
                 operators=operators, **compare_answers(p, q, y, a.classes, groups, ids, names,
                 n_boot, seed))
 
-
 # %% ../../nbs/deploy/09_quantize.ipynb #912952bd
 def _sentence(
     name:str, # Key of a score
-    s:dict # Its row
+    s:dict # Row of the score
 )->str: # One sentence
     "The loss of one score in points, with its interval"
     name = (f"{name.removeprefix('recall_')} recall" if name.startswith('recall_')
@@ -300,14 +313,14 @@ def _sentence(
     lost = round(100 * s['loss'], 1) >= 0
     ci = s['loss_ci'] and (s['loss_ci'] if lost else [-o for o in s['loss_ci'][::-1]])
     within = f'{points(ci[0])} to {points(ci[1])}' if ci else 'too few images for an interval'
-    return (
-        f"int8 {'loses' if lost else 'gains'} {points(abs(s['loss']))} points of {name} ({within}).")
+    verb = 'loses' if lost else 'gains'
+    return f"int8 {verb} {points(abs(s['loss']))} points of {name} ({within})."
 
 # %% ../../nbs/deploy/09_quantize.ipynb #912952bd-b
 def format_report(
-    report:dict # From quantization_report
+    report:dict # Report from quantization_report
 )->str: # Several sentences
-    "The report in words, 95 % intervals in brackets: every group, worse or not (ours)"
+    "The report in sentences, with every group and its 95 % interval, worse or not (ours)"
     b, d, s = report['bytes'], report['probability_difference'], report['scores']
     told = [k for k in s if k == 'balanced_accuracy'
         or (k.startswith('recall_') and k != 'recall_mean_of_groups')]

@@ -18,6 +18,7 @@ from fastai.learner import Learner
 from torch import nn
 from .card import model_card
 from .checklists import format_checklist, reporting_checklist
+from .export import calibrate_notes
 from ..distill import DistillCallback
 from .graph import check_folder, import_onnx, save_graph, set_inputs, set_notes
 from .latency import count_macs, deploy_table, time_interleaved
@@ -27,12 +28,10 @@ from ..measure.metrics import evaluate
 from .policy import image_sources, read_policy
 from .notes import scores_on
 from .onnx_student import OnnxStudent
-from .quantize import balanced_sample, quantization_report, quantize_student, format_report
-from .export import calibrate_notes
+from .quantize import (balanced_sample, format_report, quantization_report,
+                                     quantize_student)
 from .parity import (check_apart, deployed_network, loader_lesions, loader_targets,
-                                   own_loaders,
-                                   reference_outputs,
-                                   reference_probabilities, training_counts)
+    own_loaders, reference_outputs, reference_probabilities, training_counts)
 from ..data.files import write_aside
 
 # %% ../../nbs/deploy/13_report.ipynb #f3b287f4
@@ -40,26 +39,26 @@ def _fitted(
     student:OnnxStudent, # Open file
     sources:list # Paths or pictures
 )->np.ndarray: # (N,H,W,3) uint8
-    "Pictures at the input size"
+    "The pictures, fitted to the input size"
     return np.stack([student.open(o) for o in sources])
 
 _LOST = ['image', 'class', 'says', 'before', 'after', 'lesion']
 
 # %% ../../nbs/deploy/13_report.ipynb #f3b287f4-b
 def quantize_learner(
-    learn:Learner, # Trained
+    learn:Learner, # Trained Learner
     source:str|Path, # The float file that export_onnx wrote
-    file:str|Path|None=None, # Where to; None: `student.onnx` -> `student.int8.onnx`
-    n:int=256, # Training images for the ranges of activations
-    test=None, # Labelled loader of images that selected nothing, for the report; None: the validation images
-    seed:int=0, # Of the choice of images
-    margin:float=.05, # Loss of tail recall that is allowed, in [0,1]
-    strict:bool=False, # Also refuse what cannot be told from a larger loss
-    **kwargs # Passed to quantize_student: `method`, `per_channel`, ...
-)->Path: # The file; its notes hold the report under `int8`; the images that it loses are in `.lost.csv` beside it
-    """The exported student in 8 bits, and what that costs (ours); `ValueError` for another file, `ImportError`
+    file:str|Path|None=None, # File to write; None: `student.onnx` -> `student.int8.onnx`
+    n:int=256, # Number of training images for the ranges of activations
+    test=None, # Labelled loader of images that selected nothing, for the report; None: validation
+    seed:int=0, # Seed of the choice of images
+    margin:float=.05, # Allowed loss of tail recall, in [0,1]
+    strict:bool=False, # Also refuse a file if a larger loss cannot be excluded
+    **kwargs # Arguments of `foprokd.deploy.quantize`: `method`, `per_channel`, ...
+)->Path: # The file, with the report in its notes; a list of the images it loses is beside it
+    """The exported student in 8 bits, with what that costs (ours)
 
-    `TailLossError`, a `ValueError`, for a file that loses too much of the tail: it is not kept, the list is."""
+    `TailLossError` if the file loses too much of the tail: then only the list of images is kept."""
     float_student, dls = OnnxStudent(source), own_loaders(learn)
     check_apart(dls, test)
     file = check_folder(Path(source).with_suffix('.int8.onnx') if file is None else file)
@@ -77,28 +76,31 @@ def quantize_learner(
 # %% ../../nbs/deploy/13_report.ipynb #da6a8670
 def _image_names(
     sources:list # Paths or pictures
-)->list|None: # Of the images; None for pictures in memory
-    "What a person finds an image by"
+)->list|None: # Paths of the images; None for pictures in memory
+    "The names by which a person finds the images"
     return [str(o) for o in sources] if all(isinstance(o, (str, Path)) for o in sources) else None
 
 # %% ../../nbs/deploy/13_report.ipynb #da6a8670-b
+def _seen(student, scale, dl):
+    "Images, labels, outputs, lesions and names of a loader, as a file sees them"
+    sources = image_sources(dl)
+    x, y = _fitted(student, sources), loader_targets(dl)
+    return x, y, student.logits(x) / scale, loader_lesions(dl), _image_names(sources)
+
+
+# %% ../../nbs/deploy/13_report.ipynb #rp000011
 def _describe_int8(
-    file:Path, # ONNX file of quantize_student; changed
+    file:Path, # ONNX file in 8 bits; changed in place
     source:str|Path, # The float file
     dls, # `DataLoaders`
     test # Labelled loader, or None
 )->dict: # The report
-    "Calibrate a file in 8 bits anew, if the float file was, and write down what it loses"
+    "Calibrate a file in 8 bits if the float file was calibrated, and note what it loses"
     was, student = OnnxStudent(source).notes, OnnxStudent(file)
-    def seen(dl):
-        sources = image_sources(dl)
-        x, y = _fitted(student, sources), loader_targets(dl)
-        return x, y, student.logits(x) / was.logit_scale, loader_lesions(dl), _image_names(sources)
-    selected = seen(dls.valid)
-    x, y, outs, lesions, names = selected if test is None else seen(test)
+    selected = _seen(student, was.logit_scale, dls.valid)
+    x, y, outs, lesions, names = selected if test is None else _seen(student, was.logit_scale, test)
     report = quantization_report(source, file, x, y, ids=lesions, names=names)
-    # in the notes already; names of images
-    kept = {k: v for k, v in report.items() if k not in ('int8', 'lost')}
+    kept = {k: v for k, v in report.items() if k not in ('int8', 'lost')} # no names of images
     how = replace(student.notes.int8, summary=format_report(report),
         report=scores_on(kept, test is not None))
     notes = replace(student.notes, int8=how)
@@ -115,14 +117,14 @@ def _describe_int8(
 
 # %% ../../nbs/deploy/13_report.ipynb #a7f18eec
 def _check_smaller(
-    learn:Learner, # Trained
+    learn:Learner, # Trained Learner
     students:dict, # Name -> OnnxStudent
     probs:dict, # Name -> (N,C) probabilities
     dl, # Labelled loader of the same images
-    margin:float, # Loss of tail recall that is allowed, in [0,1]
-    strict:bool # Also refuse what cannot be told from a larger loss
+    margin:float, # Allowed loss of tail recall, in [0,1]
+    strict:bool # Also refuse a file if a larger loss cannot be excluded
 )->dict: # Name of a file in 8 bits -> the images that it loses
-    "`TailLossError` for a file in 8 bits that loses too much beside the float file, or the network itself"
+    "Raise `TailLossError` if a file in 8 bits loses too much; else list what it loses"
     small = {k: s for k, s in students.items() if s.notes.precision == 'int8'}
     if not small: return {}
     whole = next((k for k, s in students.items() if k not in small), None)
@@ -140,7 +142,7 @@ def _check_smaller(
 # %% ../../nbs/deploy/13_report.ipynb #a7f18eec-b
 def _torch_runner(
     net:nn.Module, # (N,3,h,w) -> anything
-    policy:dict # What happens to pixels first
+    policy:dict # What happens to the pixels first
 ):
     "A network as a function of (N,H,W,3) uint8 images"
     mean, std = (torch.tensor(policy[k])[None, :, None, None] for k in ('mean', 'std'))
@@ -152,11 +154,11 @@ def _torch_runner(
     return run
 
 def _probe_scores(
-    learn:Learner, # Explored
+    learn:Learner, # Learner after the exploration
     run, # Images -> features
     images:np.ndarray # (N,H,W,3) uint8
 )->np.ndarray|None: # (N,C) probabilities
-    "What the explored probe says of the teacher's features; None without a probe"
+    "The answers of the explored probe on the teacher's features; None without a probe"
     probe = next((cb.probe for cb in learn.cbs if isinstance(cb, DistillCallback)
         and cb.probe is not None), None)
     if probe is None: return None
@@ -168,11 +170,11 @@ def _probe_scores(
 # %% ../../nbs/deploy/13_report.ipynb #a7f18eec-c
 def _check_alike(
     students:dict, # Name -> OnnxStudent
-    policy:dict, # Of the Learner
-    net:nn.Module, # Deployed
+    policy:dict, # Pixel policy of the Learner
+    net:nn.Module, # Deployed network
     vocab # Classes
 ):
-    "`ValueError` for a file of another network, other classes or other pixels"
+    "Raise `ValueError` for a file of a different network, with other classes or other pixels"
     want = dict(n_parameters=sum(p.numel() for p in net.parameters()),
                 classes=[str(o) for o in vocab],
                 input_size=list(policy['input_size']), model_size=list(policy['model_size']))
@@ -181,33 +183,23 @@ def _check_alike(
         if not odd: continue
         field, has, needs = map(str, odd[0])
         raise ValueError(
-            f"{k!r} is none of this Learner: its {field} is {has:.60}, not {needs:.60}.")
+            f"{k!r} was not exported from this Learner: its {field} is {has:.60}, not {needs:.60}.")
 
 # %% ../../nbs/deploy/13_report.ipynb #a7f18eec-d
-def deploy_report(
-    learn:Learner, # Trained
-    *files, # ONNX files, e.g. the student and its 8-bit version
-    test=None, # Labelled loader of images that selected nothing, for the accuracy; None: the validation images
-    rounds:int|tuple=(100, 20), # Measured calls at batch 1 and at batch 32
-    seed:int=0, # Of the order
-    margin:float=.05, # Loss of tail recall that a file in 8 bits is allowed, in [0,1]
-    strict:bool=False # Also refuse what cannot be told from a larger loss
-): # `pandas.DataFrame`, a row per model: parameters, MACs, MB, p50 and p95 at batch 1, images/s at 32, ratio, accuracy
-    """Size, speed (`ratio`: to the first row) and accuracy, measured in turns; `ValueError`: no file, another network's
-
-    `TailLossError`, a `ValueError`, for a file in 8 bits that loses too much of the tail. The images that such files
-    lose are in `.attrs['lost']`, a table for each file."""
+def _open_files(files):
+    "Name -> open file, for the files to measure"
     if not files:
         raise ValueError("Give the files to measure, e.g. learn.deploy_report('student.onnx').")
     names = [Path(f).stem for f in files]
     if len({*names, 'teacher', 'student, torch'}) < len(names) + 2:
         raise ValueError(
             f"Several models would be called alike ({', '.join(names)}): rename the files.")
-    students = {k: OnnxStudent(f, torch.get_num_threads()) for k, f in zip(names, files)}
-    dl, policy, net = (learn.dls.valid if test is None else test, read_policy(learn.dls),
-        deployed_network(learn))
-    images, targs = _fitted(next(iter(students.values())), image_sources(dl)), loader_targets(dl)
-    _check_alike(students, policy, net, learn.dls.vocab)
+    return {k: OnnxStudent(f, torch.get_num_threads()) for k, f in zip(names, files)}
+
+
+# %% ../../nbs/deploy/13_report.ipynb #rp000012
+def _runners(learn, students, files, images, policy, net):
+    "Size and cost, a function of a batch, and probabilities of each model, by name"
     x = torch.zeros(1, 3, *policy['model_size'])
     about, runners, probs = {}, {}, {}
     teacher = getattr(learn, 'teacher', None)
@@ -224,27 +216,47 @@ def deploy_report(
     for (k, s), f in zip(students.items(), files):
         about[k], runners[k], probs[k] = (known | dict(file=f), s.probabilities,
             s.probabilities(images))
-    lost = _check_smaller(learn, students, probs, dl, margin, strict)
+    return about, runners, probs
+
+
+# %% ../../nbs/deploy/13_report.ipynb #rp000013
+def _accuracies(learn, probs, targs):
+    "Name -> balanced accuracy with its interval"
     scores = {k: evaluate(p, targs, training_counts(learn)) for k, p in probs.items()
         if p is not None}
-    accuracy = {k: [s['balanced_accuracy'], *s['balanced_accuracy_ci']] for k, s in scores.items()}
+    return {k: [s['balanced_accuracy'], *s['balanced_accuracy_ci']] for k, s in scores.items()}
+
+
+# %% ../../nbs/deploy/13_report.ipynb #rp000004
+def deploy_report(
+    learn:Learner, # Trained Learner
+    *files, # ONNX files, such as the student and its 8-bit version
+    test=None, # Labelled loader of images that selected nothing, for the accuracy; None: validation
+    rounds:int|tuple=(100, 20), # Measured calls at batch 1 and at batch 32
+    seed:int=0, # Seed of the order
+    margin:float=.05, # Allowed loss of tail recall of a file in 8 bits, in [0,1]
+    strict:bool=False # Also refuse a file if a larger loss cannot be excluded
+): # `pandas.DataFrame`, a row per model: parameters, MACs, MB, times, ratio, accuracy
+    """Size, speed and accuracy of teacher, student and files, measured in turns (ours)
+
+    `TailLossError` for a file in 8 bits that loses too much of the tail. `.attrs['lost']` lists
+    the images that each such file loses."""
+    students = _open_files(files)
+    dl, policy, net = (learn.dls.valid if test is None else test, read_policy(learn.dls),
+        deployed_network(learn))
+    images, targs = _fitted(next(iter(students.values())), image_sources(dl)), loader_targets(dl)
+    _check_alike(students, policy, net, learn.dls.vocab)
+    about, runners, probs = _runners(learn, students, files, images, policy, net)
+    lost = _check_smaller(learn, students, probs, dl, margin, strict)
     enough = np.concatenate([images] * (32 // len(images) + 1))[:32]
     table = deploy_table(about, time_interleaved(runners, enough, rounds=rounds, seed=seed),
-        accuracy=accuracy)
+        accuracy=_accuracies(learn, probs, targs))
     table.attrs['lost'] = lost
     return table
 
 # %% ../../nbs/deploy/13_report.ipynb #fe3bc130
-def card_from_learner(
-    learn:Learner, # Trained
-    file:str|Path, # ONNX file
-    name:str='A small image classifier', # Title
-    data:dict|None=None, # Further entries on the data: name, sources, licence, population, devices
-    teacher:dict|None=None, # On the teacher: licence, source
-    licence:str|None=None, # Of the file, as the hub names it
-    checklists:tuple=() # Of CHECKLISTS, to be appended: each item filled from the run, or a question
-): # `huggingface_hub.ModelCard`; `card.save('README.md')` writes it
-    "A model card of an exported file with what its Learner knows; `ValueError` for another file, unknown entries"
+def _told_by(learn):
+    "What a Learner knows of its data, its teacher and its phases"
     counts = dict(training=training_counts(learn).tolist(),
                   validation=np.bincount(loader_targets(learn.dls.valid),
                   minlength=len(learn.dls.vocab)).tolist())
@@ -254,12 +266,31 @@ def card_from_learner(
     taught = dict(name=learn.teacher.name) if getattr(learn, 'teacher', None) is not None else {}
     phases = [f"{h['name']}: {h['epochs']} epochs at {h['lr']:g}"
         for h in getattr(learn, 'phase_history', [])]
+    return known, taught, phases
+
+def _run_settings(learn, name):
+    "The settings of the training that a checklist asks for"
+    if not getattr(learn, 'phase_history', []): return {}
+    return dict(name=name, method='fopro', distill=sum(h['epochs'] for h in learn.phase_history),
+                bs=learn.dls.bs, lr=learn.phase_history[-1]['lr'])
+
+
+# %% ../../nbs/deploy/13_report.ipynb #rp000006
+def card_from_learner(
+    learn:Learner, # Trained Learner
+    file:str|Path, # ONNX file
+    name:str='A small image classifier', # Title
+    data:dict|None=None, # More on the data: name, sources, licence, population, devices
+    teacher:dict|None=None, # More on the teacher: licence, source
+    licence:str|None=None, # Licence of the file in the hub's words
+    checklists:tuple=() # Names from CHECKLISTS, to be appended
+): # `huggingface_hub.ModelCard`; `card.save('README.md')` writes it
+    "The model card of an exported file with what its Learner knows (ours)"
+    known, taught, phases = _told_by(learn)
     notes, data, teacher = OnnxStudent(file).notes, known | (data or {}), taught | (teacher or {})
     card = model_card(notes, name, data, teacher, dict(phases=phases) if phases else None, file,
         licence)
-    run = dict(name=name, method='fopro', distill=sum(h['epochs'] for h in learn.phase_history),
-               bs=learn.dls.bs,
-               lr=learn.phase_history[-1]['lr']) if phases else {}
+    run = _run_settings(learn, name)
     for o in checklists:
         card.text += f'\n{format_checklist(reporting_checklist(notes, o, data, teacher, run))}'
     return card

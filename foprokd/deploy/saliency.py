@@ -25,9 +25,9 @@ def _captum():
     return attr
 
 def _plain(
-    net:nn.Module # Possibly compiled
-)->tuple: # The network, and what runs it without compiled code (which may not see a hook)
-    "`TypeError` for anything but a network"
+    net:nn.Module # Network, possibly compiled
+)->tuple: # The network, and a function that runs it without compiled code
+    "The network that hooks can watch; raises `TypeError` for anything else"
     net = getattr(net, '_orig_mod', net)
     if not isinstance(net, nn.Module):
         raise TypeError(f"Got a {type(net).__name__} where a network is needed.")
@@ -37,12 +37,12 @@ def _plain(
 def _images(
     x # A batch
 )->Tensor: # (B,3,H,W), a copy
-    "`ValueError` for anything but a batch of normalised images"
+    "A copy of the images; raises `ValueError` for anything but a batch of normalised images"
     if not isinstance(x, Tensor):
         raise ValueError(f"Got a {type(x).__name__} where normalised images (B,3,H,W) are needed.")
     if x.ndim != 4 or not x.is_floating_point() or not x.numel():
-        raise (ValueError(
-            f"Got {x.dtype} of shape {tuple(x.shape)} where normalised images (B,3,H,W) are needed."))
+        got = f"{x.dtype} of shape {tuple(x.shape)}"
+        raise ValueError(f"Got {got} where normalised images (B,3,H,W) are needed.")
     return x.detach().as_subclass(Tensor).clone()
 
 # %% ../../nbs/deploy/12_saliency.ipynb #adbef49f-b
@@ -50,9 +50,9 @@ def _images(
 def _logits(
     run, # Images -> logits
     x:Tensor, # (B,3,H,W)
-    layer:nn.Module|None=None # Watched
+    layer:nn.Module|None=None # Layer to watch
 )->tuple[Tensor, tuple]: # (B,C) logits; shape of what `layer` returns, () if that is no tensor
-    "One forward; `ValueError` if it fails or gives no finite logits"
+    "Run one forward pass; raises `ValueError` if it fails or gives no finite logits"
     seen, hook = [()], None
     try:
         if layer is not None:
@@ -74,27 +74,27 @@ def _logits(
 def _targets(
     target, # Class index, one per image, or None
     logits:Tensor # (B,C)
-)->Tensor: # (B,)
-    "The class of each map, by default the top one; `ValueError` for one that is not there"
+)->Tensor: # (B,) class indices
+    "The class of each map, by default the top one; raises `ValueError` for an unknown class"
     n, c = logits.shape
     if target is None: return logits.argmax(1)
     try: t = torch.as_tensor(target, device=logits.device)
     except (TypeError, ValueError, RuntimeError): t = torch.tensor(.5)
     whole = t.dtype in (torch.uint8, torch.int32, torch.int64)
     if not whole or t.shape not in ((), (n,)) or (t < 0).any() or (t >= c).any():
-        raise (ValueError(
-            f"target must be a class 0..{c - 1}, or one for each of the {n} images, got {target!r}."))
+        raise ValueError(f"target must be a class 0..{c - 1}, or one for each of the {n} images, "
+            f"got {target!r}.")
     return t.long().expand(n)
 
 # %% ../../nbs/deploy/12_saliency.ipynb #29396859
 def _submodule(net, name):
-    "Module of that name in a network or its backbone, else None"
+    "The module of that name in a network or its backbone, or None"
     for o in (net, getattr(net, 'backbone', None)):
         if isinstance(o, nn.Module) and name in dict(o.named_modules()):
             return o.get_submodule(name)
 
 def _last_stage(net):
-    "The module that ends the last stage of a timm backbone, else None"
+    "The module that ends the last stage of a timm backbone, or None"
     info = getattr(getattr(net, 'backbone', net), 'feature_info', None) or [{}]
     info = getattr(info, 'info', info)
     return _submodule(net, info[-1].get('module', ' ')) if isinstance(info[-1], dict) else None
@@ -103,8 +103,8 @@ def _last_stage(net):
 def _layer(
     net:nn.Module, # The network
     layer # Module, dotted name, or None
-)->nn.Module|None: # None if there is no last stage to be found
-    "`ValueError` for a layer that the network does not have"
+)->nn.Module|None: # None if no last stage is known
+    "The layer to watch; raises `ValueError` if the network does not have it"
     if layer is None: return _last_stage(net)
     if isinstance(layer, str):
         found, names = _submodule(net, layer) if layer else None, [n for n, _ in net.named_modules()
@@ -121,10 +121,10 @@ def _layer(
 
 # %% ../../nbs/deploy/12_saliency.ipynb #29396859-c
 def _is_map(
-    shape:tuple, # Of what a layer returns
+    shape:tuple, # Shape of what a layer returns
     x:Tensor # (B,3,H,W) images
 )->bool:
-    "Whether it is (B,d,h,w) with the proportions of the images, at least 2 by 2"
+    "Whether the shape is (B,d,h,w) with the proportions of the images, at least 2 by 2"
     if len(shape) != 4 or min(shape[2:]) < 2: return False
     (h, w), (H, W) = shape[2:], x.shape[2:]
     return abs(h * W - w * H) <= max(H, W)
@@ -134,27 +134,21 @@ def grad_cam(
     net:nn.Module, # Student, deployed student, or any classifier
     x:Tensor, # (B,3,H,W) normalised images
     target=None, # Class index, or one per image; None: the top class
-    layer:nn.Module|str|None=None # Whose maps; None: the last stage that timm names
+    layer:nn.Module|str|None=None # Layer that gives the maps; None: the last stage by timm
 )->Tensor: # (B,H,W) float32, >= 0
-    """Grad-CAM (Selvaraju et al. 2017, captum); `ValueError`: image, class or layer; `ImportError`: captum missing
-
-    A `TypeError` for what is no network."""
+    "Grad-CAM of one class (Selvaraju et al. 2017, by captum)"
     (net, run), attr = _plain(net), _captum()
     layer = _layer(net, layer)
     if layer is None:
-        raise (ValueError(
-            f"{type(net).__name__} does not say which layer ends its last stage: give layer=, or "
-            "use "
-                         "occlusion_map."))
+        raise ValueError(f"{type(net).__name__} does not say which layer ends its last stage: "
+            "give layer=, or use occlusion_map.")
     with eval_mode(net), torch.inference_mode(False):
         x = _images(x)
         logits, shape = _logits(run, x, layer)
         if not _is_map(shape, x):
-            raise (ValueError(
-                f"The layer {type(layer).__name__} returns {shape or 'no tensor'} and no map "
-                "(B,d,h,w) of "
-                             f"at least 2 by 2 of images {tuple(x.shape)}: give another layer, or "
-                             "use occlusion_map."))
+            raise ValueError(f"The layer {type(layer).__name__} returns {shape or 'no tensor'} and "
+                f"no map (B,d,h,w) of at least 2 by 2 of images {tuple(x.shape)}: give another "
+                "layer, or use occlusion_map.")
         cam = attr.LayerGradCam(run, layer).attribute(x, target=_targets(target, logits),
             relu_attributions=True)
         return interpolate(cam.detach().float(), x.shape[2:], mode='bilinear',
@@ -163,11 +157,11 @@ def grad_cam(
 # %% ../../nbs/deploy/12_saliency.ipynb #e78c2f00
 def _sides(
     value, # One number, a pair, or None
-    default:tuple, # For None
+    default:tuple, # Value for None
     most:tuple, # Largest allowed (height, width)
-    name:str # Of the argument
+    name:str # Name of the argument
 )->tuple[int, int]: # Height, width
-    "`ValueError` for anything but whole numbers from 1 to `most`"
+    "A pair of whole numbers from 1 to `most`; raises `ValueError` for anything else"
     pair = (default if value is None else value if isinstance(value, (tuple, list))
         else (value, value))
     whole = len(pair) == 2 and all(isinstance(v, int) and not isinstance(v, bool) for v in pair)
@@ -184,9 +178,9 @@ def occlusion_map(
     target=None, # Class index, or one per image; None: the top class
     patch:int|tuple|None=None, # Height and width of the patch, pixels; None: an eighth of the image
     stride:int|tuple|None=None, # Step, pixels, at most a patch; None: half a patch
-    bs:int=64 # Images per forward, about
+    bs:int=64 # Images in one forward pass, about
 )->Tensor: # (B,H,W) float32, the mean drop of the logit
-    "Occlusion by the image's mean colour (Zeiler and Fergus 2014, by captum; the colour is ours); errors as `grad_cam`"
+    "Occlusion by the mean colour of the image (Zeiler and Fergus 2014, by captum; colour ours)"
     (net, run), attr = _plain(net), _captum()
     with eval_mode(net), torch.inference_mode(False), torch.no_grad():
         x = _images(x)
@@ -203,9 +197,9 @@ def _method(
     net:nn.Module, # Network
     x:Tensor, # (B,3,H,W)
     method:str, # 'auto', 'grad_cam' or 'occlusion'
-    kwargs:dict # Of the method
+    kwargs:dict # Arguments of the method
 )->str: # 'grad_cam' or 'occlusion'
-    "What 'auto' means here; `ValueError` for another word"
+    "The method that 'auto' means here; raises `ValueError` for an unknown method"
     if method not in ('auto', 'grad_cam', 'occlusion'):
         raise ValueError(f"method must be 'auto', 'grad_cam' or 'occlusion', got {method!r}.")
     if method != 'auto': return method
@@ -221,21 +215,21 @@ def decision_map(
     net:nn.Module, # Student, deployed student, or any classifier
     x:Tensor, # (B,3,H,W) normalised images
     target=None, # Class index, or one per image; None: the top class
-    method:str='auto', # 'grad_cam', 'occlusion', or 'auto': Grad-CAM if the last stage is a map over the image
+    method:str='auto', # 'grad_cam', 'occlusion', or 'auto': Grad-CAM if the last stage is a map
     **kwargs # Passed to grad_cam (layer) or occlusion_map (patch, stride, bs)
 )->Tensor: # (B,H,W) float32, in units of the method
-    "What raises the logit of a class (the choice is ours); errors as `grad_cam` and `occlusion_map`"
+    "A map of what raises the logit of a class, by the method that fits (the choice is ours)"
     f = dict(grad_cam=grad_cam, occlusion=occlusion_map)[_method(net, x, method, kwargs)]
     return f(net, x, target, **kwargs)
 
 # %% ../../nbs/deploy/12_saliency.ipynb #7c8a3e3b
 def _titles(
     logits:Tensor, # (B,C)
-    targets:Tensor, # (B,)
+    targets:Tensor, # (B,) class indices
     classes, # Names, or None
     activation=None # (B,C) logits -> probabilities; None: softmax
 )->list[str]: # One per image
-    "Class and probability, and the decision if it is another; `ValueError` for another number of names"
+    "Class and probability, and the decision if it is a different class"
     c = logits.shape[1]
     names = [f'class {i}' for i in range(c)] if classes is None else [str(o) for o in classes]
     if len(names) != c:
@@ -248,18 +242,33 @@ def _titles(
             for i, (t, d) in enumerate(zip(targets.tolist(), top))]
 
 # %% ../../nbs/deploy/12_saliency.ipynb #7c8a3e3b-b
+def _draw(pixels, maps, titles, label):
+    "A row of images above their maps, with titles and a colour bar"
+    fig = Figure(figsize=(max(1.7 * len(pixels), 2.6) + .6, 3.7), layout='constrained')
+    axes = fig.subplots(2, len(pixels), squeeze=False)
+    for im, m, title, (top, low) in zip(pixels, maps, titles, axes.T):
+        top.imshow(im)
+        low.imshow(im.mean(-1), cmap='gray', vmin=0, vmax=1)
+        shown = low.imshow(m, cmap='inferno', vmin=0, vmax=1, alpha=.35 + .45 * m)
+        top.set_title(title, fontsize=8, parse_math=False)
+        for ax in (top, low): ax.set_axis_off()
+    fig.colorbar(shown, ax=axes[1], shrink=.8).set_label(f'{label}\n(share of maximum)', fontsize=8)
+    return fig
+
+
+# %% ../../nbs/deploy/12_saliency.ipynb #sl000009
 def show_decision(
     net:nn.Module, # Student, deployed student, or any classifier
     x:Tensor, # (B,3,H,W) normalised images
     space:PixelSpace|None=None, # Undoes the normalisation; None: `x` is in [0,1]
     classes=None, # (C,) names
     target=None, # Class index, or one per image; None: the top class
-    method:str='auto', # As in decision_map
-    max_n:int=8, # Images shown
-    activation=None, # (B,C) logits -> probabilities, as of a loss function that scales them; None: softmax
+    method:str='auto', # Method, as in decision_map
+    max_n:int=8, # Most images to show
+    activation=None, # (B,C) logits -> probabilities, if the loss scales them; None: softmax
     **kwargs # Passed to decision_map
 )->Figure: # A row of images above their maps
-    "Images, their maps, classes and probabilities (ours); errors as `decision_map`, `ValueError` for wrong names"
+    "Images, their maps, classes and probabilities (ours)"
     net, method = _plain(net)[0], _method(net, x, method, kwargs)
     with eval_mode(net), torch.inference_mode(False):
         logits = _logits(_plain(net)[1], _images(x))[0]
@@ -269,14 +278,6 @@ def show_decision(
     maps = maps / maps.amax((1, 2), keepdim=True).clamp(min=1e-12)
     space = space or PixelSpace()
     pixels = space(x.detach().to(space.mean.device)).clamp(0, 1).permute(0, 2, 3, 1).cpu().numpy()
-    fig = Figure(figsize=(max(1.7 * len(x), 2.6) + .6, 3.7), layout='constrained')
-    axes = fig.subplots(2, len(x), squeeze=False)
-    for im, m, title, (top, low) in zip(pixels, maps.numpy(), titles, axes.T):
-        top.imshow(im)
-        low.imshow(im.mean(-1), cmap='gray', vmin=0, vmax=1)
-        shown = low.imshow(m, cmap='inferno', vmin=0, vmax=1, alpha=.35 + .45 * m)
-        top.set_title(title, fontsize=8, parse_math=False)
-        for ax in (top, low): ax.set_axis_off()
     label = dict(grad_cam='Grad-CAM', occlusion='drop of the logit')[method]
-    fig.colorbar(shown, ax=axes[1], shrink=.8).set_label(f'{label}\n(share of maximum)', fontsize=8)
-    return fig
+    return _draw(pixels, maps.numpy(), titles, label)
+
