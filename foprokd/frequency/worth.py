@@ -56,6 +56,7 @@ def candidate_prompts(
 def best_prompt(
     told:PromptResponse, # Scores per image in `correct`, identity first, then simplest first
     level:float=.1, # Largest chance at which a candidate is taken, in (0,1)
+    least:float=0., # Smallest gain that counts, in the units of the scores
     n_boot:int=2000, # Number of resamples
     seed:int=0 # Seed of the resampling
 )->tuple[int|None, pd.DataFrame]: # Row or None (identity); prompt, gain, lower, upper, chance
@@ -66,16 +67,16 @@ def best_prompt(
     per_class = pd.Series(told.group).groupby(told.labels).nunique()
     # how much the score of one image changes
     unit = max(np.sqrt(np.mean((told.correct[1:] - told.correct[0])**2)), 1e-9)
-    least = (unit / (len(per_class)**2 / (1 / per_class).sum() + 2))**2
+    floor = (unit / (len(per_class)**2 / (1 / per_class).sum() + 2))**2
     wider = groups / max(groups - 1, 1)
     spread = lambda d: d[1:].var(0) * wider
-    se = np.sqrt(spread(diff) + least)
+    se = np.sqrt(spread(diff) + floor)
     t, null = diff[0] / se, ((diff[1:] - diff[0]) / se).max(1)
     chance = (1 + (null[:, None] >= t).sum(0)) / (1 + n_boot)
-    low, high = difference_interval(diff[0], spread(diff), 1 / least**.5 - 2)
+    low, high = difference_interval(diff[0], spread(diff), 1 / floor**.5 - 2)
     top = int(diff[0].argmax())
-    near = diff[0] >= diff[0, top] - np.sqrt(spread(diff[:, [top]] - diff) + least)
-    good = np.flatnonzero(near & (chance <= level) & (diff[0] > 0))
+    near = diff[0] >= diff[0, top] - np.sqrt(spread(diff[:, [top]] - diff) + floor)
+    good = np.flatnonzero(near & (chance <= level) & (diff[0] > max(least, 0)))
     table = told.prompts[['prompt']].assign(gain=diff[0], lower=low, upper=high, chance=chance)
     return (int(good[0]) if len(good) else None), table
 
@@ -89,6 +90,7 @@ class PromptWorth:
     probe:float # Balanced accuracy of the probe without a prompt, in [0,1]
     images:int # Number of images the probe was asked about
     seconds:float # Duration of the search, in seconds
+    least:float=0. # Smallest gain that counted, in probability of the right class
 
     def __str__(self):
         def points(r):
@@ -100,8 +102,11 @@ class PromptWorth:
             return (f"A prompt is worth it here: {self.name}, {points(row)}, by {self.images} "
                 "training images.")
         row = self.table.loc[self.table.gain.idxmax()]
-        return (f"Keep the identity: the best of {len(self.table)} prompts, {row.prompt}, gives "
-            f"{points(row)}, and so would the best of as many that are no good in "
+        best = (f"Keep the identity: the best of {len(self.table)} prompts, {row.prompt}, gives "
+            f"{points(row)}, ")
+        if 0 < row.gain <= self.least:
+            return f"{best}which is too little to count ({self.images} training images)."
+        return (f"{best}and so would the best of as many that are no good in "
             f"{100 * row.chance:.0f} % of searches ({self.images} training images).")
 
 
@@ -116,6 +121,7 @@ def search_prompt(
     repeats:int=2, # Number of cuts into folds
     views:int=4, # Flips and turns of an image, as in dihedral_views
     level:float=.1, # Largest chance at which a prompt is taken, in (0,1)
+    least:float=.01, # Smallest gain that counts, in probability of the right class
     seed:int=0 # Seed of folds and resampling; leaves torch's global state alone
 )->PromptWorth: # Printed, it is a sentence
     """Find out which prompt helps the teacher on images in memory, if any (ours)
@@ -141,7 +147,7 @@ def search_prompt(
     frame = pd.DataFrame(dict(prompt=list(tried)))
     told = PromptResponse(frame, None, None, as_array(group),
         said[:, np.arange(len(own)), own], labels)
-    which, table = best_prompt(told, level, seed=seed)
+    which, table = best_prompt(told, level, least, seed=seed)
     with torch.no_grad():
         prior = [teacher.with_prior(p(px[:256]))[1].item() if teacher.prior_layers
             else np.nan for p in tried.values()]
@@ -154,7 +160,7 @@ def search_prompt(
     chosen = (IdentityPrompt() if which is None
         else copy.deepcopy(tried[name]).cpu().requires_grad_(True))
     return PromptWorth(table, name, chosen, right[0], len(px),
-        time.perf_counter() - start)
+        time.perf_counter() - start, least)
 
 # %% ../../nbs/frequency/09_worth.ipynb #wo000015
 def training_groups(
@@ -189,7 +195,7 @@ def prompt_worth(
     groups=None, # (N,) lesion or patient of each image; None: as training_groups
     per_class:int=100, # Largest number of images of a class
     seed:int=0, # Seed of images, folds, resampling; leaves the global state alone
-    **kwargs # Passed to search_prompt: prompts, folds, repeats, views, level
+    **kwargs # Passed to search_prompt: prompts, folds, repeats, views, level, least
 )->PromptWorth: # Printed, it is a sentence
     """Find out which prompt helps the teacher on the training images, if any (ours)
 
