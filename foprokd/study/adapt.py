@@ -1,4 +1,4 @@
-"""Before it is frozen for good, a public teacher may be adapted a little: its statistics, its norms, its last stage, or low-rank additions. What does not help lesions that it has not seen is not kept.
+"""Before a public teacher is frozen, it may be adapted a little: its statistics, its norms, its last stage, or low-rank additions. The change is kept only if it helps on lesions that it has not seen.
 
 Docs: https://foprokd.github.io/foprokd/study/adapt.html.md"""
 
@@ -31,35 +31,38 @@ from .features import TeacherFeatures
 from ..teacher import FrozenTeacher
 from ..train.first_batch import check_numbers
 
+# %% ../../nbs/study/01a_adapt.ipynb #ad000006-b
+def _last(net):
+    "Names of the parameters of the last stage, which has at least one matrix"
+    if not hasattr(net, 'group_matcher'): return []
+    shapes, names = {k: p.ndim for k, p in net.named_parameters()}, []
+    stages = group_parameters(net, net.group_matcher(coarse=True))
+    for stage in sorted(stages)[::-1]:
+        names = stages[stage] + names
+        if any(shapes[k] > 1 for k in names): break
+    return names
+
 # %% ../../nbs/study/01a_adapt.ipynb #ad000007
 def moving(
     net:nn.Module, # Backbone of a teacher
     what:str # One of ADAPTATIONS
-)->list[str]: # Names of parameters or buffers; for lora of the weights that get an addition
-    "What of a network may move; `ValueError` where it has nothing of the kind (ours)"
+)->list[str]: # Names of parameters or buffers; for lora, of the weights it adds to
+    "What of a network may move; `ValueError` if it has nothing of the kind (ours)"
     if what not in ADAPTATIONS:
         raise ValueError(f"what={what!r} is none of {', '.join(ADAPTATIONS)}.")
-    kinds = dict(statistics=_BatchNorm, norms=(_BatchNorm, nn.LayerNorm, nn.GroupNorm,
-        nn.RMSNorm), lora=nn.Linear)
+    norms = _BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm
+    kinds = dict(statistics=_BatchNorm, norms=norms, lora=nn.Linear)
     ends = dict(statistics=('running_mean', 'running_var'), norms=('weight', 'bias'),
         lora=('weight',))
     if what == 'all': names = [k for k, _ in net.named_parameters()]
-    elif what != 'last':
+    elif what == 'last': names = _last(net)
+    else:
         own = [(k, m) for k, m in net.named_modules() if isinstance(m, kinds[what])]
         names = [f'{k}.{e}' for k, m in own for e in ends[what]
             if getattr(m, e, None) is not None]
-    else:
-        shapes, names = {k: p.ndim for k, p in net.named_parameters()}, []
-        stages = (group_parameters(net, net.group_matcher(coarse=True))
-            if hasattr(net, 'group_matcher') else {})
-        for stage in sorted(stages)[::-1]:
-            names = stages[stage] + names
-            if any(shapes[k] > 1 for k in names): break
     if not names:
-        raise (ValueError(
-            f"{type(net).__name__} has nothing that {what!r} could move: use another "
-            "of "
-                                   f"{', '.join(ADAPTATIONS)}."))
+        raise ValueError(f"{type(net).__name__} has nothing that {what!r} could move: "
+                         f"use another of {', '.join(ADAPTATIONS)}.")
     return names
 
 # %% ../../nbs/study/01a_adapt.ipynb #ad000010
@@ -93,7 +96,7 @@ def _restate(net, batches):
 
 # %% ../../nbs/study/01a_adapt.ipynb #ad000011
 def _train(teacher, show, y, fit, held, free, epochs, lr, rng):
-    "Train `free` beside a head; the network stays as it was after the best epoch, whose number is returned"
+    "Train `free` beside a head; keep the best epoch and return its number"
     net, n_out = teacher.model, int(y.max()) + 1
     head = nn.Sequential(nn.BatchNorm1d(teacher.num_features, affine=False),
         nn.Linear(teacher.num_features, n_out))
@@ -124,7 +127,7 @@ def _train(teacher, show, y, fit, held, free, epochs, lr, rng):
 
 # %% ../../nbs/study/01a_adapt.ipynb #ad000011-b
 def _score(teacher, dls, y, fit, held, prompt):
-    "Mean over classes of the probability that a probe of some images gives to the right class of others"
+    "Mean over classes of the probability that a probe gives to the right class"
     feats = [view_features(teacher, training_pixels(dls, o), prompt, 1)[:, 0] for o in (fit, held)]
     probe = linear_probe().fit(feats[0], y[fit])
     known = np.isin(y[held], probe.classes_)
@@ -137,15 +140,15 @@ def adapt_teacher(
     dls, # fastai `DataLoaders` of the target data, from image_dls or a `DataBlock`
     teacher:FrozenTeacher, # Frozen teacher, or several as one; it is not changed
     what:str='norms', # One of ADAPTATIONS
-    groups=None, # (N,) lesion or patient of each training image; None: the table's column `group`, or each its own
-    rows=None, # (n,) positions of the training images that may be used; None: all
-    prompt:SpectralPrompt|None=None, # What the teacher's images go through; None: nothing
+    groups=None, # (N,) lesion or patient of each training image; None: column `group`
+    rows=None, # (n,) positions of the training images to use; None: all
+    prompt:SpectralPrompt|None=None, # Applied to the teacher's images
     epochs:int=30, # Passes over them, at least 1
     lr:float=1e-3, # Learning rate at the start, > 0
     rank:int=4, # Of the additions of lora, at least 1
     seed:int=0 # Of parts, order and head; the global random state is not touched
-)->FrozenTeacher: # A frozen copy; its `adapted` says what, epoch, before, after (scores in [0,1]) and used
-    "A teacher that has got used to the target, if that helps lesions that it has not seen; `ValueError` (ours)"
+)->FrozenTeacher: # A frozen copy; `adapted` holds what, epoch, scores and use
+    "Adapt a teacher to the target data, if that helps on unseen lesions (ours)"
     check_numbers(True, epochs=epochs, lr=lr, rank=rank)
     if isinstance(teacher, TeacherFeatures): return _adapt_parts(dls, teacher, locals())
     y, _ = loader_labels(dls)

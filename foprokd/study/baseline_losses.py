@@ -1,4 +1,4 @@
-"""Losses that answer a long tail by weighting images or by asking for margins, which the study compares with the prior in the logits.
+"""Losses that answer a long tail with a weight on each image or with a margin. The study compares them with the prior in the logits.
 
 Docs: https://foprokd.github.io/foprokd/study/baseline_losses.html.md"""
 
@@ -120,7 +120,7 @@ def drw_weights(
     start:int, # first epoch with weights; the authors use 80 % of the run
     beta:float=.9999, # overlap of a class's images, 0 <= beta < 1
 ) -> Tensor: # (C,) weights that sum to C
-    "Deferred re-weighting: ones before `start`, `class_balanced_weights` from then on (Cao et al. 2019)."
+    "Deferred re-weighting (Cao et al. 2019): ones before `start`, then class-balanced weights."
     return class_balanced_weights(counts, beta if epoch >= start else 0.)
 
 # %% ../../nbs/study/02_baseline_losses.ipynb #4c3248f2
@@ -163,7 +163,7 @@ class ClassBalancedLoss(FocalLoss):
 
 # %% ../../nbs/study/02_baseline_losses.ipynb #d5332f0a
 class LDAMLoss(LongTailLoss):
-    "`ldam_loss` as a fastai loss function; assign `weight` (C,) to re-weight, for instance from `drw_weights`."
+    "`ldam_loss` as a fastai loss function; assign `weight` (C,) to re-weight the classes."
     balances = True # by its margins
     def __init__(self,
         counts, # (C,) training images per class, each >= 1
@@ -182,7 +182,7 @@ class LDAMLoss(LongTailLoss):
         pred:Tensor, # (B,C) cosines in [-1,1]
         targ:Tensor, # (B,) class indices
     ) -> Tensor: # scalar, or (B,) with reduction 'none'
-        "The loss of a batch; `ValueError` for no cosines."
+        "The loss of a batch; a `ValueError` if the inputs are not cosines."
         if (top := pred.detach().abs().max().item()) > 1.01:
             raise ValueError(
                 f"LDAM needs cosines in [-1,1] but got {top:.3g}; make `NormedLinear` the last "

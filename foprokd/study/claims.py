@@ -1,4 +1,4 @@
-"""Several processes on several hosts share a folder of results: each run is claimed by one of them, and a claim of a process that died is given up.
+"""Several processes on several hosts share a folder of results. One process claims each run, and the claim of a process that died is given up.
 
 Docs: https://foprokd.github.io/foprokd/study/claims.html.md"""
 
@@ -36,7 +36,7 @@ def _make(
 
 # %% ../../nbs/study/08a_claims.ipynb #cl000007-b
 def _is_dead(file, patience):
-    "Whether a claim was not touched for too long, or is of a process of this host that has ended"
+    "Whether a claim is too old, or its process on this host has ended"
     with suppress(FileNotFoundError):
         if _now(file.parent) - file.stat().st_mtime > patience: return True
         with suppress(ValueError, TypeError, KeyError): # half written, or of no process
@@ -52,7 +52,7 @@ def _take(
     file:Path, # The claim
     patience:float # Seconds after which a claim that is not touched is dead
 )->str|None: # The mark of this holder; None: somebody else holds it
-    "Make the file, or take a dead one over"
+    "Make the file, or take over a dead claim"
     mark, guard = json.dumps(dict(host=socket.gethostname(), pid=os.getpid(),
         key=os.urandom(8).hex())), f'{file}.over'
     if _is_dead(file, patience):
@@ -70,27 +70,27 @@ def _holds(file, mark):
     except OSError: return False
 
 def _missing(folder):
-    "Folders above that are not there yet, the deepest first"
+    "Folders above that do not exist yet, the deepest first"
     return [o for o in folder.parents if not o.exists()]
 
 # %% ../../nbs/study/08a_claims.ipynb #cl000007-d
 @contextmanager
 def claim(
-    file:str|Path, # Path of the claim, the same for all who want it; its folder is made
+    file:str|Path, # Path of the claim, the same for all who want it
     patience:float=300., # Seconds after which a claim that is not touched is dead, > 0
     beat:float|None=None # Seconds between touches; None: a tenth of `patience`
-)->Iterator: # A function that tells whether the claim is still held; None where somebody else has it
-    "Hold a claim for the length of a block (ours); `ValueError` for beats that come too late"
+)->Iterator: # Function: is the claim still held? None if somebody else has it
+    "Hold a claim for the length of a block (ours)"
     file, beat = Path(file), patience / 10 if beat is None else beat
     if not 0 < beat < patience:
         raise ValueError(f"beat={beat} s does not keep a claim of patience={patience} s alive.")
     made, mark, known = _missing(file.parent), None, False
-    for _ in range(20): # another may remove the folder, empty, at this moment
+    for _ in range(20): # another process may remove the empty folder just now
         with suppress(OSError):
             file.parent.mkdir(parents=True, exist_ok=True)
             mark, known = _take(file, patience), True
             break
-    if not known: # a folder that cannot be written; who needs it will say so
+    if not known: # a folder that cannot be written; the run will say so
         yield lambda: True
         return
     if mark is None:
@@ -105,7 +105,7 @@ def claim(
     finally:
         done.set()
         if _holds(file, mark): file.unlink(missing_ok=True)
-        with suppress(OSError): # what is empty is not left behind
+        with suppress(OSError): # remove empty folders
             for folder in [file.parent, *made]: folder.rmdir()
 
 # %% ../../nbs/study/08a_claims.ipynb #cl000013
@@ -113,9 +113,9 @@ def claim(
 def in_turn(
     file:str|Path, # Path of the claim
     patience:float=60., # Seconds after which a claim that is not touched is dead, > 0
-    wait:float=600. # Seconds after which waiting is given up
+    wait:float=600. # Seconds to wait at most
 )->Iterator[None]: # Nothing
-    "A block that one process at a time is in (ours); `TimeoutError` if its turn does not come"
+    "A block for one process at a time (ours); a `TimeoutError` if the wait is too long"
     end = time.monotonic() + wait
     while True:
         with claim(file, patience) as mine:

@@ -24,29 +24,29 @@ GROUPS_ON = {'train': ('training counts', ('train',)),
 # %% ../../nbs/study/00_config.ipynb #b84e3d4c-b
 @dataclass
 class DataConfig:
-    "Which images, and how they are split; `ValueError` with one sentence for what cannot work"
-    data:str='demo' # 'demo', a folder, a CSV file, isic2019_lt, hyper_kvasir, or medmnist:NAME[:SIZE]
-    data_root:str=None # Folder to which a published set was unpacked, or of the images that a CSV file names
-    splits:str=None # Folder of a published set's split files; None: somewhere below data_root
-    protocol:str=None # How a published set is split, see its data card; None: official
-    fold:str=None # Fold to report: ISIC-LT 1-5, HyperKvasir 0-4, own data 0 to n_folds-1; 'all': one after the other
+    "Which images a run uses, and how they are split (ours)"
+    data:str='demo' # demo, a folder, a CSV file, isic2019_lt, hyper_kvasir, medmnist:NAME[:SIZE]
+    data_root:str=None # Folder of a published set, or of the images in a CSV file
+    splits:str=None # Folder of a published set's split files; None: below data_root
+    protocol:str=None # Split of a published set, see its data card; None: official
+    fold:str=None # ISIC-LT 1-5, HyperKvasir 0-4, own data 0 to n_folds-1, or all of them
     n_folds:int=5 # Folds that own data are cut into
     missing:str='refuse' # Images that a published set lists and the folder lacks: refuse or drop
     bad:str='refuse' # Files that cannot be used: refuse or drop
     image_col:str='image' # Column of a table with file names
     label_col:str='label' # Column with labels
-    group_col:str=None # Column with what must stay together in a split, or dicom:patient, dicom:study, dicom:lesion
-    frames:str='first' # Of DICOM files of several: first, middle, all or a number from 0
+    group_col:str=None # What must stay together: a column, dicom:patient, dicom:study, dicom:lesion
+    frames:str='first' # Frames of a DICOM file: first, middle, all or a number from 0
     class_folder:str=None # Which of nested folders names the class: outer or inner
-    imbalance:float=None # ISIC-LT: 100, 200 or 500; else cut the training part to this ratio; None: as it is
+    imbalance:float=None # ISIC-LT: 100, 200, 500; else cut training to this ratio
     profile:str='exponential' # Shape of that cut: exponential or pareto
-    n_max:int=None # Training images of the largest class after that cut; None: what it has
+    n_max:int=None # Training images of the largest class after that cut; None: all
     valid:float=.15 # Share of images for validation, if the data bring none
     test:float=.2 # Share of images for test, if the data bring none
     split_seed:int=0 # Seed of split and subsampling, the same for all seeds of training
-    white:int=65535 # Value that means white in images of 16 bits, e.g. 4095 for 12-bit data
+    white:int=65535 # White in 16-bit images, e.g. 4095 for 12-bit data
     groups:str='tertile' # Head, medium and tail: tertile, or the counts TAIL,HEAD, e.g. 70,700
-    groups_on:str='train' # Counts that this rule is applied to: train, train+valid or full (all parts)
+    groups_on:str='train' # Images that this rule counts: train, train+valid or full (all)
     out:str='runs' # Folder for results
 
     def __post_init__(self):
@@ -69,14 +69,16 @@ class DataConfig:
                 'class_folder n_folds test')
             return idle
         add(f'with data={self.data!r}, which is no published set', 'splits protocol')
-        add(
-            f'with data={self.data!r}, which is no published set: for unusable files there is `bad`', 'missing')
+        add(f'with data={self.data!r}, which is no published set: '
+            'for unusable files there is `bad`', 'missing')
         if self.fold is None: add('without `fold`', 'n_folds')
-        else: add('with `fold`: a fold is one part of `n_folds`', 'test')
+        else:
+            add('with `fold`: a fold is one part of `n_folds`', 'test')
         brings = set() if self.fold else set(brings)
         if self.data == 'demo':
             add("with data='demo'", 'data_root image_col label_col group_col frames class_folder')
-            if self.fold is None: brings |= {'valid', 'test'}
+            if self.fold is None:
+                brings |= {'valid', 'test'}
         for part in brings & {'valid', 'test'}: add(f'since the data bring their {part} part', part)
         if brings > {'train', 'valid'} and not self.imbalance:
             add('since the data bring all parts', 'split_seed')
@@ -88,7 +90,7 @@ def _cast(
     kind:type, # bool, int, float or str
     v # Value; None stays
 ): # The value in its type
-    "A setting in its declared type; `ValueError` if it has no such value"
+    "A setting in the type of its field, or a `ValueError`"
     if v is None or type(v) is kind: return v
     try:
         if kind is bool: res = {'true': True, '1': True, 'false': False, '0': False}[str(v).lower()]
@@ -102,14 +104,14 @@ def _cast(
 PUBLISHED = 'isic2019_lt', 'hyper_kvasir', 'medmnist'
 
 # %% ../../nbs/study/00_config.ipynb #2066ac09-b
-# What of a teacher may be adapted to the target, see `adapt_teacher`
+# What of a teacher may be adapted to the target data
 ADAPTATIONS = 'statistics', 'norms', 'last', 'lora', 'all'
 
 # %% ../../nbs/study/00_config.ipynb #2066ac09-c
 def published_set(
     cfg:DataConfig # Settings
-)->dict|None: # Its entry in DATASETS: folds, imbalances, partition, ...
-    "The published set that is meant, if any"
+)->dict|None: # Entry of the set: folds, imbalances, partition, ...; None for own data
+    "The published set that the settings mean, if any"
     name, loaded = cfg.data.split(':')[0], sys.modules.get('foprokd.data.datasets')
     if name not in (loaded.DATASETS if loaded else PUBLISHED): return None
     from foprokd.data.datasets import DATASETS
@@ -119,7 +121,7 @@ def published_set(
 def parse_groups(
     text:str # 'tertile', or 'TAIL,HEAD' with two counts
 )->str|tuple: # As class_groups takes it
-    "A rule for head, medium and tail from text; `ValueError` for anything else"
+    "Read a rule for head, medium and tail; any other text is a `ValueError`"
     if text == 'tertile': return text
     words = str(text).split(',')
     if (len(words) != 2 or not all(w.strip().isdigit() for w in words)
@@ -131,7 +133,7 @@ def parse_groups(
 def _check_data(
     cfg:DataConfig # Settings
 )->None:
-    "One sentence for settings of the data that contradict each other or lie out of range"
+    "Refuse settings of the data that contradict each other or lie out of range"
     known = dict(missing=('refuse', 'drop'), bad=('refuse', 'drop'), groups_on=tuple(GROUPS_ON),
                  profile=('exponential', 'pareto'))
     if cfg.class_folder is not None: known['class_folder'] = ('outer', 'inner')
@@ -164,7 +166,7 @@ def check_used(
     runs:list, # The runs that they are for
     brings=() # Parts that the data bring, once they are read
 )->None:
-    "`ValueError` for a setting that changes nothing in any of these runs; a default may always be given"
+    "Refuse a setting that changes nothing in any of these runs; defaults always pass"
     for k, v in given.items():
         usual = type(runs[0]).__dataclass_fields__[k].default
         why = [c.idle(brings).get(k) for c in runs]
@@ -175,7 +177,7 @@ def check_used(
 def _check_word(
     cfg:DataConfig # Settings
 )->None:
-    "One sentence for a name of data that is no file, and nearly that of a set"
+    "Refuse a name that is not a file and is close to the name of a set"
     if cfg.data == 'demo' or published_set(cfg) or '$' in cfg.data or os.sep in cfg.data: return
     if os.path.exists(os.path.expanduser(cfg.data)): return
     key = re.sub('[^a-z]', '', cfg.data.lower())
@@ -190,7 +192,7 @@ def _check_word(
 def folds_of(
     cfg:DataConfig # Settings
 )->list: # Folds to go through; [None] without folds
-    "The folds that `cfg.fold` stands for; `ValueError` for a published set without folds"
+    "The folds that `cfg.fold` means; a `ValueError` if a published set has no folds"
     if cfg.fold != 'all': return [None if cfg.fold is None else int(cfg.fold)]
     published = published_set(cfg)
     folds = list(published.get('folds') or []) if published else list(range(cfg.n_folds))

@@ -1,4 +1,4 @@
-"""Counts, problems, leaks, samples, spectra and sizes on one page that opens from disk, before anything is trained.
+"""Counts, problems, leaks, samples, spectra and sizes on one page. The page opens from disk, before anything is trained.
 
 Docs: https://foprokd.github.io/foprokd/study/data_page.html.md"""
 
@@ -19,12 +19,14 @@ from ..frequency.class_spectra import class_spectra, plot_class_spectra
 from ..data.files import write_aside
 from ..data.leakage import leakage_report, leakage_summary, plot_leakage
 from ..data.labels import check_labels
-from ..data.overview import count_table, columns_to_show, plot_class_counts, plot_sizes, show_samples
+from foprokd.data.overview import (columns_to_show, count_table, plot_class_counts, plot_sizes,
+    show_samples)
 from ..data.scan import scan_images
 
 # %% ../../nbs/study/08_data_page.ipynb #d4ff379d
 _STYLE = """
-:root{color-scheme:light dark;--bg:#fff;--fg:#1d1f21;--soft:#5b6166;--line:#d5d9dd;--card:#f4f6f8;--warn:#8a4b00}
+:root{color-scheme:light dark;--bg:#fff;--fg:#1d1f21;\
+--soft:#5b6166;--line:#d5d9dd;--card:#f4f6f8;--warn:#8a4b00}
 @media(prefers-color-scheme:dark){
 :root{--bg:#15181b;--fg:#e6e8ea;--soft:#a3abb2;--line:#3a4147;--card:#20252a;--warn:#f0b35a}}
 *{box-sizing:border-box}
@@ -40,14 +42,17 @@ dt{color:var(--soft);font-size:.8rem}
 dd{margin:0;font-size:1.1rem;font-variant-numeric:tabular-nums;overflow-wrap:anywhere}
 .scroll{overflow-x:auto}
 table{border-collapse:collapse;font-size:.88rem;font-variant-numeric:tabular-nums}
-th,td{padding:.25rem .8rem .25rem 0;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}
+th,td{padding:.25rem .8rem .25rem 0;text-align:right;\
+border-bottom:1px solid var(--line);white-space:nowrap}
 th:first-child,td:first-child,.text th,.text td{text-align:left}
 .text td:last-child{white-space:normal;min-width:16rem}
 .total tr:last-child td{border-bottom:0;font-weight:600}
-figure{margin:.8rem 0;background:#fff;border-radius:.4rem;padding:.6rem;width:fit-content;max-width:100%}
+figure{margin:.8rem 0;background:#fff;border-radius:.4rem;padding:.6rem;\
+width:fit-content;max-width:100%}
 figure img{display:block;max-width:100%;height:auto}
 figcaption{color:#5b6166;font-size:.85rem;margin-top:.4rem;max-width:44rem}
-@media(max-width:40rem){body{padding:.7rem}figure img{max-width:none;width:max(100%,var(--least))}}
+@media(max-width:40rem){body{padding:.7rem}\
+figure img{max-width:none;width:max(100%,var(--least))}}
 """
 
 # %% ../../nbs/study/08_data_page.ipynb #d4ff379d-b
@@ -62,11 +67,10 @@ def _html_table(
     df:pd.DataFrame, # A table, its cells text
     cls:str='' # CSS class: 'text' for words, 'total' for a last row that sums up
 )->str: # HTML
-    "A table that scrolls by itself where it is too wide"
+    "A table that scrolls by itself if it is too wide"
     with pd.option_context('display.max_colwidth', None):
-        return (
-            '<div '
-            f'class=scroll>{df.to_html(index=False, border=0, classes=cls, na_rep="", escape=True)}</div>')
+        table = df.to_html(index=False, border=0, classes=cls, na_rep='', escape=True)
+    return f'<div class=scroll>{table}</div>'
 
 # %% ../../nbs/study/08_data_page.ipynb #d4ff379d-c
 def _picture(
@@ -155,7 +159,7 @@ def _leaks(
     df:pd.DataFrame, # Label table
     scan:pd.DataFrame # From scan_images
 )->str: # HTML
-    "What is there twice, and what of it crosses the split"
+    "Which images belong together, and which of them cross the split"
     report = leakage_report(df, scan=scan)
     torn = report.label_conflict & (report.kind != 'group') # a patient may well have two diseases
     wrong = report[report.crosses | torn]
@@ -212,8 +216,10 @@ def _section(
 
 # %% ../../nbs/study/08_data_page.ipynb #37f5a101
 _HEAD = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<html lang="en"><head><meta charset="utf-8">\
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" \
+content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
 <title>{title}</title><style>{style}</style></head><body>
 <h1>{title}</h1>{body}</body></html>
 """
@@ -233,9 +239,9 @@ def data_page(
     white:int=65535, # Value that means white in images of 16 bits
     cache=None, # Where findings are remembered, as in scan_images
     worth=None, # A PromptWorth to show, or None
-    workers:int|None=None, # Processes of the scan and threads for the spectra; 0: none; None: one per CPU, at most 8
+    workers:int|None=None, # Processes and threads; 0: none; None: one per CPU, at most 8
 )->Path: # file
-    "What is in the data, on one self-contained page (ours); `ValueError` for a table that cannot be counted"
+    "What is in the data, on one self-contained page (ours)"
     check_labels(df, 'image', 'label')
     table = count_table(df)
     scan = scan_images(df.image, cache=cache, workers=workers) if verify or leakage else None

@@ -1,4 +1,4 @@
-"""One or several frozen teachers as one: features of several stages, put on one scale, side by side.
+"""One or several frozen teachers as one: features of several stages, side by side and on one scale.
 
 Docs: https://foprokd.github.io/foprokd/study/features.html.md"""
 
@@ -21,7 +21,7 @@ def feature_maps(
     net:nn.Module, # Backbone without classifier
     x:Tensor # (B,3,H,W) normalised images
 )->list[Tensor]: # (B,d,h,w) per stage, from fine to coarse
-    "Maps of the stages by timm's `forward_intermediates`, or the one last map; `ValueError` for a net without maps"
+    "Maps of the stages by timm's `forward_intermediates`, or the one last map"
     if hasattr(net, 'forward_intermediates'):
         return list(net.forward_intermediates(x, intermediates_only=True))
     forward = getattr(net, 'forward_features', net)
@@ -29,19 +29,18 @@ def feature_maps(
     if isinstance(out, Tensor) and out.ndim == 4:
         return [out.movedim(channel_axis(out, net, x, forward), 1)]
     what = f'shape {tuple(out.shape)}' if isinstance(out, Tensor) else f'a {type(out).__name__}'
-    raise (ValueError(
-        f"{type(net).__name__} returns no map (B,d,h,w) but {what}: use a timm model, or one whose "
-                     "forward returns maps."))
+    raise ValueError(f"{type(net).__name__} returns no map (B,d,h,w) but {what}: use a timm model, "
+                     "or one whose forward returns maps.")
 
 # %% ../../nbs/study/01_features.ipynb #65111d46
 class TeacherFeatures(FrozenTeacher):
     """Frozen teachers as one: pooled maps of `stages`, concatenated, then put on one scale (ours)
 
-    A `TypeError` for what is no teacher, a `ValueError` for stages or a scale that do not exist."""
+    Raises `TypeError` for other objects, `ValueError` for an unknown stage or scale."""
     def __init__(self,
         teachers:FrozenTeacher|Sequence[FrozenTeacher], # One teacher or several
-        stages:str|Sequence[int]|None=None, # None: the teacher's own vector; 'all', or indices of its stages
-        scale:str|None=None # None: as they come; 'standard': each channel; 'whiten': also uncorrelated
+        stages:str|Sequence[int]|None=None, # 'all' or indices; None: its own vector
+        scale:str|None=None # 'standard': each channel; 'whiten': also uncorrelated
     ):
         nn.Module.__init__(self)
         teachers = list(teachers) if hasattr(teachers, '__iter__') else [teachers]
@@ -65,7 +64,7 @@ class TeacherFeatures(FrozenTeacher):
 
     @property
     def dtype(self):
-        "What the first part computes in; a new one holds for all parts"
+        "Type that the first part computes in; setting it sets all parts"
         return self.teachers[0].dtype
     @dtype.setter
     def dtype(self, dtype):
@@ -73,14 +72,14 @@ class TeacherFeatures(FrozenTeacher):
 
     @property
     def reference(self):
-        "Statistics of the parts without BatchNorm, None while one of them lacks them"
+        "True if all parts have statistics, else None"
         return next((None for t in self.teachers if not t.prior_layers and t.reference is None),
             True)
 
     def combine(self,
         x:Tensor # (B,3,H,W) pixels
     )->Tensor: # (B,d) features before the scale
-        "Concatenated features of the parts; `ValueError` for stages that a part lacks"
+        "Concatenated features of the parts"
         return torch.cat([self._one(t, x) for t in self.teachers], 1)
 
     def _one(self, t, x):
@@ -97,7 +96,7 @@ class TeacherFeatures(FrozenTeacher):
     def forward(self,
         x:Tensor # (B,3,H,W) pixels, nominally in [0,1]
     )->Tensor: # (B, num_features) features; gradients flow to `x` only
-        "Features on one scale; `ValueError` if a scale was asked for and `fit_scale` has not been called"
+        "Features on one scale, which `fit_scale` must have estimated before"
         f = self.combine(x)
         if self.scale is None: return f
         if self.center is None:
@@ -109,12 +108,12 @@ class TeacherFeatures(FrozenTeacher):
     def with_prior(self,
         x:Tensor # (B,3,H,W) pixels
     )->tuple[Tensor, Tensor]: # (B, num_features) features, and the scalar prior R >= 0
-        "Features and how unfamiliar the batch is: over all BatchNorms, or the mean of the parts' priors"
+        "Features, and how unfamiliar the batch is: the mean over all layers or parts"
         if self.prior_layers: return super().with_prior(x)
         return self(x), torch.stack([t.with_prior(x)[1] for t in self.teachers]).mean()
 
     def fit_statistics(self,
-        batches # Iterable of (B,3,H,W) pixel batches of the un-prompted target data
+        batches # Iterable of (B,3,H,W) pixel batches of the target data, without a prompt
     )->'TeacherFeatures': # self
         "Estimate the statistics of the parts that have no BatchNorm"
         batches = list(batches)
@@ -138,9 +137,9 @@ def _directions(
 @patch
 @torch.no_grad()
 def fit_scale(self:TeacherFeatures,
-    batches # Iterable of (B,3,H,W) pixel batches of the un-prompted target data
+    batches # Iterable of (B,3,H,W) pixel batches of the target data, without a prompt
 )->TeacherFeatures: # self
-    "Estimate centre and scale of the features once, where the pixels are; `ValueError` for fewer than two images"
+    "Estimate centre and scale of the features once, from two images or more"
     if self.scale is None: return self
     f = torch.cat([self.combine(x) for x in batches])
     if len(f) < 2:

@@ -1,4 +1,4 @@
-"""Every method of the study in one place: what it is, what it can be told, and what is wired for it.
+"""Every method of the study in one place: what it is, which options it takes, and what the package wires for it.
 
 Docs: https://foprokd.github.io/foprokd/study/methods.html.md"""
 
@@ -15,21 +15,21 @@ from fastcore.basics import patch
 # %% ../../nbs/study/05_methods.ipynb #m1c0f006
 @dataclass(frozen=True)
 class Method:
-    "A method of the study (ours); what is None is as for balanced softmax"
+    "A method of the study (ours); a part that is None is as for balanced softmax"
     about:str # What it is, in words
-    options:dict = field(default_factory=dict) # Name in `method_kwargs` -> part that takes it, one of PARTS
+    options:dict = field(default_factory=dict) # Option -> part that takes it, see PARTS
     teacher:bool = False # Needs a teacher
     maps:bool = False # Needs the maps of a single teacher
-    prompts:tuple = () # Prompts that it may have, its own first; with any, the objective is that of EKD
-    needs:dict = field(default_factory=dict) # Phase it cannot do without -> how the sentence about that ends
-    wakes:dict = field(default_factory=dict) # Option -> settings that count once it is set
+    prompts:tuple = () # Prompts it may have, its own first; if any, it runs EKD
+    needs:dict = field(default_factory=dict) # Phase it needs -> end of the error text
+    wakes:dict = field(default_factory=dict) # Option -> settings it brings into use
     draw:str|None = None # How training images are drawn; None: as `sampling` says
     resampled:bool = False # `sampling` may ask for any draw
     loss:Callable|None = None # (counts, **options) -> loss
     callbacks:Callable|None = None # (dls, teacher, **options) -> list of callbacks
-    head:Callable|None = None # (student, teacher, size), which changes the student in place
-    reference:Callable|None = None # (teacher, n_out, pixels) -> a Student in place of the configured one
-    after:Callable|None = None # (learn, **options), once all phases are done
+    head:Callable|None = None # (student, teacher, size): changes the student in place
+    reference:Callable|None = None # (teacher, n_out, pixels) -> the Student to train
+    after:Callable|None = None # (learn, **options): runs once all phases are done
 
     def __post_init__(self):
         if odd := {*self.options.values()} - {*PARTS}:
@@ -41,47 +41,45 @@ PARTS = 'loss', 'callbacks', 'distill', 'adversarial', 'after'
 
 # %% ../../nbs/study/05_methods.ipynb #m1c0f009
 _PROMPTING = ('lam', 'projector_layers', 'prompt', 'prompt_kwargs', 'explore_kwargs', 'rounds',
-              'views', 'bank',
-              'teacher_adapt')
+              'views', 'bank', 'teacher_adapt')
 _EXPLORING = 'explore', 'explore_lr', 'explore_kwargs', 'rounds'
 _TEACHING = ('teacher', 'teacher_ckpt', 'teacher_kwargs', 'teacher_size', 'teacher_stages',
-    'teacher_scale')
+             'teacher_scale')
 _NETWORK = 'student', 'student_kwargs', 'student_pretrained', 'student_ckpt'
 
 @patch
 def given(self:Method,
-    options:dict, # All that were given, by name
+    options:dict, # All options of the run, by name
     part:str # One of PARTS
-)->dict: # Those of this part
+)->dict: # Options of this part
     "The options that go to a part"
     return {k: v for k, v in options.items() if self.options.get(k) == part}
 
 # %% ../../nbs/study/05_methods.ipynb #m1c0f009-b
 @patch
 def prompt_kind(self:Method,
-    prompt:str|None=None # As the settings have it; None: the method's own
+    prompt:str|None=None # Setting of the run; None: the method's own prompt
 )->str|None: # None for a method without prompts
-    "Which prompt it is"
+    "Which prompt the method has"
     return prompt or next(iter(self.prompts), None)
 
 # %% ../../nbs/study/05_methods.ipynb #m1c0f009-c
 @patch
 def explores(self:Method,
-    prompt:str|None=None # As the settings have it; None: the method's own
-)->bool: # False, too, where a prompt is chosen, or a given one stays as it is
+    prompt:str|None=None # Setting of the run; None: the method's own prompt
+)->bool: # False also for a prompt that is chosen from data or stays as it is
     "Whether a prompt is trained by exploration"
     return bool(self.prompts) and 'explore' in self.needs and self.prompt_kind(prompt) != 'chosen'
 
 # %% ../../nbs/study/05_methods.ipynb #m1c0f010
 @patch
 def idle(self:Method,
-    options:dict, # All that were given, by name
-    prompt:str|None=None # As the settings have it; None: the method's own
+    options:dict, # All options of the run, by name
+    prompt:str|None=None # Setting of the run; None: the method's own prompt
 )->set: # Names of settings
     "The settings that the method has no use for"
-    chosen = self.prompt_kind(prompt) == 'chosen'
-    unused = [() if self.prompts else _PROMPTING, () if 'explore' in self.needs and not chosen
-              else _EXPLORING,
+    explores = 'explore' in self.needs and self.prompt_kind(prompt) != 'chosen'
+    unused = [() if self.prompts else _PROMPTING, () if explores else _EXPLORING,
               () if self.teacher else _TEACHING, _NETWORK if self.reference else ()]
     awake = [fields for option, fields in self.wakes.items() if options.get(option)]
     return {k for ks in unused for k in ks} - {k for ks in awake for k in ks}
@@ -121,11 +119,12 @@ def _balanced_mixup(dls, teacher, **options):
     return [BalancedMixUp(**options)]
 
 def _adjust_logits(learn, tau=1.):
-    "Move the bias by the log prior (Menon et al. 2021), and say so by the loss, which names the prior of an export"
+    "Move the bias by the log prior (Menon et al. 2021); the new loss tells an export of the prior"
     import torch
     from foprokd.losses import LogitAdjustedLoss, log_prior
     bias = learn.student.classifier.bias
-    with torch.no_grad(): bias -= tau * log_prior(learn.counts).to(bias)
+    with torch.no_grad():
+        bias -= tau * log_prior(learn.counts).to(bias)
     learn.loss_func = LogitAdjustedLoss(learn.counts, tau).to(bias.device)
 
 # %% ../../nbs/study/05_methods.ipynb #m1c0f015
@@ -135,18 +134,16 @@ METHODS = dict(
     cbs=Method('cross-entropy, classes drawn equally often', loss=_cross_entropy, draw='class'),
     focal=Method('focal loss', dict(gamma='loss'), loss=_focal),
     cb=Method('class-balanced loss', dict(beta='loss', gamma='loss'), loss=_class_balanced),
-    ldam_drw=Method('LDAM, re-weighted at the end', dict(max_m='loss', s='loss', start='callbacks',
-    beta='callbacks'),
-                    loss=_ldam, callbacks=_deferred, head=_cosine_head),
+    ldam_drw=Method('LDAM, re-weighted at the end',
+        dict(max_m='loss', s='loss', start='callbacks', beta='callbacks'),
+        loss=_ldam, callbacks=_deferred, head=_cosine_head),
     la=Method('cross-entropy, logits adjusted after training', dict(tau='after'),
-    loss=_cross_entropy,
-              after=_adjust_logits),
+        loss=_cross_entropy, after=_adjust_logits),
     bsm=Method('balanced softmax'),
-    mixup=Method('cross-entropy with MixUp', dict(alpha='callbacks'), loss=_cross_entropy,
-    callbacks=_mixup),
+    mixup=Method('cross-entropy with MixUp', dict(alpha='callbacks'),
+        loss=_cross_entropy, callbacks=_mixup),
     bal_mixup=Method('cross-entropy with Balanced-MixUp', dict(alpha='callbacks'),
-    loss=_cross_entropy,
-                     callbacks=_balanced_mixup))
+        loss=_cross_entropy, callbacks=_balanced_mixup))
 
 # %% ../../nbs/study/05_methods.ipynb #m1c0f019
 def _probe(teacher, n_out, pixels):
@@ -210,26 +207,24 @@ METHODS.update(
     probe=Method('linear probe of the frozen teacher', teacher=True, reference=_probe),
     finetune=Method('fine-tuned teacher', teacher=True, maps=True, reference=_finetune),
     kd=Method('soft targets of the linear-probed teacher',
-              dict.fromkeys(('weight', 'temperature', 'views_teacher'), 'callbacks'),
-              teacher=True, callbacks=_soft_targets, needs=dict(explore=_PROBED)),
-    dkd=Method('decoupled soft targets', dict.fromkeys(('alpha', 'beta', 'temperature'),
-    'callbacks'), teacher=True,
-               callbacks=_decoupled, needs=dict(explore=_PROBED)),
+        dict.fromkeys(('weight', 'temperature', 'views_teacher'), 'callbacks'),
+        teacher=True, callbacks=_soft_targets, needs=dict(explore=_PROBED)),
+    dkd=Method('decoupled soft targets',
+        dict.fromkeys(('alpha', 'beta', 'temperature'), 'callbacks'),
+        teacher=True, callbacks=_decoupled, needs=dict(explore=_PROBED)),
     rekd=Method('soft targets, re-weighted at the end',
-                dict.fromkeys(('weight', 'temperature', 'start', 'beta'), 'callbacks'),
-                teacher=True,
-                callbacks=_reweighted, needs=dict(explore=_PROBED)),
-    mse=Method('whitened features', dict(weight='callbacks'), teacher=True, callbacks=_whitened,
-    head=_projected),
+        dict.fromkeys(('weight', 'temperature', 'start', 'beta'), 'callbacks'),
+        teacher=True, callbacks=_reweighted, needs=dict(explore=_PROBED)),
+    mse=Method('whitened features', dict(weight='callbacks'),
+        teacher=True, callbacks=_whitened, head=_projected),
     cka=Method('aligned kernels', dict(weight='callbacks'), teacher=True, callbacks=_aligned),
-    queue=Method('likeness to a queue', dict.fromkeys(('weight', 'temperature', 'queue'),
-    'callbacks'), teacher=True,
-                 callbacks=_queued, head=_projected),
-    fitnet=Method('FitNet-style hints', dict(weight='callbacks'), teacher=True, maps=True,
-    callbacks=_hint,
-                  head=_hint_head),
-    at=Method('attention transfer', dict(weight='callbacks'), teacher=True, maps=True,
-    callbacks=_attention))
+    queue=Method('likeness to a queue',
+        dict.fromkeys(('weight', 'temperature', 'queue'), 'callbacks'),
+        teacher=True, callbacks=_queued, head=_projected),
+    fitnet=Method('FitNet-style hints', dict(weight='callbacks'),
+        teacher=True, maps=True, callbacks=_hint, head=_hint_head),
+    at=Method('attention transfer', dict(weight='callbacks'),
+        teacher=True, maps=True, callbacks=_attention))
 
 # %% ../../nbs/study/05_methods.ipynb #m1c0f022
 _EKD = dict.fromkeys(('lam_end', 'prompt_student', 'soft', 'temperature', 'views_teacher'),
@@ -237,13 +232,12 @@ _EKD = dict.fromkeys(('lam_end', 'prompt_student', 'soft', 'temperature', 'views
 _SOFT = dict(soft=('explore', 'explore_lr'))
 _FIRST = '; without it use ekd.'
 METHODS.update(
-    ekd=Method('EKD, no prompt', _EKD, teacher=True, prompts=('identity', 'lowpass', 'highpass'),
-    wakes=_SOFT),
-    fopro=Method('Fourier prompt, then EKD', _EKD, teacher=True,
-    prompts=('chosen', 'learned', 'random'),
-                 needs=dict(explore=_FIRST), wakes=_SOFT),
+    ekd=Method('EKD, no prompt', _EKD,
+        teacher=True, prompts=('identity', 'lowpass', 'highpass'), wakes=_SOFT),
+    fopro=Method('Fourier prompt, then EKD', _EKD,
+        teacher=True, prompts=('chosen', 'learned', 'random'),
+        needs=dict(explore=_FIRST), wakes=_SOFT),
     fopro_akd=Method('explored Fourier prompt, EKD, then adversarial distillation',
-                     dict.fromkeys(('prompt_lr', 'w_prior', 'w_pen', 'every'), 'adversarial'),
-                     teacher=True,
-                     prompts=('learned',),
-                     needs=dict(explore=_FIRST, adversarial='; without it use fopro.')))
+        dict.fromkeys(('prompt_lr', 'w_prior', 'w_pen', 'every'), 'adversarial'),
+        teacher=True, prompts=('learned',),
+        needs=dict(explore=_FIRST, adversarial='; without it use fopro.')))

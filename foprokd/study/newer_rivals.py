@@ -1,4 +1,4 @@
-"""Five later ways to learn from the same teacher: decoupled and re-weighted soft targets, whitened features, aligned kernels, and likeness to a queue.
+"""Five later ways to learn from the same teacher: decoupled soft targets, re-weighted soft targets, whitened features, aligned kernels, and likeness to a queue.
 
 Docs: https://foprokd.github.io/foprokd/study/newer_rivals.html.md"""
 
@@ -48,7 +48,7 @@ def dkd_loss(
 class DKDCallback(SoftTargetCallback):
     "Decoupled soft targets of a linear-probed teacher (Zhao et al. 2022, without warm-up)"
     def __init__(self,
-        probe, # From probe_learner, trained or not; or any network from batches to (B,C) logits
+        probe, # From probe_learner, or any network from batches to (B,C) logits
         alpha:float=1., # Weight of the target's part, >= 0
         beta:float=8., # Weight of the others' part, >= 0
         temperature:float=4. # Of both softmaxes, > 0
@@ -67,13 +67,13 @@ class DKDCallback(SoftTargetCallback):
 # %% ../../nbs/study/04b_newer_rivals.ipynb #nr000012
 @docs
 class ReweightedCallback(SoftTargetCallback):
-    "Soft targets with a weight by the teacher's class, from a share of the epochs on (after Rangwani et al. 2024)"
+    "Soft targets, re-weighted late by the teacher's class (after Rangwani et al. 2024)"
     def __init__(self,
-        probe, # From probe_learner, trained or not; or any network from batches to (B,C) logits
+        probe, # From probe_learner, or any network from batches to (B,C) logits
         weight:float=1., # Of the soft targets, >= 0
         temperature:float=4., # Of both softmaxes, > 0
         start:float=.8, # Share of a fit's epochs without weights, in [0,1], rounded down
-        beta:float=.9999 # Overlap of a class's images, 0 <= beta < 1, as in class_balanced_weights
+        beta:float=.9999 # Overlap of a class's images, 0 <= beta < 1
     ):
         super().__init__(probe, weight, temperature)
         if not 0 <= start <= 1:
@@ -110,7 +110,7 @@ def linear_cka(
 def queue_loss(
     feats:Tensor, # (B,d) projected features of the student
     teacher_feats:Tensor, # (B,d) of the teacher; no gradient reaches them
-    queue:Tensor, # (K,d) unit vectors: the teacher's features of these and of earlier images
+    queue:Tensor, # (K,d) unit vectors: the teacher's features of images
     temperature:float=.07 # Of both softmaxes, > 0
 )->Tensor: # scalar >= 0
     "KL of likeness to a queue (public code of lightly-train: `DistillationLoss`)"
@@ -121,7 +121,7 @@ def queue_loss(
 # %% ../../nbs/study/04b_newer_rivals.ipynb #nr000017
 @docs
 class WhitenedCallback(TeacherTermCallback):
-    "Squared error of projected features to the teacher's whitened ones (ours; the projector is linear)"
+    "Squared error of projected features to whitened features of the teacher (ours)"
     part_names, what = ('cls', 'mse'), 'features'
 
     def compare(self,
@@ -137,7 +137,7 @@ def whitened_teacher(
     teacher:FrozenTeacher, # One, or several as one
     dls # fastai `DataLoaders` of the target data
 )->TeacherFeatures: # With features of variance 1, uncorrelated on the training images
-    "The same teacher with its features whitened (ours; the covariance is shrunk by Ledoit and Wolf's rule)"
+    "The same teacher with whitened features (ours; covariance shrunk by Ledoit and Wolf)"
     return TeacherFeatures(teacher.to(dls.device), scale='whiten').fit_scale(training_pixels(dls))
 
 # %% ../../nbs/study/04b_newer_rivals.ipynb #nr000017-c
@@ -167,14 +167,14 @@ class CKACallback(TeacherTermCallback):
 # %% ../../nbs/study/04b_newer_rivals.ipynb #nr000018-b
 @docs
 class QueueCallback(TeacherTermCallback):
-    "KL of likeness to the teacher's last images (public code of lightly-train, here beside the labels)"
+    "KL of likeness to the teacher's last images (public code of lightly-train)"
     part_names, what = ('cls', 'queue'), 'features'
     def __init__(self,
         teacher:FrozenTeacher, # Frozen teacher
         weight:float=1., # Of the term, >= 0
         temperature:float=.07, # Of both softmaxes, > 0
-        queue:int=128, # Images that are kept; lightly-train has 128 for 500 images, 8192 for 20,000 and more
-        pixels:PixelSpace|None=None # From batches to pixels; None reads it off the DataLoaders
+        queue:int=128, # Images to keep; lightly-train: 128 for 500 images, 8192 for 20,000
+        pixels:PixelSpace|None=None # From batches to pixels; None: as the DataLoaders say
     ):
         super().__init__(teacher, weight, pixels)
         check_numbers(True, temperature=temperature, queue=queue)
@@ -201,5 +201,5 @@ class QueueCallback(TeacherTermCallback):
 
     _docs = dict(before_fit="Empty the queue",
                  compare="Likeness to the queue, which has the batch already",
-                 state_dict="The queue, so that a killed run can go on",
-                 load_state_dict="Put it back")
+                 state_dict="The queue, so that a killed run can resume",
+                 load_state_dict="Restore the queue")

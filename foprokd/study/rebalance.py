@@ -1,4 +1,4 @@
-"""Callbacks that give the tail more say while a Learner trains: deferred re-weighting and Balanced-MixUp.
+"""Two callbacks that give rare classes more weight while a Learner trains: deferred re-weighting and Balanced-MixUp.
 
 Docs: https://foprokd.github.io/foprokd/study/rebalance.html.md"""
 
@@ -27,7 +27,7 @@ from .baseline_losses import drw_weights
 def _weight_owner(
     loss_func # A Learner's loss function
 )->nn.Module: # The module whose `weight` it uses
-    "Where to put class weights; `TypeError` if the loss takes none"
+    "Where to put class weights; a `TypeError` if the loss does not take them"
     for o in (loss_func, getattr(loss_func, 'func', None)): # fastai's flattened losses wrap torch's
         if isinstance(o, nn.Module) and hasattr(o, 'weight'): return o
     name = getattr(loss_func, '__name__', type(loss_func).__name__)
@@ -36,12 +36,12 @@ def _weight_owner(
 
 # %% ../../nbs/study/03_rebalance.ipynb #cfaede96
 class DRWCallback(Callback):
-    "Deferred re-weighting of a loss that has a `weight`, such as `LDAMLoss` (Cao et al. 2019); `ValueError`: start"
+    "Deferred re-weighting of a loss that has a `weight` (Cao et al. 2019)"
     order, _held, plan = MixHandler.order - 1, None, None
     def __init__(self,
-        counts=None, # (C,) training images per class, each >= 1; None reads them off the DataLoaders
-        start:float=.8, # Share of a fit's epochs without weights, in [0,1], rounded down; 1: never weighted
-        beta:float=.9999 # Overlap of a class's images, 0 <= beta < 1, as in class_balanced_weights
+        counts=None, # (C,) training images per class, each >= 1; None: as loaded
+        start:float=.8, # Share of epochs without weights, in [0,1], rounded down
+        beta:float=.9999 # Overlap of a class's images, 0 <= beta < 1
     ):
         if not 0 <= start <= 1:
             raise ValueError(f"start is a share of the epochs, in [0,1], not {start}.")
@@ -49,7 +49,7 @@ class DRWCallback(Callback):
 
     @property
     def learn(self):
-        "The `Learner`; leaving it takes the weights off the loss, also after an interrupt"
+        "The `Learner`; when it leaves, the loss gets its old weight back"
         return self.__dict__.get('_learn')
     @learn.setter
     def learn(self, learn):
@@ -57,19 +57,19 @@ class DRWCallback(Callback):
         self.__dict__['_learn'] = learn
 
     def before_fit(self):
-        "Start afresh, also after an interrupt"
+        "Forget an earlier fit, also after an interrupt"
         self.restore()
         self.plan = None
 
     def before_train(self):
-        "Put the epoch's weights on the loss; `TypeError` for a loss without weight, `ValueError` for an empty class"
+        "Put the weights of the epoch on the loss"
         if self.plan is None:
             self.owner, self.plan = _weight_owner(self.loss_func), self.weights()
         if self._held is None: self._held = self.owner, self.owner.weight
         self.owner.weight = self.plan[self.epoch]
 
     def weights(self):
-        "The (C,) weights of every epoch of this fit, on the model's device; `lr_find` has none"
+        "The (C,) weights of every epoch of this fit; `lr_find` gets ones"
         n = check_counts(class_counts(self.dls) if self.counts is None else self.counts,
                          getattr(self.dls, 'vocab', None))
         first = (self.n_epoch if hasattr(self.learn, 'lr_finder')
@@ -79,7 +79,7 @@ class DRWCallback(Callback):
             for e in range(self.n_epoch)]
 
     def restore(self):
-        "Give the loss back the weight that it had, if any"
+        "Give the loss back its own weight"
         if self._held is not None: self._held[0].weight = self._held[1]
         self._held = None
 
@@ -94,44 +94,43 @@ class DRWCallback(Callback):
 def _balanced_loader(
     dl:DataLoader # Training loader of images with one class each
 )->SampledDL: # The same images and transforms, each class drawn equally often
-    "A class-balanced twin of a training loader; `ValueError` names a class without an image"
+    "A class-balanced twin of a training loader; an empty class is a `ValueError`"
     y, names = loader_labels(dl)
     counts = check_counts(class_counts(y, None if names is None else len(names)), names)
     return dl.new(cls=SampledDL, wgts=sampling_weights(counts, y, 'class'), shuffle=True,
-                  drop_last=True,
-                  bs=min(dl.bs, len(y)))
+                  drop_last=True, bs=min(dl.bs, len(y)))
 
 # %% ../../nbs/study/03_rebalance.ipynb #172f6605
 class BalancedMixUp(Callback):
-    "Mix each training batch with a class-balanced one from the same images (Galdran et al. 2021); `ValueError`"
+    "Mix each training batch with a class-balanced one (Galdran et al. 2021)"
     order, run_valid, _stateattrs, batches = (MixHandler.order - 1, False,
         ('batches', 'yb1'), None)
-    _kept = None # state to go on from
+    _kept = None # state to resume from
     def __init__(self,
-        alpha:float=.2 # Of Beta(alpha,1), >= 0: the balanced batch has the share alpha/(1+alpha) on average
+        alpha:float=.2 # Of Beta(alpha,1), >= 0; mean share alpha/(1+alpha)
     ):
         if not alpha >= 0:
             raise ValueError(f"alpha must be >= 0 (0 mixes nothing), not {alpha}.")
         self.alpha = alpha
 
     def before_fit(self):
-        "Start afresh"
+        "Forget an earlier fit"
         self.batches = None
 
     def before_train(self):
-        "Start the balanced batches; `ValueError` beside a callback that does not fit, `TypeError` for torch's loader"
+        "Start the balanced batches, after a check of the callbacks and of the loader"
         if self.batches is not None: return
         for cb in self.learn.cbs:
             if isinstance(cb, (MixHandler, DistillCallback)):
-                raise (ValueError(
+                raise ValueError(
                     "BalancedMixUp mixes the labels of one loss, and "
-                    f"{type(cb).__name__} has labels of "
-                                 "its own: leave one of the two out."))
+                    f"{type(cb).__name__} has labels of its own: "
+                    "leave one of the two out.")
         if self.alpha and isinstance(self.loss_func, BalancedSoftmaxLoss):
             warnings.warn(
-                          "BalancedMixUp draws classes evenly, and BalancedSoftmaxLoss "
-                          "corrects for their counts: the "
-                          "tail is raised twice. Use CrossEntropyLossFlat().")
+                "BalancedMixUp draws classes evenly, and BalancedSoftmaxLoss corrects "
+                "for their counts: the tail is raised twice. "
+                "Use CrossEntropyLossFlat().")
         # without fastai's DistributedDL around it
         dl = vars(self.dls.train).get('dl', self.dls.train)
         if not isinstance(dl, DataLoader):
@@ -147,7 +146,7 @@ class BalancedMixUp(Callback):
         for _ in range(kept['n_drawn']): self.draw()
 
     def aside(self):
-        "Context in which all random numbers come from the callback's own state; the outer state is untouched"
+        "Context in which all random numbers come from the callback's own state"
         return no_random(self.draws.randint(0, 2**32 - 1), reproducible=False)
 
     def draw(self):
@@ -171,7 +170,7 @@ class BalancedMixUp(Callback):
         self.learn.loss = self.learn.loss_grad.clone()
 
     def state_dict(self):
-        "Where the draws began and how many there were, so that a killed run can go on"
+        "Where the draws began and how many there were, to resume a killed run"
         return dict(seed=self.seed, n_drawn=self.n_drawn)
 
     def load_state_dict(self,
@@ -181,5 +180,5 @@ class BalancedMixUp(Callback):
         self._kept = state if self.batches is None else None
 
     def after_fit(self):
-        "Let the balanced loader go"
+        "Release the balanced loader"
         self.batches = self.yb1 = None

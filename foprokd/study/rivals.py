@@ -1,4 +1,4 @@
-"""Distillation that a reader would try instead: soft targets, hints, attention; and the two references, the teacher probed and the teacher fine-tuned.
+"""Kinds of distillation that a reader would try instead: soft targets, hints, attention. And two references: the teacher with a linear probe, and the teacher fine-tuned.
 
 Docs: https://foprokd.github.io/foprokd/study/rivals.html.md"""
 
@@ -9,7 +9,8 @@ __all__ = ['probe_learner', 'SoftTargetCallback', 'add_hint', 'TeacherTermCallba
            'AttentionTransferCallback', 'teacher_as_student']
 
 # %% ../../nbs/study/04_rivals.ipynb #d2f8d3d3
-import copy, time
+import copy
+import time
 from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
@@ -43,19 +44,17 @@ def probe_learner(
 class SoftTargetCallback(LossPartsCallback):
     """Knowledge distillation from a linear-probed teacher (Hinton et al. 2015)
 
-    A `TypeError` for a probe without logits, a `ValueError` for a negative weight, or beside another callback that
-    makes the loss."""
+    Raises `TypeError` for a probe without logits, and `ValueError` for a negative weight or a
+    second callback that makes the loss."""
     part_names = ('cls', 'soft')
     def __init__(self,
-        probe:Learner|nn.Module, # From probe_learner, trained or not; or any network from batches to (B,C) logits
+        probe:Learner|nn.Module, # From probe_learner, or a network from batches to (B,C) logits
         weight:float=1., # Of the soft targets, >= 0; the literature's 0.1 and 0.9 are 9
         temperature:float=4. # Of both softmaxes, > 0
     ):
         if not isinstance(probe, (Learner, nn.Module)) or isinstance(probe, FrozenTeacher):
-            raise (TypeError(
-                f"Soft targets come from a network with logits, not from a {type(probe).__name__}: "
-                "give "
-                            "probe_learner(dls, teacher)."))
+            raise TypeError("Soft targets come from a network with logits, not from a "
+                            f"{type(probe).__name__}: give probe_learner(dls, teacher).")
         check_numbers(weight=weight)
         check_numbers(True, temperature=temperature)
         self.probe, self.weight, self.temperature = probe, weight, temperature
@@ -68,7 +67,7 @@ class SoftTargetCallback(LossPartsCallback):
         epochs:int=5, # Passes over the training set
         lr:float=1e-2 # Peak learning rate
     )->dict: # What a phase leaves in `phase_history`
-        "Train the probe; `TypeError` for a network without a `Learner`"
+        "Train the probe, which must be a `Learner`"
         if not isinstance(self.probe, Learner):
             raise TypeError(f"A {type(self.probe).__name__} has no Learner to train it: "
                             "give probe_learner(dls, teacher).")
@@ -111,19 +110,18 @@ class SoftTargetCallback(LossPartsCallback):
 def _check_teacher(
     teacher # What was given as teacher
 )->FrozenTeacher: # The same
-    "`TypeError` for anything but one `FrozenTeacher`"
+    "The teacher, if it is one `FrozenTeacher`; a `TypeError` otherwise"
     if isinstance(teacher, FrozenTeacher) and not isinstance(teacher, TeacherFeatures):
         return teacher
-    raise (TypeError(
-        f"Got a {type(teacher).__name__} where one FrozenTeacher is needed: wrap a network as "
-                    "FrozenTeacher(network)."))
+    raise TypeError(f"Got a {type(teacher).__name__} where one FrozenTeacher is needed: wrap a "
+                    "network as FrozenTeacher(network).")
 
 def add_hint(
     student:Student, # Changed in place
     teacher:FrozenTeacher, # Frozen teacher
     size:int|tuple=64 # Side of the student's images in pixels, or (height, width)
 )->Student: # `student`
-    "Give a student the 1x1 convolution from its middle map to the teacher's (Romero et al. 2015); `TypeError`"
+    "Give a student a 1x1 convolution to the teacher's middle map (Romero et al. 2015)"
     _check_teacher(teacher)
     p = next(student.parameters())
     x = torch.zeros(2, 3, *([size] * 2 if isinstance(size, int) else size), device=p.device)
@@ -136,19 +134,19 @@ def add_hint(
 
 # %% ../../nbs/study/04_rivals.ipynb #ef04badf
 class TeacherTermCallback(LossPartsCallback):
-    "Base: the classification loss and a term that compares what student and teacher make of the same images (ours)"
-    what = 'maps' # or 'features': what `compare` gets of both
+    "Base: the classification loss and a term that compares student and teacher (ours)"
+    what = 'maps' # or 'features': the kind that `compare` gets
     def __init__(self,
         teacher:FrozenTeacher, # Frozen teacher; with features also several as one
         weight:float=1., # Of the term, >= 0
-        pixels:PixelSpace|None=None # From batches to pixels; None reads it off the DataLoaders
+        pixels:PixelSpace|None=None # From batches to pixels; None: as the DataLoaders say
     ):
         check_numbers(weight=weight)
         if self.what == 'maps' or not isinstance(teacher, FrozenTeacher): _check_teacher(teacher)
         self.teacher, self.weight, self.pixels = teacher, weight, pixels
 
     def before_fit(self):
-        "Bring the teacher to the student's device; `TypeError` for another model"
+        "Bring the teacher to the device of the student, which must be a `Student`"
         student = get_model(self.learn.model)
         if not isinstance(student, Student):
             raise TypeError(
@@ -185,7 +183,6 @@ class TeacherTermCallback(LossPartsCallback):
         self.set_loss(self.loss_grad + self.weight * term, {'cls': self.loss_grad, name: term})
         self.said = self.images = None
 
-
 # %% ../../nbs/study/04_rivals.ipynb #d396d32d
 def _standardised(m):
     "(B,d,h,w) maps with mean 0 and variance 1 per channel; a dead channel is 0"
@@ -195,54 +192,50 @@ def _standardised(m):
 
 # %% ../../nbs/study/04_rivals.ipynb #d396d32d-b
 class HintCallback(TeacherTermCallback):
-    "FitNet-style hint: mean squared error of the middle maps, beside the task (Romero et al. 2015; one stage is ours)"
+    "Mean squared error of middle maps (Romero et al. 2015; one stage is ours)"
     part_names = ('cls', 'hint')
     def before_fit(self):
-        "Check the student; `ValueError` if it has no regressor, or one that the optimizer does not know"
+        "Check that the student has a regressor and that the optimizer knows it"
         super().before_fit()
         hint = get_model(self.learn.model).hint
         if hint is None:
-            raise ValueError(
-                "This Student has no hint: call add_hint(student, teacher) before the Learner is "
-                "made.")
+            raise ValueError("This Student has no hint: call add_hint(student, teacher) before "
+                             "the Learner is made.")
         if not any(p is hint.weight for p, *_ in self.opt.all_params()):
-            raise (ValueError(
-                "The optimizer does not know the regressor: call add_hint before the first fit, or "
-                "fit "
-                             "with reset_opt=True."))
+            raise ValueError("The optimizer does not know the regressor: call add_hint before the "
+                             "first fit, or fit with reset_opt=True.")
 
     def compare(self,
         maps, # Output of the regressor (B,d,h,w), in a list
         hers # The teacher's maps (B,d,h,w), from fine to coarse
     ): # scalar
-        "Mean squared difference of the regressor's map and the teacher's, standardised; `ValueError` for other widths"
+        "Mean squared difference of the regressor's map and the teacher's, standardised"
         target = _standardised(hers[len(hers) // 2])
         if maps[0].shape[1] != target.shape[1]:
-            raise (ValueError(
-                f"The hint has {maps[0].shape[1]} channels, the map of {self.teacher.name} has "
-                             f"{target.shape[1]}: call add_hint with the teacher that is used in "
-                             "training."))
+            raise ValueError(f"The hint has {maps[0].shape[1]} channels, the map of "
+                             f"{self.teacher.name} has {target.shape[1]}: call add_hint with the "
+                             "teacher that is used in training.")
         return F.mse_loss(maps[0].float(), F.interpolate(target, maps[0].shape[-2:],
             mode='bilinear', antialias=True))
 
 # %% ../../nbs/study/04_rivals.ipynb #8e0f624e
 def attention_map(
     m:Tensor, # (B,d,h,w) activations
-    size:Sequence[int]|None=None # (height, width) to average the squares down to; None leaves them
+    size:Sequence[int]|None=None # (height, width) to average down to; None: as is
 )->Tensor: # (B,cells) unit vectors
-    "Where a network looks: mean square over channels, normalised (Zagoruyko & Komodakis 2017; the size is ours)"
+    "Mean square over channels, normalised (Zagoruyko & Komodakis 2017; size is ours)"
     q = m.float().pow(2).mean(1, keepdim=True)
     return F.normalize((q if size is None
         else F.adaptive_avg_pool2d(q, size)).flatten(1))
 
 # %% ../../nbs/study/04_rivals.ipynb #8e0f624e-b
 class AttentionTransferCallback(TeacherTermCallback):
-    "Attention transfer over the last three stages (Zagoruyko & Komodakis 2017, as in their public code)"
+    "Attention transfer as in the public code of Zagoruyko & Komodakis (2017)"
     part_names = ('cls', 'attention')
     def __init__(self,
         teacher:FrozenTeacher, # Frozen teacher
         weight:float=1000., # Of the sum over stages, >= 0
-        pixels:PixelSpace|None=None # From batches to pixels; None reads it off the DataLoaders
+        pixels:PixelSpace|None=None # From batches to pixels; None: as loaded
     ): super().__init__(teacher, weight, pixels)
 
     def compare(self,
@@ -279,12 +272,12 @@ class _TeacherBackbone(nn.Module):
 
 # %% ../../nbs/study/04_rivals.ipynb #b415551f-b
 def teacher_as_student(
-    teacher:FrozenTeacher, # Copied; the original is not touched
+    teacher:FrozenTeacher, # Copied; the original does not change
     n_out:int, # Classes C
-    pixels:PixelSpace, # From batches to pixels, `PixelSpace.from_dls(dls)`; copied, too
+    pixels:PixelSpace, # From batches to pixels; copied, too
     tune:bool=False # Train the whole network; False: only a linear probe on frozen features
 )->Student: # Its `deploy()` contains the teacher
-    "A teacher as a student: linear probe (BatchNorm without parameters, then linear) or fine-tuned; else `TypeError`"
+    "A teacher as a student: with a linear probe, or fine-tuned (ours)"
     if tune or not isinstance(teacher, FrozenTeacher): _check_teacher(teacher)
     # one of them may have been on a GPU already
     teacher, pixels = (copy.deepcopy(m).cpu() for m in (teacher, pixels))

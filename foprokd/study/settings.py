@@ -1,4 +1,4 @@
-"""What a run is, in words that can be checked, hashed and written down before anything is loaded.
+"""What a run is, in words that the package can check, hash and write down before it loads anything.
 
 Docs: https://foprokd.github.io/foprokd/study/settings.html.md"""
 
@@ -21,7 +21,7 @@ PRECISIONS = dict(fp32=None, bf16='bfloat16', fp16='float16')
 def parse_kwargs(
     text:str # e.g. 'pad_type=same bn_eps=1e-3'
 )->dict: # e.g. {'pad_type': 'same', 'bn_eps': 0.001}
-    "Keyword arguments from text, values read by `ast.literal_eval` where possible; `ValueError` for a word without ="
+    "Read keyword arguments from text; a word without = is a `ValueError`"
     res = {}
     for word in text.split():
         k, eq, v = word.partition('=')
@@ -35,45 +35,45 @@ def parse_kwargs(
 # %% ../../nbs/study/06_settings.ipynb #bf969482
 @dataclass
 class RunConfig(DataConfig):
-    "The settings of a run, those of its data included; `ValueError` with one sentence for those that cannot work"
-    method:str='fopro' # Name of a method: bsm, ldam_drw, kd, ekd, fopro, ...; the help of foprokd_run lists all
-    method_kwargs:str='' # name=value pairs of the method, e.g. gamma=1 (focal), weight=2 (kd), soft=1 (ekd, fopro)
+    "The settings of a run, those of its data included (ours)"
+    method:str='fopro' # Method: bsm, ldam_drw, kd, ekd, fopro, or any of METHODS
+    method_kwargs:str='' # name=value pairs of the method, e.g. gamma=1 soft=1
     student:str='resnet18' # timm name
     student_kwargs:str='' # name=value pairs for timm
-    student_pretrained:bool=False # Start the student from hub weights instead of from scratch
-    student_ckpt:str=None # Start the student from a local file, or 'embedded' (for test_resnet); None: from scratch
+    student_pretrained:bool=False # Start the student from hub weights
+    student_ckpt:str=None # Student's first weights: a file or 'embedded'; None: random
     projector_layers:int=2 # Linear layers of the projector, 2 in the public EKD code
     teacher:str='embedded' # timm name, or 'embedded'; several are joined by +
-    teacher_ckpt:str=None # Local weights of the teacher; None: from the hub; several are joined by +
-    teacher_kwargs:str='' # name=value pairs for the teacher (mean, std) and timm, e.g. 'pad_type=same bn_eps=1e-3'
-    teacher_size:str=None # Side in pixels the teacher sees; None: its own; 'image': the student's
-    teacher_stages:str=None # Where features are taken: 'all' or indices of stages, e.g. '2 3'; None: its last vector
-    teacher_scale:str=None # Features on one scale: 'standard' or 'whiten'; None: as they come
-    teacher_adapt:str=None # Adapt it in each fold, for a table of soft targets: statistics, norms, last, lora or all
-    prompt:str=None # ekd: identity, lowpass, highpass; fopro: chosen by its worth, learned, random; None: the first
-    prompt_kwargs:str='' # name=value pairs of the prompt, e.g. mode=mix, strength=.5, low=.1, high=.3, cutoff=.15
-    explore_kwargs:str='' # name=value pairs of exploration: w_cls, w_prior, w_div, size (shorter side, pixels)
+    teacher_ckpt:str=None # Local weights of the teacher, joined by +; None: hub
+    teacher_kwargs:str='' # name=value pairs for teacher and timm, e.g. bn_eps=1e-3
+    teacher_size:str=None # Its image side, pixels; None: its own; 'image': student's
+    teacher_stages:str=None # 'all' or indices like '2 3'; None: its last vector
+    teacher_scale:str=None # Scale of features: standard, whiten; None: unchanged
+    teacher_adapt:str=None # Adapt in each fold: statistics, norms, last, lora or all
+    prompt:str=None # identity, lowpass, highpass, chosen, learned, random; None: first
+    prompt_kwargs:str='' # name=value pairs of the prompt, e.g. mode=mix strength=.5
+    explore_kwargs:str='' # name=value pairs: w_cls, w_prior, w_div, size (pixels)
     valid_every:int=1 # Validate in every n-th epoch of the student, and in the last
-    precision:str='fp32' # fp32, or by autocast bf16, or fp16 (for GPUs without bf16); measured in fp32
+    precision:str='fp32' # fp32; by autocast bf16 or fp16; measured in fp32
     size:int=64 # Side of the student's images, pixels
     bs:int=64 # Batch size
     lr:float=1e-3 # Peak learning rate of the student
     explore_lr:float=1e-2 # Peak learning rate of prompt and probe
-    explore:int=5 # Epochs of exploration (prompt learned or random), or of the teacher's probe (kd, soft)
+    explore:int=5 # Epochs of exploration, or of the probe (kd, soft)
     distill:int=40 # Epochs of the student
-    adversarial:int=0 # Epochs of the student on top, adversarial for fopro_akd, ordinary for the others
+    adversarial:int=0 # More epochs of the student; adversarial for fopro_akd
     rounds:int=1 # How often explore and distill alternate
     lam:float=3. # Weight of the feature term
-    views:int=None # Ask the teacher about so many passes over the images, then show those again; None: always ask
+    views:int=None # Ask the teacher in so many passes, then reuse; None: always
     bank:str=None # Folder for its answers, which runs share; None: OUT/answers
-    test_views:int=1 # Flips and turns of each image that is measured, over which probabilities are averaged, 1 to 8
-    sampling:str='instance' # Draw training images as they are, or by sqrt or class (with method ce)
+    test_views:int=1 # Flips and turns, 1 to 8, averaged when measuring
+    sampling:str='instance' # Draw images as they are, or by sqrt or class (ce only)
     cache_dir:str=None # Folder for resized copies of the images; None: none
     workers:int=0 # Loader processes
     name:str='' # What to call this run in tables; not part of the experiment
-    log:str='' # Also log the student's phases: csv, tensorboard, wandb; not part of the experiment
-    export:str='' # 'onnx': also write the student as one checked file for foprokd_predict; not part of the experiment
-    checkpoint:float=None # Minutes between checkpoints, to go on after a kill; None: none; not part of the experiment
+    log:str='' # Also log to csv, tensorboard, wandb; not part of the experiment
+    export:str='' # onnx: also write one file for foprokd_predict; not in the hash
+    checkpoint:float=None # Minutes between checkpoints; None: no checkpoints
 
     def __post_init__(self):
         super().__post_init__()
@@ -91,13 +91,11 @@ class RunConfig(DataConfig):
             why += ", whose prompt is chosen and not explored (prompt='learned' is)"
         return super().idle(brings) | dict.fromkeys(unused, why)
 
-# %% ../../nbs/study/06_settings.ipynb #2859cf0a
-def _check(
+# %% ../../nbs/study/06_settings.ipynb #2859cf0a-n
+def _check_numbers(
     cfg:RunConfig # Settings
 )->None:
-    "One sentence for settings that contradict each other or lie out of range"
-    if cfg.method not in METHODS:
-        raise ValueError(f"method={cfg.method!r} is none of {', '.join(METHODS)}.")
+    "Refuse numbers out of range"
     for n in ('size', 'bs', 'lr', 'explore_lr', 'rounds', 'projector_layers', 'valid_every'):
         if not getattr(cfg, n) > 0: raise ValueError(f"{n}={getattr(cfg, n)} must be positive.")
     if not 1 <= cfg.test_views <= 8:
@@ -110,6 +108,15 @@ def _check(
         raise ValueError(f"checkpoint={cfg.checkpoint} are minutes: give at least 0.")
     if not cfg.distill + cfg.adversarial:
         raise ValueError("distill=0 and adversarial=0 train no student.")
+
+# %% ../../nbs/study/06_settings.ipynb #2859cf0a
+def _check(
+    cfg:RunConfig # Settings
+)->None:
+    "Refuse settings that contradict each other or lie out of range"
+    if cfg.method not in METHODS:
+        raise ValueError(f"method={cfg.method!r} is none of {', '.join(METHODS)}.")
+    _check_numbers(cfg)
     _check_phases(cfg)
     _check_sampling(cfg)
     for n in ('student_kwargs', 'teacher_kwargs', 'explore_kwargs'): parse_kwargs(getattr(cfg, n))
@@ -125,7 +132,7 @@ def _check(
 def _check_phases(
     cfg:RunConfig # Settings
 )->None:
-    "One sentence for a method without a phase that it needs"
+    "Refuse a method without a phase that it needs"
     method = METHODS[cfg.method]
     for phase, end in method.needs.items():
         if not getattr(cfg, phase) and not (phase == 'explore' and method.prompts
@@ -141,21 +148,19 @@ def _check_phases(
 def _check_sampling(
     cfg:RunConfig # Settings
 )->None:
-    "One sentence for a draw of the training images that does not exist, or does not go with the method"
+    "Refuse a draw of the training images that does not exist or fit the method"
     if cfg.sampling not in ('instance', 'sqrt', 'class'):
         raise ValueError(f"sampling={cfg.sampling!r} is none of instance, sqrt, class.")
     if cfg.sampling != 'instance' and not METHODS[cfg.method].resampled:
         free = ' or '.join(repr(n) for n, m in METHODS.items() if m.resampled)
-        raise (ValueError(
-            f"sampling={cfg.sampling!r} with method={cfg.method!r} corrects the tail twice, by the "
-            "draw "
-                         f"and by the loss: use method={free}."))
+        raise ValueError(f"sampling={cfg.sampling!r} with method={cfg.method!r} corrects the tail "
+                         f"twice, by the draw and by the loss: use method={free}.")
 
 # %% ../../nbs/study/06_settings.ipynb #m1c0f034
 def _check_method(
     cfg:RunConfig # Settings
 )->None:
-    "One sentence for options that the method, exploration or the log does not have"
+    "Refuse options that the method, exploration or the log does not have"
     known = METHODS[cfg.method].options
     for field, names in (('method_kwargs', known),
             ('explore_kwargs', ('w_cls', 'w_prior', 'w_div', 'size'))):
@@ -165,20 +170,13 @@ def _check_method(
             if not (isinstance(v, (int, float)) or v is None) or (v or 0) < 0:
                 raise ValueError(f"{field}: {k}={v!r} is no number of at least 0.")
     options = parse_kwargs(cfg.method_kwargs)
-    if 'soft' in known and 'temperature' in options and 'soft' not in options:
-        raise (ValueError(
-            f"method_kwargs: temperature={options['temperature']} has no effect without soft "
-            "targets: "
-                         "give soft=1 (their weight), too, or leave it out."))
-    if 'soft' in known and 'views_teacher' in options and 'soft' not in options:
-        raise (ValueError(
-            f"method_kwargs: views_teacher={options['views_teacher']} has no effect without soft "
-            "targets: "
-                         "give soft=1 (their weight), too, or leave it out."))
+    for k in ('temperature', 'views_teacher'):
+        if 'soft' in known and k in options and 'soft' not in options:
+            raise ValueError(f"method_kwargs: {k}={options[k]} has no effect without soft targets: "
+                             "give soft=1 (their weight), too, or leave it out.")
     if options.get('views_teacher', 0) not in range(9):
-        raise ValueError(
-            f"method_kwargs: views_teacher={options['views_teacher']} is no number of views from 0 "
-            "to 8.")
+        raise ValueError(f"method_kwargs: views_teacher={options['views_teacher']} is no number of "
+                         "views from 0 to 8.")
     if unknown := [w for w in cfg.log.split() if w not in ('csv', 'tensorboard', 'wandb')]:
         raise ValueError(f"log={unknown[0]!r} is none of csv, tensorboard, wandb.")
 
@@ -186,7 +184,7 @@ def _check_method(
 def _check_prompt(
     cfg:RunConfig # Settings
 )->None:
-    "One sentence for a prompt that the method does not have"
+    "Refuse a prompt that the method does not have"
     kinds = METHODS[cfg.method].prompts
     if cfg.prompt is not None and cfg.prompt not in kinds:
         raise ValueError(f"prompt={cfg.prompt!r} does not go with method={cfg.method!r}: it has "
@@ -203,7 +201,7 @@ def _check_prompt(
 def _check_teacher(
     cfg:RunConfig # Settings
 )->None:
-    "One sentence for a teacher that is not described as it should be"
+    "Refuse a teacher whose settings are wrong or do not fit the method"
     for word in (cfg.teacher_size or 'image').split('+'):
         if word != 'image' and not word.isdigit():
             raise ValueError(
@@ -219,29 +217,26 @@ def _check_teacher(
             f"teacher_adapt={cfg.teacher_adapt!r} is none of {', '.join(ADAPTATIONS)}.")
     if (cfg.teacher_adapt and METHODS[cfg.method].prompts
             and not parse_kwargs(cfg.method_kwargs).get('views_teacher')):
-        raise (ValueError(
-            f"teacher_adapt={cfg.teacher_adapt!r} is for soft targets from a table: give "
-                         "method_kwargs='soft=1 views_teacher=4', too."))
+        raise ValueError(f"teacher_adapt={cfg.teacher_adapt!r} is for soft targets from a table: "
+                         "give method_kwargs='soft=1 views_teacher=4', too.")
     joined = cfg.teacher_stages or cfg.teacher_scale or '+' in cfg.teacher
     if joined and METHODS[cfg.method].maps:
-        raise (ValueError(
-            "Several teachers, teacher_stages and teacher_scale make one vector of features, "
-            "which "
-                         f"method={cfg.method!r} does not use."))
+        raise ValueError("Several teachers, teacher_stages and teacher_scale make one vector of "
+                         f"features, which method={cfg.method!r} does not use.")
 
 # %% ../../nbs/study/06_settings.ipynb #49f3e5bf
 def starting_prompt(
     cfg:RunConfig # Settings
 ): # A SpectralPrompt; None for methods without a prompt
-    "The prompt at the start of a run; `ValueError` for options that it does not have"
+    "The prompt at the start of a run"
     kinds, kwargs = METHODS[cfg.method].prompts, parse_kwargs(cfg.prompt_kwargs)
     if not kinds: return None
     from foprokd.frequency.controls import HighPassPrompt, LowPassPrompt
     from foprokd.prompt import FourierPromptGenerator, IdentityPrompt
     kind = METHODS[cfg.method].prompt_kind(cfg.prompt)
     classes = dict(identity=IdentityPrompt, chosen=IdentityPrompt, lowpass=LowPassPrompt,
-                   highpass=HighPassPrompt,
-                   learned=FourierPromptGenerator, random=FourierPromptGenerator)
+                   highpass=HighPassPrompt, learned=FourierPromptGenerator,
+                   random=FourierPromptGenerator)
     if kind in ('lowpass', 'highpass'): kwargs = {'cutoff': .15} | kwargs
     try: return classes[kind](**kwargs)
     except TypeError as e:
@@ -249,23 +244,22 @@ def starting_prompt(
 
 # %% ../../nbs/study/06_settings.ipynb #pr000001
 def with_own_prompt(
-    settings:dict, # Of a run, as RunConfig takes them
-    common # Names of those that were given for several runs at once
+    settings:dict, # Settings of a run, as RunConfig takes them
+    common # Names of settings that were given for several runs at once
 )->dict: # The same, or without prompt and prompt_kwargs
-    "The settings of a run without a common prompt that its method does not have"
+    "The settings, without a common prompt that the method does not have"
     method = METHODS.get(settings.get('method', RunConfig.method))
     if method is None or settings.get('prompt') in (None, *method.prompts): return settings
     return {k: v for k, v in settings.items() if k not in {'prompt', 'prompt_kwargs'} & {*common}}
 
 # %% ../../nbs/study/06_settings.ipynb #3ab9e078
 _ELSEWHERE = {'out', 'workers', 'data_root', 'splits', 'cache_dir', 'name', 'log', 'export',
-              'checkpoint',
-              'bank'}
+              'checkpoint', 'bank'}
 
 def settings_hash(
     cfg:RunConfig # Settings
 )->str: # 12 hexadecimal digits
-    "A name for the settings that decide a result: paths as given, without defaults and what the method has no use for"
+    "A name for the settings that decide a result"
     method, usual = METHODS[cfg.method], {k: f.default
         for k, f in RunConfig.__dataclass_fields__.items()}
     idle = _ELSEWHERE | method.idle(parse_kwargs(cfg.method_kwargs), cfg.prompt)
@@ -286,6 +280,5 @@ def phase_epochs(
     distill, adversarial = cfg.distill + cfg.adversarial, 0
     if 'adversarial' in method.needs: distill, adversarial = cfg.distill, cfg.adversarial
     return dict(explore=cfg.explore if method.explores(cfg.prompt) else 0, distill=distill,
-                adversarial=adversarial,
-                rounds=cfg.rounds if method.explores(cfg.prompt) else 1, lr=cfg.lr,
-                explore_lr=cfg.explore_lr)
+                adversarial=adversarial, rounds=cfg.rounds if method.explores(cfg.prompt) else 1,
+                lr=cfg.lr, explore_lr=cfg.explore_lr)

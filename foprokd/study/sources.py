@@ -1,4 +1,4 @@
-"""The split table that the settings of the data name, every file looked at, and what is told of it.
+"""The split table that the settings of the data name, with every file checked, and what a reader of the results is told of it.
 
 Docs: https://foprokd.github.io/foprokd/study/sources.html.md"""
 
@@ -26,7 +26,7 @@ from .config import GROUPS_ON, DataConfig, check_used, parse_groups, published_s
 def _load_published(
     cfg:DataConfig # Settings
 )->pd.DataFrame: # Label table with a column split
-    "The table of a published set as its reader gives it; only what differs from the defaults is asked of the reader"
+    "The table of a published set; its reader gets only settings that differ from the defaults"
     usual = {k: f.default for k, f in DataConfig.__dataclass_fields__.items()}
     asked = dict(splits='splits', protocol='protocol', missing='missing', valid='valid',
         split_seed='seed')
@@ -42,10 +42,10 @@ def _load_published(
 # %% ../../nbs/study/07_sources.ipynb #bb734f09
 def load_data(
     cfg:DataConfig, # Settings; its fold is None or a number
-    bar:bool=False, # Show a progress bar while the files are looked at
-    strict:bool=True # Refuse settings that change nothing here; False for those of an old run
+    bar:bool=False, # Show a progress bar while the files are checked
+    strict:bool=True # Refuse settings without effect; False for an old run
 )->pd.DataFrame: # Columns image, label, split, perhaps group
-    "The split table that the settings name; `ValueError` with one sentence for what is missing or unreadable"
+    "The split table that the settings name"
     if cfg.fold == 'all': raise ValueError("fold='all' stands for several tables: see folds_of.")
     named = {k: os.path.expandvars(v) for k in ('data', 'data_root', 'splits')
         if (v := getattr(cfg, k))}
@@ -61,12 +61,11 @@ def load_data(
             f'{len(df) - len(kept)} unusable files dropped')
     source = demo_set(Path(cfg.out)/'demo_data') if cfg.data == 'demo' else cfg.data
     df = read_labels(source, cfg.image_col, cfg.label_col, cfg.group_col, root=cfg.data_root,
-                     bad=cfg.bad,
-                     bar=bar, class_folder=cfg.class_folder, frames=cfg.frames)
+                     bad=cfg.bad, bar=bar, class_folder=cfg.class_folder, frames=cfg.frames)
     check_used(given, [cfg], df.get('split', ()))
     if cfg.fold is None:
         return split_data(df, cfg.valid, cfg.test, seed=cfg.split_seed, imbalance=cfg.imbalance,
-                                           profile=cfg.profile, n_max=cfg.n_max)
+                          profile=cfg.profile, n_max=cfg.n_max)
     if 'split' in df:
         warnings.warn(
             f"fold={cfg.fold} cuts folds of our own: the split that the data bring is not used.")
@@ -79,7 +78,7 @@ def run_groups(
     cfg:DataConfig, # Settings
     df:pd.DataFrame # Split table
 )->ClassGroups: # Class indices in alphabetical order of the labels
-    "Head, medium and tail of a run, by `cfg.groups` on the counts that `cfg.groups_on` names"
+    "Head, medium and tail of a run, by `cfg.groups` on the counts of `cfg.groups_on`"
     on, parts = GROUPS_ON[cfg.groups_on]
     n = df.label[df.split.isin(parts)].value_counts().reindex(sorted(df.label.unique()),
         fill_value=0)
@@ -94,8 +93,8 @@ def _digest(
 
 def describe_data(
     df:pd.DataFrame # Split table
-)->dict: # classes, counts by part and class, n_train ..., true ratio, groups that cross parts, hashes
-    "What a row says about its data; what the reader or the checks left out is under `about_data`"
+)->dict: # Classes, counts, n_train ..., true ratio, groups that cross parts, hashes
+    "What a row says about its data; `about_data` holds what was left out"
     counts = pd.crosstab(df.label, df.split)
     parts = [p for p in SPLIT_PARTS if p in counts]
     lines = [f'{Path(f).name},{l},{s}' for f, l, s in zip(df.image, df.label, df.split)]
@@ -103,10 +102,10 @@ def describe_data(
     kept = {k: df.attrs[k] for k in ('about', 'dropped') if df.attrs.get(k)}
     return dict(classes=counts.index.tolist(), class_counts={p: counts[p].tolist() for p in parts},
                 **{f'n_{p}': int(counts[p].sum()) for p in parts},
-                true_ratio=round(imbalance_ratio(counts.train.tolist()), 2) if counts.train.all()
-                else None,
-                crossing_groups=len(crossing_groups(df)) if 'group' in df else None, about_data=kept
-                or None,
+                true_ratio=(round(imbalance_ratio(counts.train.tolist()), 2)
+                            if counts.train.all() else None),
+                crossing_groups=len(crossing_groups(df)) if 'group' in df else None,
+                about_data=kept or None,
                 split_hash=_digest(lines), data_hash=_digest(contents))
 
 # %% ../../nbs/study/07_sources.ipynb #757c954b-b
@@ -114,6 +113,6 @@ def data_summary(
     cfg:DataConfig, # Settings
     df:pd.DataFrame # Split table
 )->str: # Lines, about a dozen
-    "The page that is shown before anything is trained: what was understood of the data"
+    "The page to read before training: what was understood of the data"
     fold = '' if cfg.fold is None else f', fold {cfg.fold}'
     return overview_text(df, run_groups(cfg, df), f'{cfg.data}{fold}')

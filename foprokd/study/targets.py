@@ -1,4 +1,4 @@
-"""A table of what the teacher says of each training image, by probes that have not seen its lesion; a student learns from it, and the teacher does not run in training.
+"""A table of the teacher's answers for each training image, by probes that have not seen its lesion. A student learns from the table, and the teacher does not run in training.
 
 Docs: https://foprokd.github.io/foprokd/study/targets.html.md"""
 
@@ -32,14 +32,14 @@ from ..train.soft_table import SoftTable
 # %% ../../nbs/study/04a_targets.ipynb #ta000013
 def soft_targets(
     dls, # fastai `DataLoaders` of image_dls, or of a `DataBlock`
-    teacher:FrozenTeacher|Sequence[FrozenTeacher], # Frozen teacher, or several, whose probabilities are averaged
-    prompt:SpectralPrompt|None=None, # What the teachers' images go through; None: nothing
+    teacher:FrozenTeacher|Sequence[FrozenTeacher], # One, or several to average
+    prompt:SpectralPrompt|None=None, # Applied to the teachers' images
     views:int=4, # Flips and turns, 1 to 8, over which probabilities are averaged
-    groups=None, # (N,) lesion or patient of each training image; None: the table's column `group`, or each its own
-    adapt:str|None=None, # How the teachers of a fold are adapted to its images first, see ADAPTATIONS; None: not
+    groups=None, # (N,) lesion or patient of each training image; None: column `group`
+    adapt:str|None=None, # How to adapt the teachers of a fold first, see ADAPTATIONS
     **kwargs # Passed to cross_fitted: probe, folds, seed
-)->np.ndarray: # (N,C) log-probabilities in the order of the student's outputs; NaN in rows that have none
-    "What teachers say of each training image, by probes that have not seen its lesion (ours)"
+)->np.ndarray: # (N,C) log-probabilities in the student's order; NaN: a row without
+    "Soft targets of each training image, by probes without its lesion (ours)"
     (y, names), groups, seed = (loader_labels(dls), training_groups(dls, groups),
         kwargs.get('seed', 0))
     n_out = int(y.max()) + 1 if names is None else len(names)
@@ -57,13 +57,13 @@ def soft_targets(
 # %% ../../nbs/study/04a_targets.ipynb #ta000023
 @docs
 class TargetsCallback(LossPartsCallback):
-    "Distillation from a table of soft targets, one row for each training image; the teacher does not run (ours)"
+    "Distillation from a table of soft targets; the teacher does not run (ours)"
     part_names = ('cls', 'soft')
     def __init__(self,
-        targets, # (N,C) log-probabilities, NaN in rows that have none; or a function of the `Learner` that gives them
+        targets, # (N,C) log-probabilities, NaN: a row without; or a function of the Learner
         weight:float=1., # Of the soft targets, >= 0
         temperature:float=1., # Of both softmaxes, > 0
-        teacher:FrozenTeacher|None=None # Whose targets they are, for whoever asks
+        teacher:FrozenTeacher|None=None # Whose targets they are; only noted
     ):
         check_numbers(weight=weight)
         check_numbers(True, temperature=temperature)
@@ -79,11 +79,11 @@ class TargetsCallback(LossPartsCallback):
     def after_fit(self): self.table = None
 
     _docs = dict(before_fit="Make the table and check it", after_loss="Add the soft targets",
-        after_fit="Let go of it")
+        after_fit="Release the table")
 
 # %% ../../nbs/study/04a_targets.ipynb #ta000021
 class _AverageViews(Callback):
-    "Put the mean probabilities of an image's flips and turns in place of its logits, once the loss is known"
+    "Replace the logits by mean probabilities over flips and turns, after the loss"
     order, run_train = -100, False
     def __init__(self, n): self.n = n
 
@@ -98,7 +98,7 @@ def view_preds(
     dl, # Loader with labels
     views:int=4 # Flips and turns, 1 to 8, as in dihedral_views
 )->tuple[Tensor, Tensor]: # (N,C) probabilities, (N,) class indices
-    "Probabilities averaged over flips and turns of the images; `ValueError` for views that cannot be (ours)"
+    "Probabilities averaged over 1 to 8 flips and turns of the images (ours)"
     if views == 1: return learn.get_preds(dl=dl)
     return learn.get_preds(dl=dl, act=noop, cbs=_AverageViews(views))
 
