@@ -23,9 +23,10 @@ from .teacher import FrozenTeacher
 # %% ../nbs/34_adversarial.ipynb #17a36192
 @docs
 class AdversarialCallback(DistillCallback):
-    """AKD: per batch the prompt ascends the disagreement that the student then descends (ours)
+    """AKD: the prompt raises a disagreement, then the student lowers it (ours)
 
-    A `ValueError` for a prompt without parameters."""
+    Both do so once in each batch.
+    Raises `ValueError` if the prompt has no parameters."""
     early = False # the prompt moves by what the student has just said
     def __init__(self,
         teacher:FrozenTeacher, # Frozen teacher
@@ -34,18 +35,17 @@ class AdversarialCallback(DistillCallback):
         prompt_lr:float=1e-3, # Learning rate of the ascent (Adam)
         w_prior:float=1., # Weight of the teacher's prior R
         w_pen:float=1., # Weight of the penalty at the prompt's bound
-        every:int=1, # The prompt ascends in every n-th step of the student
-        part:float=1., # Share of the batch that an ascent looks at, in (0,1], at least one image
-        pixels:PixelSpace|None=None # From batches to pixels; None reads it off the DataLoaders
+        every:int=1, # The prompt ascends in every n-th step only
+        part:float=1., # Share of the batch that an ascent looks at, in (0,1]
+        pixels:PixelSpace|None=None # From batches to pixels; None: as `dls` says
     ):
         super().__init__(teacher, prompt, lam, pixels)
         check_numbers(w_prior=w_prior, w_pen=w_pen)
         check_numbers(True, prompt_lr=prompt_lr)
         if not list(self.teacher_prompt.parameters()):
-            raise (ValueError(
-                "The adversarial phase moves its prompt, but a "
-                f"{type(self.teacher_prompt).__name__} "
-                             "has no parameters: use a FourierPromptGenerator."))
+            raise ValueError("The adversarial phase moves its prompt, but a "
+                f"{type(self.teacher_prompt).__name__} has no parameters: use a "
+                "FourierPromptGenerator.")
         if not (isinstance(every, int) and every > 0):
             raise ValueError(f"every={every!r} must be at least 1.")
         if not 0 < part <= 1:
@@ -100,11 +100,9 @@ class AdversarialCallback(DistillCallback):
     def after_fit(self):
         still = int(self.still) if self.steps else 0
         if still > self.steps / 2:
-            warnings.warn(
-                          f"The prompt stayed where it was in {still} of {self.steps} "
-                          "adversarial steps, whose "
-                          "gradients were not finite: lower prompt_lr or w_prior, or "
-                          "look at the images.")
+            warnings.warn(f"The prompt stayed where it was in {still} of {self.steps} "
+                "adversarial steps, whose gradients were not finite: lower prompt_lr "
+                "or w_prior, or look at the images.")
 
     def state_dict(self): return self.ascent.state_dict()
 
@@ -112,12 +110,10 @@ class AdversarialCallback(DistillCallback):
         state:dict # From `state_dict`
     ): self.ascent.load_state_dict(state)
 
-    _docs = (dict(
-                 before_fit="As in distillation; a fresh optimizer for the prompt, "
-                 "statistics if there are none",
-                 after_fit="Warn if the prompt could not move in most steps",
-                 state_dict="State of the prompt's optimizer",
-                 load_state_dict="Put it back",
-                 target="Move the prompt, then (B,dT) teacher features without gradient",
-                 ascend="One step of the prompt up the disagreement, if finite; no "
-                 "other parameter gets a gradient"))
+    _docs = dict(
+        before_fit="As in distillation; also make an optimizer, and statistics",
+        after_fit="Warn if the prompt could not move in most steps",
+        state_dict="State of the prompt's optimizer",
+        load_state_dict="Put the state of the prompt's optimizer back",
+        target="Move the prompt; then (B,dT) teacher features without gradient",
+        ascend="One step of the prompt up the disagreement, if gradients are finite")

@@ -33,50 +33,50 @@ def unwrap_student(
     learn:Learner, # Learner about to train
     teacher:FrozenTeacher # Its teacher
 )->Student: # The student, without distributed wrappers
-    "The `Student` of `learn`; `TypeError` for another model, `ValueError` if its projector does not fit the teacher"
+    """The `Student` of `learn`, checked against the teacher
+
+    Raises `TypeError` if the model is not a `Student`, and `ValueError` if its projector does not
+    have the teacher's width."""
     student = get_model(learn.model)
     if hasattr(student, '_orig_mod'):
-        raise (TypeError(
-            "The model is wrapped by torch.compile, which would save its weights under other "
-            "names: "
-                        "keep the plain Student in the Learner and call learn.model.compile()."))
+        raise TypeError("The model is wrapped by torch.compile, which would save its weights under "
+            "other names: keep the plain Student in the Learner and call learn.model.compile().")
     if not isinstance(student, Student):
-        raise (TypeError(
-            f"Distillation needs a Student, got a {type(student).__name__}: build the Learner with "
-                        f"Student(model, n_out, teacher_dim={teacher.num_features})."))
+        raise TypeError(f"Distillation needs a Student, got a {type(student).__name__}: build the "
+            f"Learner with Student(model, n_out, teacher_dim={teacher.num_features}).")
     if student.teacher_dim != teacher.num_features:
-        raise (ValueError(
-            f"The student's projector has width {student.teacher_dim}, the teacher {teacher.name} "
-            "has "
-                         f"{teacher.num_features} features: build it with "
-                         f"teacher_dim={teacher.num_features}."))
+        raise ValueError(f"The student's projector has width {student.teacher_dim}, the teacher "
+            f"{teacher.name} has {teacher.num_features} features: build it with "
+            f"teacher_dim={teacher.num_features}.")
     return student
 
 # %% ../nbs/32_distill.ipynb #b9564de6
 @docs
 class DistillCallback(LossPartsCallback):
-    """EKD (the authors' public formula): a `Student` learns to classify and to agree with a teacher of prompted images
+    """EKD (authors' formula): a `Student` learns to classify and to follow a teacher
 
-    A `TypeError` for another teacher, a `ValueError` for a negative weight, or soft targets without a probe."""
+    The teacher sees prompted images. Raises `TypeError` if `teacher` is not a
+    `FrozenTeacher`, and `ValueError` for a weight that cannot work. Training raises
+    `ValueError` if soft targets have neither a probe nor a table."""
     # `early`: the teacher looks before the student
     part_names, early = ('cls', 'aux', 'feat'), True
-    # over the images, told apart, while they are; of soft targets, in a fit
+    # the callback that tells passes apart, and the table of soft targets; during a fit
     passes = table = None
     def __init__(self,
         teacher:FrozenTeacher, # Frozen teacher
-        prompt:nn.Module|None=None, # Spectral prompt for the teacher's images; None is the identity (plain EKD)
+        prompt:nn.Module|None=None, # Prompt for the teacher's images; None: plain EKD
         lam:float=3., # Weight of the feature term (public EKD code: 3)
-        pixels:PixelSpace|None=None, # From batches to pixels; None reads it off the DataLoaders
-        lam_end:float|None=None, # Weight at the end of each fit, reached linearly (ours); None: `lam` throughout
-        prompt_student:bool=False, # The student sees the prompted images, too (ours, a control)
-        soft:float=0., # Weight of the soft targets of a probe, >= 0 (ours; 0 is EKD)
-        temperature:float=4., # Of the soft targets, > 0
-        probe:nn.Module|None=None, # (B,dT) features -> (B,C) logits; a FoProLearner takes that of its exploration
-        views:int|None=None, # Ask about so many passes over the images, then show those again; None: always ask
-        bank:str|Path|None=None, # Folder in which its answers stay, for runs that share them; None: for this fit
-        bank_dtype:str='float16', # Of the answers that are kept: float16 or float32
-        keep:str='features', # What is kept with `views`: features, or images, too
-        targets=None # (N,C) soft targets, one row for each training image, as in SoftTable; None: of the probe
+        pixels:PixelSpace|None=None, # From batches to pixels; None: as `dls` says
+        lam_end:float|None=None, # Weight at the end of each fit (ours); None: `lam`
+        prompt_student:bool=False, # The student sees prompted images, too (ours)
+        soft:float=0., # Weight of soft targets, >= 0 (ours; 0 is EKD)
+        temperature:float=4., # Temperature of the soft targets, > 0
+        probe:nn.Module|None=None, # (B,dT) features -> (B,C) logits, for soft targets
+        views:int|None=None, # Ask in the first so many epochs only; None: always ask
+        bank:str|Path|None=None, # Folder for answers that runs share; None: this fit
+        bank_dtype:str='float16', # Type of the kept answers: float16 or float32
+        keep:str='features', # What `views` keeps: 'features' or 'images' (both)
+        targets=None # (N,C) soft targets, one row for each image; None: of the probe
     ):
         if not isinstance(teacher, FrozenTeacher):
             raise TypeError(
@@ -97,12 +97,14 @@ class DistillCallback(LossPartsCallback):
 
     @property
     def asks(self):
-        "Whether the teacher is needed: not without a feature term, where soft targets come from a table"
+        """Whether the teacher is needed
+
+        It is not if there is no feature term and the soft targets come from a table."""
         return bool(self.lam or self.lam_end or self.targets is None)
 
     @property
     def watched(self):
-        "Teacher, prompt and pixels, for `PhaseWatch`; during a fit"
+        "Teacher, prompt and pixels, which `PhaseWatch` watches during a fit"
         return dict(teacher=self.teacher, prompt=self.teacher_prompt, pixels=self.space)
 
     def after_create(self):
@@ -119,10 +121,8 @@ class DistillCallback(LossPartsCallback):
             self.table = SoftTable(self.targets, self.learn)
         elif self.soft:
             if self.probe is None:
-                raise (ValueError(
-                    "Soft targets come from a probe: explore first, or give probe=, "
-                    "from features to "
-                                 "logits."))
+                raise ValueError("Soft targets come from a probe: explore first, or "
+                    "give probe=, from features to logits.")
             broadcast_module(self.probe.to(device).eval())
         self.show_views()
 
@@ -134,13 +134,10 @@ class DistillCallback(LossPartsCallback):
         if self.views is None or hasattr(self.learn, 'lr_finder'): return
         if not self.asks:
             raise ValueError(
-                "With lam=0 and targets= nothing is asked of the teacher: leave out "
-                "views=.")
+                "With lam=0 and targets= the teacher is never asked: leave out views=.")
         if self.prompt_student:
-            raise (ValueError(
-                "prompt_student has the prompt run in each step, so there is nothing "
-                "to keep: leave out "
-                             "views=."))
+            raise ValueError("prompt_student runs the prompt in each step, so no "
+                "answer can be kept: leave out views=.")
         self.asked_twice = False
         prompt, teacher = self.teacher_prompt, self.teacher
         own = [str(getattr(teacher, k, '')) for k in ('name', 'size', 'dtype', 'axis',
@@ -165,12 +162,10 @@ class DistillCallback(LossPartsCallback):
         lost = [k for k in getattr(student, 'norm_acts', ())
             if type(student.get_submodule(k)) is nn.SyncBatchNorm]
         if not lost: return
-        raise (ValueError(
-            "torch's SyncBatchNorm, which fastai's DistributedTrainer uses, has taken "
-            "the activation of "
-                         f"{len(lost)} norms of the student (first: {lost[0]}): build "
-                         "it anew, and train a "
-                         "FoProLearner, or with distrib_ctx(sync_bn=False)."))
+        raise ValueError("torch's SyncBatchNorm, which fastai's DistributedTrainer "
+            f"uses, has taken the activation of {len(lost)} norms of the student "
+            f"(first: {lost[0]}): build it anew, and train a FoProLearner, or with "
+            "distrib_ctx(sync_bn=False).")
 
     def before_batch(self):
         if self.space is None: self.before_fit() # a batch outside a fit
@@ -186,8 +181,8 @@ class DistillCallback(LossPartsCallback):
         self.ask()
 
     def take(self,
-        projected, # (B,dT) of the student
-        aux # (B,C) of its auxiliary classifier
+        projected, # (B,dT) projected features of the student
+        aux # (B,C) logits of its auxiliary classifier
     ): self.projected, self.aux = projected, aux
 
     def after_loss(self):
@@ -230,35 +225,28 @@ class DistillCallback(LossPartsCallback):
         return self.teacher(self.px if self.prompt_student
             else self.teacher_prompt(self.px))
 
-    _docs = dict(show_views="Tell passes over the images apart, if asked to",
-                 after_fit="Let go of them",
-                 before_train="Refuse a student that has lost its activations",
-                 before_fit="Check the student, bring teacher and prompt to its "
-                 "device, the same on all ranks",
-                 before_batch="Ask the teacher about the pixels, and the student for "
-                 "all heads",
-                 take="Keep the heads", after_create="Look at the data",
-                 after_loss="Add auxiliary and feature term",
-                 caller_precision="The autocast that fastai's mixed precision enters "
-                 "only after `before_batch`",
-                 soft_targets="Scalar: how the plain classifier differs from probe or "
-                 "table",
-                 prompt_both="(B,3,H,W) prompted batch for the student; the teacher "
-                 "will see the same",
-                 target="(B,dT) teacher features of the prompted batch, without "
-                 "gradient")
+    _docs = dict(after_create="Look at one batch of the data",
+        before_fit="Check the student; bring teacher and prompt to its device",
+        show_views="Start to keep the teacher's answers, if `views` asks for it",
+        after_fit="Forget the table and the kept answers",
+        before_train="Refuse a student that has lost its activations",
+        before_batch="Ask the teacher for its features, and the student for all heads",
+        take="Keep the outputs of the extra heads",
+        after_loss="Add the auxiliary term and the feature term",
+        caller_precision="The precision that mixed precision enters later in a step",
+        soft_targets="Distance of the plain classifier from the soft targets, a scalar",
+        prompt_both="(B,3,H,W) prompted batch, which student and teacher both see",
+        target="(B,dT) teacher features of the prompted batch, without gradient")
 
 # %% ../nbs/32_distill.ipynb #dv000001
 @torch.no_grad()
 def check_constant(
     teacher:FrozenTeacher, # Teacher that will be asked once
-    px:torch.Tensor # (B,3,H,W) pixels in [0,1], at most a few, of the size that it will see
+    px:torch.Tensor # (B,3,H,W) pixels in [0,1], a few, of the size that the teacher will see
 )->None:
-    "`ValueError` for a teacher that answers the same picture in two ways"
+    "Raise `ValueError` if the teacher gives two different answers about one picture"
     with drawn_from('constant', 0, device=px.device): one = teacher(px)
     with drawn_from('constant', 1, device=px.device): two = teacher(px)
     if not torch.allclose(one, two, rtol=1e-3, atol=1e-5):
-        raise (ValueError(
-            f"The teacher {teacher.name} answers one picture in two ways (dropout, or noise of its "
-            "own), "
-                         "so its answers cannot be kept: leave out views=."))
+        raise ValueError(f"The teacher {teacher.name} answers one picture in two ways (dropout, or "
+            "noise of its own), so its answers cannot be kept: leave out views=.")

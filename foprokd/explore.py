@@ -29,9 +29,10 @@ from .teacher import FrozenTeacher
 
 # %% ../nbs/30_explore.ipynb #73a37bbf
 class PromptExplorer(nn.Module):
-    """Spectral prompt and linear probe around a frozen teacher, which is not a submodule (ours)
+    """Spectral prompt and linear probe around a frozen teacher (ours)
 
-    A `TypeError` for another teacher, a `ValueError` for a size below 2."""
+    The teacher is not a submodule. Raises `TypeError` if it is not a `FrozenTeacher`,
+    and `ValueError` for a size below 2 pixels."""
     # `True`: the next forward in training returns the terms of the objective
     asked = None
     def __init__(self,
@@ -39,7 +40,7 @@ class PromptExplorer(nn.Module):
         prompt:nn.Module, # Spectral prompt to train
         n_out:int, # Number of classes C
         pixels:PixelSpace|None=None, # From batches to pixels; None: batches are pixels
-        size:int|None=None # Shorter side in pixels to which larger images are reduced; None: as they come
+        size:int|None=None # Larger images are reduced to this shorter side, in pixels
     ):
         super().__init__()
         if size is not None and not size >= 2:
@@ -62,14 +63,14 @@ class PromptExplorer(nn.Module):
         return self._teacher[0]
 
     def _apply(self, fn, recurse=True):
-        "Move all parts, the teacher too, which keeps its own precision"
+        "Move all parts and the teacher, which keeps its own precision"
         super()._apply(fn, recurse)
         self.teacher.to(next(self.probe.parameters()).device)
         return self
 
     @property
     def watched(self):
-        "Teacher, prompt and pixels, for `PhaseWatch`"
+        "Teacher, prompt and pixels, which `PhaseWatch` watches"
         return dict(teacher=self.teacher, prompt=self.prompt, pixels=self.pixels)
 
     def reduced(self,
@@ -83,7 +84,7 @@ class PromptExplorer(nn.Module):
     def forward(self,
         x:torch.Tensor, # (B,3,H,W) batch as fastai gives it
         objective:bool=False # Also return the terms of the objective
-    )->torch.Tensor|tuple: # (B,C) probe logits, or (logits, scalar prior, scalar diversity)
+    )->torch.Tensor|tuple: # (B,C) logits, or with scalar prior and scalar diversity
         "Probe logits of the teacher's features of prompted images"
         wanted = self.asked and (self.training or torch.is_grad_enabled())
         objective = objective or bool(wanted)
@@ -102,26 +103,26 @@ _DATA = WeakKeyDictionary() # teacher -> reference to the `DataLoaders` of its s
 
 def own_reference(
     teacher:FrozenTeacher, # Perhaps several as one
-    dls # `DataLoaders` that its statistics are of from now on
+    dls # `DataLoaders` on which its statistics were measured
 )->None:
-    "Remember whose statistics a teacher without BatchNorm has (ours)"
+    "Remember on which data a teacher without BatchNorm got its statistics (ours)"
     for t in (teacher, *getattr(teacher, 'teachers', ())): _DATA[t] = ref(dls)
 
 # %% ../nbs/30_explore.ipynb #ex000002-b
 def foreign_reference(
     teacher:FrozenTeacher, # Perhaps several as one
     dls # `DataLoaders`
-)->bool: # False, too, where nobody knows, as for statistics that were fitted by hand
-    "Whether the statistics of a teacher without BatchNorm are of other data (ours)"
+)->bool: # False also if nobody knows, as for statistics fitted by hand
+    "Whether the statistics of a teacher without BatchNorm are of different data (ours)"
     kept = [_DATA.get(t) for t in (teacher, *getattr(teacher, 'teachers', ()))]
     return any(k is not None and k() is not dls for k in kept)
 
 # %% ../nbs/30_explore.ipynb #9b1b4683
 @docs
 class ExploreCallback(LossPartsCallback):
-    """FPG: train a `PromptExplorer`: prompted images tell the teacher more, at a price for unfamiliar ones (ours)
+    """FPG (ours): train a `PromptExplorer`, so that prompts help the teacher
 
-    A `TypeError` when it is asked to train another model."""
+    Unfamiliar images have a price. Raises `TypeError` for any other model."""
     part_names = ('cls', 'prior', 'div')
     def __init__(self,
         w_cls:float=1., # Weight of the classification term; 0 leaves the data out
@@ -142,9 +143,8 @@ class ExploreCallback(LossPartsCallback):
     def before_fit(self):
         ex = get_model(self.learn.model)
         if not isinstance(ex, PromptExplorer):
-            raise (TypeError(
-                f"Exploration needs a PromptExplorer, got a {type(ex).__name__}: "
-                            "use explore_learner(dls, teacher, prompt)."))
+            raise TypeError("Exploration needs a PromptExplorer, got a "
+                f"{type(ex).__name__}: use explore_learner(dls, teacher, prompt).")
         device = next(ex.parameters()).device
         broadcast_module(ex.teacher.to(device))
         if ex.teacher.prior_layers: return
@@ -168,17 +168,16 @@ class ExploreCallback(LossPartsCallback):
         self.set_loss(total, dict(cls=self.loss_grad, prior=self.prior, div=self.div))
         self.prior = self.div = None
 
-    _docs = dict(
-                 before_fit="The same teacher on all devices; estimate its statistics "
-                 "if it has none",
-                 before_batch="Ask for the terms of the objective",
-                 take="Keep the terms", after_create="Look at the data",
-                 after_loss="Add prior and diversity")
+    _docs = dict(after_create="Look at one batch of the data",
+        before_fit="The same teacher on all devices; measure its statistics if missing",
+        before_batch="Ask for the terms of the objective",
+        take="Keep the terms",
+        after_loss="Add prior and diversity")
 
 # %% ../nbs/30_explore.ipynb #8f5f95bb
 @docs
 class SkipValidation(Callback):
-    "Leave out validation, which would run the teacher"
+    "Leave out validation, which would run the teacher (ours)"
     def before_validate(self): raise CancelValidException
 
     _docs = dict(before_validate="Cancel the validation of this epoch")
@@ -194,12 +193,14 @@ def explore_learner(
     w_cls:float=1., # Weight of the classification term; 0 leaves the data out
     w_prior:float=1., # Weight of the prior
     w_div:float=1e-3, # Weight of the diversity term
-    size:int|None=None, # Shorter side in pixels to which larger images are reduced; None: as they come
+    size:int|None=None, # Larger images are reduced to this shorter side, in pixels
     cls:type=Learner, # Class of the Learner
     cbs=None, # More callbacks
     **kwargs # Passed to `cls`
 )->Learner: # Its model is a PromptExplorer; train it with any fastai method
-    "A Learner for the exploration phase; `ValueError` for a class without training images (ours)"
+    """A Learner for the exploration phase (ours)
+
+    Raises `ValueError` if a class has no training image."""
     counts = check_counts(class_counts(dls) if counts is None else counts,
         getattr(dls, 'vocab', None))
     prompt = FourierPromptGenerator() if prompt is None else prompt
@@ -214,9 +215,11 @@ def explore_learner(
 
 # %% ../nbs/30_explore.ipynb #ex000005
 def check_exploration(
-    kwargs:dict # Of explore_learner
+    kwargs:dict # Arguments for explore_learner
 )->None:
-    "`ValueError` for a number, `TypeError` for a name that an exploration cannot take (ours)"
+    """Check settings of an exploration before it exists (ours)
+
+    Raises `TypeError` for an unknown name, and `ValueError` for a number that cannot work."""
     known = {*signature(explore_learner).parameters,
         *signature(Learner.__init__).parameters} - {'self', 'kwargs'}
     if odd := sorted(set(kwargs) - known):
@@ -236,7 +239,9 @@ def fpg_objective(
     w_prior:float=1., # Weight of the prior
     w_div:float=1e-3 # Weight of the diversity term
 )->dict: # Means over images: cls, prior, div, accuracy of the probe, total
-    "The exploration objective on held-out images, everything in eval mode; `ValueError` without images (ours)"
+    """The exploration objective on held-out images, all parts in eval mode (ours)
+
+    Raises `ValueError` if there are no images."""
     device = next(explorer.eval().probe.parameters()).device
     loss = BalancedSoftmaxLoss(counts).to(device)
     sums, n = dict.fromkeys(('cls', 'prior', 'div', 'accuracy'), 0.), 0

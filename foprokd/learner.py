@@ -38,7 +38,7 @@ class FoProLearner(DeployMethods, PhasedLearner):
 
 # %% ../nbs/38_learner.ipynb #a8420656
 def _add_statistics(dls, student):
-    "Normalise for hub weights as `vision_learner` does, if the loaders do not normalise; a warning where they cannot"
+    "Normalise for hub weights as `vision_learner` does, or warn if the loaders cannot"
     cfg, space = getattr(student.backbone, 'pretrained_cfg', None) or {}, PixelSpace.from_dls(dls)
     chans = (student.timm_kwargs or {}).get('in_chans', 3)
     if len(cfg.get('mean', ())) != chans or isinstance(getattr(dls, 'pixels', None), PixelSpace):
@@ -46,24 +46,24 @@ def _add_statistics(dls, student):
     if (space.mean != 0).any() or (space.std != 1).any(): return
     if all(hasattr(dl, 'after_batch') for dl in dls.loaders):
         return dls.add_tfms([Normalize.from_stats(cfg['mean'], cfg['std'])], 'after_batch')
-    warnings.warn(
-                  f"The student's hub weights expect images normalised with mean {cfg['mean']} and "
-                  f"std {cfg['std']}: "
-                  "normalise them, and say so, dls.pixels = PixelSpace(mean, std).")
+    warnings.warn(f"The student's hub weights expect images normalised with mean {cfg['mean']} and "
+        f"std {cfg['std']}: normalise them, and say so, dls.pixels = PixelSpace(mean, std).")
 
 # %% ../nbs/38_learner.ipynb #a8420656-b
 def fopro_learner(
     dls:DataLoaders, # Target data, images (B,3,H,W) and one class each
     student:str|nn.Module='resnet18', # timm name, backbone, or a Student
-    teacher:str|Path|nn.Module|None='embedded', # timm name, 'embedded', file or module; None: no teacher
-    prompt:SpectralPrompt|None=None, # None: a new FourierPromptGenerator; `IdentityPrompt()` gives plain EKD
+    teacher:str|Path|nn.Module|None='embedded', # timm name, 'embedded', file or module, or None
+    prompt:SpectralPrompt|None=None, # None: a new one; the identity prompt gives plain EKD
     pretrained:bool=False, # Start the student from hub weights
     teacher_kwargs:dict|None=None, # `ckpt`, `size`, `mean`, `std`, timm arguments of the teacher
     student_kwargs:dict|None=None, # `ckpt`, `classifier`, timm arguments of the student
     metrics=None, # None: accuracy and balanced accuracy
     **kwargs # Passed to FoProLearner: counts, lam, loss_func, opt_func, cbs, path, ...
 )->FoProLearner: # Ready for fit_fopro, `fit_one_cycle`, `lr_find`, ...
-    "A `FoProLearner` from names; `TypeError` or `ValueError` with one sentence for anything that cannot work"
+    """Make a `FoProLearner` from names (ours)
+
+    Raises `TypeError` or `ValueError`, with one sentence, for arguments that cannot work."""
     if not hasattr(dls, 'train'):
         raise TypeError(f"Got a {type(dls).__name__} where fastai DataLoaders are needed.")
     smallest_batch(dls.train)
@@ -91,7 +91,9 @@ def show_prompts(self:FoProLearner,
     n:int=3, # How many validation images
     **kwargs # Passed to the prompt's show
 )->plt.Figure: # A row of panels per image
-    "Image, prompted image, difference, both spectra, for the first `n` validation images; `ValueError` without prompt"
+    """Draw image, prompted image, difference and both spectra of the first `n` validation images
+
+    Raises `ValueError` if there is no prompt."""
     if self.teacher is None or self.prompt is None:
         raise ValueError("This learner has no prompt to show: give a teacher and a prompt.")
     x = self.dls.valid.one_batch()[0][:n]
@@ -102,7 +104,7 @@ def show_prompts(self:FoProLearner,
 def plot_phases(self:FoProLearner,
     skip:int=5 # Leave out the first batches of each phase (at most a third of them)
 )->plt.Figure: # A panel per phase
-    "The smoothed training loss of each phase that ran; `ValueError` if none did"
+    "Draw the smoothed training loss of each phase that ran; raises `ValueError` before the first"
     n = len(self.phase_history)
     if not n: raise ValueError("No phase has ended yet: call fit_fopro first.")
     fig, axs = plt.subplots(1, n, figsize=(3.2 * n, 2.4), squeeze=False, layout='constrained')
@@ -119,10 +121,12 @@ def _prompt_file(file):
 
 @patch
 def save(self:FoProLearner,
-    file:str|Path|IO, # Name below `path/model_dir`, without suffix; or an open file, for the student alone
+    file:str|Path|IO, # Name below `path/model_dir`, without suffix; or an open file
     **kwargs # Passed to fastai's save
 )->Path: # The weights' file, as a path if a name was given
-    "fastai's `save`, and the prompt's weights in `<file>.prompt.safetensors`"
+    """fastai's `save`, and the prompt's weights in `<file>.prompt.safetensors`
+
+    An open file takes the student alone."""
     file = Learner.save(self, file, **kwargs)
     if rank_distrib(): return file # one writer, as in fastai
     if not isinstance(file, Path):
@@ -145,7 +149,9 @@ def load(self:FoProLearner,
     file:str|Path|IO, # As given to save
     **kwargs # Passed to fastai's load
 )->FoProLearner: # self
-    "fastai's `load`, weights only in any case, and the prompt's if they lie beside; `ValueError` for other files"
+    """fastai's `load` of weights only, and of the prompt's weights if their file is there
+
+    Raises `ValueError` if the file does not hold weights of this Learner."""
     # fastai's own callbacks pass False; nothing here needs what that allows
     kwargs.pop('weights_only', None)
     path = join_path_file(file, self.path/self.model_dir, ext='.pth')
@@ -163,7 +169,7 @@ def load(self:FoProLearner,
 def student_groups(
     model:nn.Module # A Student
 )->list[list]: # Parameters of the backbone, and of the heads
-    "Backbone and heads as two groups of weights, a `splitter` for `freeze` and `fine_tune` (ours)"
+    "The weights of backbone and heads as two groups, for `splitter=` of a Learner (ours)"
     student = get_model(model)
     body = {id(p) for p in student.backbone.parameters()}
     return [list(student.backbone.parameters()),
@@ -174,7 +180,7 @@ def student_groups(
 def freeze_to(self:FoProLearner,
     n:int # The first group that trains; -1: only the last one
 )->None:
-    "fastai's `freeze_to`, and a warning where it freezes nothing"
+    "fastai's `freeze_to`, which also warns if it freezes nothing"
     Learner.freeze_to(self, n)
     if n < 0 and not self.opt.frozen_idx:
         warnings.warn(
@@ -187,12 +193,12 @@ def export(self:FoProLearner,
     fname:str|Path='export.pkl', # File name below `path`
     **kwargs # Passed to fastai's export
 )->None:
-    "Pickle a plain fastai `Learner` with the deployed student; `load_learner` runs whatever code a file holds"
+    """Pickle a plain fastai `Learner` with the deployed student
+
+    `load_learner`, which reads the file, runs any code that a file holds."""
     if not hasattr(self.dls, 'new_empty') or not all(hasattr(dl, 'new') for dl in self.dls.loaders):
-        raise (ValueError(
-            "export keeps fastai's transforms, which torch's loaders do not have: write the "
-            "student by "
-                         "export_student('student.safetensors')."))
+        raise ValueError("export keeps fastai's transforms, which torch's loaders do not have: "
+            "write the student by export_student('student.safetensors').")
     if rank_distrib(): return # one writer
     probe, act = torch.eye(self.student.n_out), getattr(self.loss_func, 'activation', None)
     plain_softmax = act is None or act(probe).allclose(probe.softmax(1), atol=1e-5)

@@ -27,7 +27,9 @@ def log_prior(
     classes=None, # C class names, for the message only
     dtype:torch.dtype=torch.float32, # dtype of the result
 ) -> Tensor: # (C,) natural log of the class shares, all <= 0, on the device of `counts`
-    "Log of the share of each class in the training set; a `ValueError` names any class without an image."
+    """Log of the share of each class in the training set (ours)
+
+    Raises `ValueError`, which names the class, if a class has no image."""
     device = counts.device if isinstance(counts, Tensor) else None
     return _log_share(counts, classes).to(dtype).to(device)
 
@@ -35,7 +37,7 @@ def log_prior(
 def full_precision(
     x:Tensor, # Of any shape and type, or one of fastai's subclasses
 ) -> Tensor: # Of the same shape, plain, float32; float64 when it came so
-    "`x` as a plain tensor of at least float32."
+    "`x` as a plain tensor of at least float32 (ours)"
     # which torch.export cannot trace
     if not torch.compiler.is_compiling(): x = x.as_subclass(Tensor)
     return x if x.dtype == torch.float64 else x.float()
@@ -47,7 +49,9 @@ def checked_pair(
     width:int|None=None, # Number of class counts, which C must be; None: not compared
     soft:bool=False, # Class probabilities are welcome
 ) -> tuple[Tensor, Tensor]: # Plain (B,C) logits of full precision, and (B,) int64 or (B,C) targets
-    "Logits and targets as every loss takes them; a `ValueError` says which shapes do not fit."
+    """Logits and targets as every loss takes them (ours)
+
+    Raises `ValueError`, with the shapes, if they do not fit."""
     pred, targ = full_precision(pred), targ.as_subclass(Tensor)
     if pred.ndim != 2: raise ValueError(f"Logits must have shape (B,C), not {tuple(pred.shape)}.")
     if width is not None and pred.shape[1] != width:
@@ -94,8 +98,10 @@ def logit_adjusted_loss(
 
 # %% ../nbs/15_losses.ipynb #a678f7a0
 class LongTailLoss(nn.Module):
-    "A loss on raw logits with what a fastai `Learner` expects of one; a subclass adds `forward(pred, targ)`."
-    # whether it corrects for a long tail; class shares that it expects
+    """A loss on raw logits, with what a fastai `Learner` expects of a loss (ours)
+
+    A subclass adds `forward(pred, targ)`."""
+    # `balances`: whether it corrects for a long tail; `prior`: class shares that it expects
     y_int, balances, prior = True, False, None
     def __init__(self,
         reduction:str='mean', # 'mean', 'sum' or 'none'; may be changed at any time
@@ -106,7 +112,7 @@ class LongTailLoss(nn.Module):
     def activation(self,
         pred:Tensor, # (B,C) raw logits
     ) -> Tensor: # (B,C) probabilities
-        "Softmax of the raw logits: the prior is not used at inference."
+        "Softmax of the raw logits; inference does not use the prior."
         return F.softmax(full_precision(pred), dim=-1)
 
     def decodes(self,
@@ -116,7 +122,7 @@ class LongTailLoss(nn.Module):
         return pred.argmax(dim=-1)
 
     def extra_repr(self) -> str:
-        "Settings and the reduction, in the order they were set, for `repr`."
+        "The settings and the reduction, for `repr`, in the order in which they were set."
         return ', '.join(f'{k}={v}' for k, v in vars(self).items() if k[0] != '_'
             and k != 'training')
 
@@ -135,12 +141,12 @@ class LogitAdjustedLoss(LongTailLoss):
 
     @property
     def balances(self)->bool:
-        "Whether it corrects for a long tail, which all but `tau=0` do"
+        "Whether it corrects for a long tail; with `tau=0` it does not"
         return self.tau != 0
 
     @property
     def prior(self)->Tensor|None: # (C,) shares, sum 1; None with `tau=0`
-        "The class shares that it expects of the batches"
+        "The class shares that it expects in the batches"
         return (self.offset.double()/self.tau).exp() if self.tau else None
 
     def forward(self,
@@ -166,9 +172,8 @@ def cosine_distance(
 ) -> Tensor: # scalar in [0,4]
     "Mean of `2 - 2 cos(a, b)` over the batch, in float32 also under autocast."
     if a.shape != b.shape:
-        raise (ValueError(
-            f"Features of shape {tuple(a.shape)} and {tuple(b.shape)} cannot be compared; "
-                         "the projector must have the teacher's width."))
+        raise ValueError(f"Features of shape {tuple(a.shape)} and {tuple(b.shape)} cannot be "
+            "compared; the projector must have the teacher's width.")
     _check_some(a)
     return (2 - 2*F.cosine_similarity(full_precision(a), full_precision(b), dim=-1)).mean()
 
@@ -177,10 +182,12 @@ def mode_seeking(
     x1:Tensor, # (B,C,H,W) images in [0,1] prompted with `z1`
     x2:Tensor, # (B,C,H,W) the same images prompted with `z2`
     z1:Tensor, # (B,Z) latents
-    z2:Tensor, # (B,Z) other latents
+    z2:Tensor, # (B,Z) a second draw of latents
     eps:float=1e-2, # > 0, keeps the loss below 1/eps
 ) -> Tensor: # scalar in (0, 1/eps], larger when the images do not follow the latents
-    "Inverse of image change per latent change (Mao et al. 2019); in training over the batch of all processes."
+    """Inverse of the image change per latent change (Mao et al. 2019)
+
+    In training it takes the means over the batch of all processes."""
     _check_some(x1)
     far = lambda a, b: (full_precision(a) - full_precision(b)).abs().mean()
     means = torch.stack([far(x1, x2), far(z1, z2)])
@@ -192,7 +199,7 @@ def ekd_loss(
     logits:Tensor, # (B,C) of the classifier
     aux_logits:Tensor, # (B,C) of the auxiliary classifier
     projected:Tensor, # (B,dT) projected student features
-    teacher_feats:Tensor, # (B,dT) teacher features of the prompted images; no gradient reaches them
+    teacher_feats:Tensor, # (B,dT) teacher features of prompted images, detached here
     targ:Tensor, # (B,) class indices
     counts, # (C,) training images per class, each >= 1
     lam:float=3., # weight of the feature loss
@@ -214,10 +221,9 @@ def soft_target_loss(
 )->Tensor: # scalar >= 0, or (B,) with reduction 'none'
     "Squared temperature times KL(teacher || student) (Hinton et al. 2015)"
     if logits.shape != teacher_logits.shape:
-        raise (ValueError(
+        raise ValueError(
             f"Logits of shape {tuple(logits.shape)} and {tuple(teacher_logits.shape)} "
-            "cannot be compared: "
-                         "student and soft targets must have the same classes."))
+            "cannot be compared: student and soft targets must have the same classes.")
     if not temperature > 0:
         raise ValueError(f"The temperature must be positive, not {temperature}.")
     _check_some(logits)
@@ -229,7 +235,7 @@ def soft_target_loss(
 
 # %% ../nbs/15_losses.ipynb #d0e7c691
 def fpg_loss(
-    logits:Tensor, # (B,C) of the linear probe on the teacher's features of the prompted images
+    logits:Tensor, # (B,C) of the probe, on the teacher's features of prompted images
     targ:Tensor, # (B,) class indices
     counts, # (C,) training images per class, each >= 1
     prior:Tensor|float=0., # scalar >= 0, distance from the teacher's feature statistics

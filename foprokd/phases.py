@@ -45,14 +45,14 @@ class PhasedLearner(ResumableLearner):
     "A fastai `Learner` of a `Student`, with a frozen teacher, a prompt, and the phases of FoPro-KD"
     def __init__(self,
         dls:DataLoaders, # Target data
-        model:Student, # Student with a projector of the teacher's width (without a teacher: any Student)
+        model:Student, # The student; with a teacher, its projector has that width
         teacher:FrozenTeacher|None=None, # Frozen teacher; None for a baseline
         prompt:nn.Module|None=None, # Spectral prompt; None is the identity
         counts=None, # (C,) training counts; None reads them off `dls`
         lam:float=3., # Weight of the feature term
         explore_kwargs:dict|None=None, # `w_cls`, `w_prior`, `w_div`, `size` of the exploration
-        distill_kwargs:dict|None=None, # `lam_end`, `prompt_student`, `soft`, ... of the distillation
-        adversarial_kwargs:dict|None=None, # `prompt_lr`, `w_prior`, `w_pen`, `every` of the adversarial phase
+        distill_kwargs:dict|None=None, # `lam_end`, `soft`, ... of the distillation
+        adversarial_kwargs:dict|None=None, # `prompt_lr`, `every`, ... of that phase
         loss_func=None, # None: balanced softmax with `counts`
         **kwargs # Passed to `Learner`
     ):
@@ -85,7 +85,10 @@ class PhasedLearner(ResumableLearner):
 
     @property
     def dls(self):
-        "The data; what was read off them follows new ones: counts, prior, pixels, statistics of the teacher"
+        """The data
+
+        With new data, what was read from the old ones follows: counts, prior, pixels and the
+        statistics of the teacher."""
         return self._dls
     @dls.setter
     def dls(self, dls):
@@ -100,7 +103,7 @@ class PhasedLearner(ResumableLearner):
         *args, # Those of fastai's fit
         **kwargs # Likewise
     )->None:
-        "fastai's `fit`, after a look whether the data are still those that were read"
+        "fastai's `fit`; if the training set has changed, counts and pixels follow first"
         if getattr(self.dls.train, 'dataset', None) is not self._source: self._follow()
         return super().fit(*args, **kwargs)
 
@@ -111,7 +114,9 @@ class PhasedLearner(ResumableLearner):
 
     @property
     def prompt(self):
-        "The prompt of all phases; a new one reaches the teacher at once and starts a new exploration"
+        """The prompt of all phases
+
+        A new prompt reaches the teacher at once and starts a new exploration."""
         return self._prompt
     @prompt.setter
     def prompt(self, prompt):
@@ -136,10 +141,8 @@ def _new_counts(self:PhasedLearner):
     "The counts of new data; `ValueError` for other classes"
     old, new, n = self._classes, class_names(self.dls, None), len(self.counts)
     if old and new and old != new:
-        raise (ValueError(
-            f"The new data have {len(new)} classes ({', '.join(new[:8])}), and the student's "
-            "outputs are "
-                         f"the {n} of the old ones: make a new learner for them."))
+        raise ValueError(f"The new data have {len(new)} classes ({', '.join(new[:8])}), and the "
+            f"student's outputs are the {n} of the old ones: make a new learner for them.")
     try: counts = class_counts(self.dls, n)
     except TypeError: # labels that nobody can read
         if 'counts' in self._given: return self.counts
@@ -167,7 +170,7 @@ def _follow(self:PhasedLearner):
 # %% ../nbs/36_phases.ipynb #3fe44d5d
 @patch
 def exploration(self:PhasedLearner)->Learner: # Its model is a PromptExplorer
-    "The Learner of prompt and probe, made when it is first needed"
+    "The Learner of prompt and probe, which is made at the first need"
     if self.explorer is None:
         self.explorer = explore_learner(self.dls, self.teacher, self.prompt, counts=self.counts,
                                         path=self.path,
@@ -199,11 +202,12 @@ def _explore(self:PhasedLearner, phase, cbs=None):
 # %% ../nbs/36_phases.ipynb #8d41bd0a-b
 @patch
 def _distill(self:PhasedLearner, phase, cbs=None):
-    "Train the student with the prompt as it stands"
+    "Train the student with the current prompt"
     loss_func, cbs = (self.loss_func, L(cbs) + L(self.phase_log.callbacks(phase, self.dls))
         + L(self.saver))
     try: self.fit_one_cycle(phase.epochs, phase.lr, reset_opt=True, cbs=cbs)
-    finally: self.loss_func = loss_func # fastai's MixUp leaves its own behind when it is interrupted
+    # fastai's MixUp leaves its own behind when it is interrupted
+    finally: self.loss_func = loss_func
     return fit_curves(self)
 
 @patch
@@ -219,7 +223,7 @@ def _adversarial(self:PhasedLearner, phase, cbs=None):
 def run_settings(self:PhasedLearner,
     phases:list[Phase] # The plan
 )->dict[str, str]: # Name -> text
-    "What must be the same for a run to be gone on with"
+    "The settings that must be the same when a run is resumed"
     cb, loss = next(iter(self._grab_cbs(DistillCallback)), None), self.loss_func
     numbers = {k: v for k, v in getattr(loss, '__dict__', {}).items()
         if type(v) in (int, float, str)}
@@ -243,7 +247,7 @@ def run_settings(self:PhasedLearner,
 
 # %% ../nbs/36_phases.ipynb #f2059d78
 def _single_teachers(teacher):
-    "Those with statistics of their own, of a teacher that may be several as one"
+    "The teachers with statistics of their own, inside one that may be several"
     return [] if teacher is None else list(getattr(teacher, 'teachers', [teacher]))
 
 @patch
@@ -278,9 +282,8 @@ def _check_needs(self:PhasedLearner, phases):
     "`ValueError` for a phase that lacks a teacher, or a prompt that can learn"
     needs = sorted({p.name for p in phases} & {'explore', 'adversarial'})
     if 'explore' in needs and smallest_batch(self.dls.train) == 1:
-        raise (ValueError(
-            "The smallest training batch has one image, and the probe of the exploration "
-                         "needs two: give a bs with another remainder, or drop_last=True."))
+        raise ValueError("The smallest training batch has one image, and the probe of the "
+            "exploration needs two: give a bs with another remainder, or drop_last=True.")
     has_prompt = self.prompt is not None and list(self.prompt.parameters())
     if not needs or self.teacher is not None and has_prompt: return
     lacks = 'a teacher' if self.teacher is None else 'a prompt with parameters'
@@ -312,18 +315,19 @@ def fit_fopro(self:PhasedLearner,
     rounds:int=1, # How often explore and distill alternate
     lr:float|slice=1e-3, # Peak learning rate of the student
     explore_lr:float|slice=1e-2, # Peak learning rate of prompt and probe
-    adversarial_lr:float|slice|None=None, # The student's peak rate in the adversarial phase; None: a third of `lr`
-    cbs=None, # Callbacks for the student's phases; what logs sees exploration, too, and all phases as one fit
-    checkpoint:str|Path|None=None, # Folder for checkpoints, after each epoch and every `minutes`; None writes none
-    resume:bool=False, # Go on from the newest checkpoint in that folder; begin if there is none
-    minutes:float=10., # Between checkpoints inside an epoch
-    views:int|None=None, # Distillation asks the teacher about so many passes over the images, then shows those again
-    bank:str|Path|None=None, # Folder for its answers; None: in that of the checkpoints, or for this call
-    keep:str='features' # What is kept of a pass: features, or images, too
+    adversarial_lr:float|slice|None=None, # Peak rate of that phase; None: `lr`/3
+    cbs=None, # Callbacks for the student's phases; loggers see all phases as one fit
+    checkpoint:str|Path|None=None, # Folder for checkpoints; None writes none
+    resume:bool=False, # Resume from the newest checkpoint, if there is one
+    minutes:float=10., # Minutes between checkpoints inside an epoch
+    views:int|None=None, # Ask the teacher in so many epochs only; None: always
+    bank:str|Path|None=None, # Folder for its answers; None: that of the checkpoints
+    keep:str='features' # What `views` keeps: 'features' or 'images' (both)
 )->list[dict]: # The phases that ran, with their curves and seconds; also in `phase_history`
-    """Explore, distil, distil adversarially; `ValueError` for a phase without what it needs
+    """Explore, distil, distil adversarially
 
-    `Preempted`, with exit code 0, after a SIGTERM that found a checkpoint folder."""
+    Raises `ValueError` if a phase lacks what it needs. With a checkpoint folder, a SIGTERM raises
+    `Preempted`, with exit code 0."""
     phases = fopro_schedule(explore, distill, adversarial, rounds, explore_lr, lr, adversarial_lr)
     self._check_needs(phases)
     if resume and checkpoint is None:
@@ -348,7 +352,9 @@ def to_distributed(self:PhasedLearner,
     sync_bn:bool=True, # The student's BatchNorm over all processes; on GPUs only
     **kwargs # Passed to accelerate's `Accelerator`
 )->Learner: # self
-    "fastai's `to_distributed` for all phases; nothing to do in a single process; `ImportError` without accelerate"
+    """fastai's `to_distributed`, for all phases
+
+    Does nothing in a single process. Raises `ImportError` if accelerate is not installed."""
     if num_distrib() <= 1: return self
     from foprokd.train.distributed import PhaseTrainer
     trainer = PhaseTrainer(sync_bn, **kwargs)
@@ -366,7 +372,9 @@ def distrib_ctx(self:PhasedLearner,
     in_notebook:bool=False, # Started by accelerate's `notebook_launcher`
     **kwargs # Passed to accelerate's `Accelerator`
 ): # Context that gives the Learner
-    "fastai's `distrib_ctx` for all phases; nothing in a single process; `ImportError` without accelerate"
+    """fastai's `distrib_ctx`, for all phases
+
+    Does nothing in a single process. Raises `ImportError` if accelerate is not installed."""
     if num_distrib() <= 1:
         yield self
         return
