@@ -1,4 +1,4 @@
-"""The published sets in one registry, for the command line, the data cards, and whoever prefers a word to a function.
+"""The published sets in one registry, for the command line, the data cards, and users who prefer a word to a function.
 
 Docs: https://foprokd.github.io/foprokd/data/datasets.html.md"""
 
@@ -21,23 +21,22 @@ from .texts import near_key
 # Name -> title, reader, classes, training counts, folds, ratios, protocols
 DATASETS = {
     'isic2019_lt': dict(title='ISIC-2019-LT', reader=isic2019_lt, classes=8, counts=ISIC_COUNTS,
-    folds=(1, 2, 3, 4, 5),
-                        imbalances=(100, 200, 500), protocols=('official', 'regenerated', 'lesion'),
+                        folds=(1, 2, 3, 4, 5), imbalances=(100, 200, 500),
+                        protocols=('official', 'regenerated', 'lesion'),
                         partition=False, licence='CC BY-NC 4.0'),
     'hyper_kvasir': dict(title='HyperKvasir', reader=hyper_kvasir, classes=23,
                          counts=HYPER_KVASIR_COUNTS, folds=(0, 1, 2, 3, 4), imbalances=(),
                          protocols=('official', 'stratified'), partition=True,
                          licence='CC BY 4.0'),
     'medmnist': dict(title='MedMNIST', reader=medmnist_set, classes=None, counts=MEDMNIST, folds=(),
-    imbalances=(),
-                     protocols=('official',), partition=False,
+                     imbalances=(), protocols=('official',), partition=False,
                      licence='CC BY 4.0, dermamnist CC BY-NC 4.0')}
 
 # %% ../../nbs/data/16_datasets.ipynb #f8bc400f-b
 def similar_set(
-    word:str # A name that is none
-)->str: # Names that are like it, '' for none
-    "What somebody may have meant by a word that names no set (ours)"
+    word:str # A name that is not in the registry
+)->str: # Names that are like it; '' if no name is
+    "The set that a user may have meant by a word that names no set (ours)"
     words = {near_key(n).replace('lt', ''): n for n in ('demo', 'isic2019_lt', 'hyper_kvasir')}
     words |= {f'{o}{f}': f'medmnist:{f}' for f in MEDMNIST for o in ('', 'medmnist')}
     key = near_key(str(word).replace(':', '')).replace('lt', '')
@@ -48,7 +47,7 @@ def similar_set(
 def _spec(
     spec:str # As in read_dataset
 )->tuple[str, dict]: # Name in DATASETS, and the arguments that the word carries
-    "Take a spec apart; `ValueError` for an unknown one"
+    "Take a spec apart, or raise `ValueError` if it is unknown"
     name, *rest = str(spec).split(':')
     known = (
         f"{', '.join(n for n in DATASETS if n != 'medmnist')} and medmnist:FLAG[:SIZE], e.g. "
@@ -70,9 +69,9 @@ def read_dataset(
     root:str|Path, # Folder with the released files
     fold:int|None=None, # Fold; None: the set's first
     imbalance:float|None=None, # Nominal ratio; None: the set's first
-    **kwargs # Further arguments of the reader, e.g. `protocol`, `splits`, missing; None: its default
+    **kwargs # Further arguments of the reader, e.g. protocol or splits; None: its default
 )->pd.DataFrame: # Label table; facts in `attrs['about']`
-    "Any published set by name; `ValueError` for what is unknown, or what the set does not have"
+    "Any published set by name, or `ValueError` for a name or an argument it does not have (ours)"
     name, args = _spec(spec)
     has = inspect.signature(DATASETS[name]['reader']).parameters
     asked = {k: v for k, v in dict(kwargs, fold=fold, imbalance=imbalance).items() if v is not None}

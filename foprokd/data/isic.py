@@ -1,4 +1,4 @@
-"""The long-tailed skin set of the FoPro-KD authors: their splits, ours by the same rule, or ours without leaking lesions.
+"""The long-tailed skin set of the FoPro-KD authors, with their splits, our splits by the same rule, or our splits without leaking lesions.
 
 Docs: https://foprokd.github.io/foprokd/data/isic.html.md"""
 
@@ -47,7 +47,7 @@ def _isic_ratio(
 def isic_lt_counts(
     imbalance:float=100 # 100, 200 or 500 (or .01, .005, .002)
 )->np.ndarray: # (8,) int64 training images, in the order of ISIC_CLASSES
-    "Training counts of ISIC-2019-LT by the published rule; `ValueError` for another imbalance"
+    "Training counts of ISIC-2019-LT by the published rule"
     n = np.array(list(ISIC_COUNTS.values()))
     return np.minimum(n - sum(_HELD.values()),
         longtail_counts(int(n[0]), len(n), _isic_ratio(imbalance)))
@@ -63,7 +63,7 @@ def _isic_id(
 
 def _isic_images(
     files:list[str] # From walk_files
-)->tuple[dict[str, str], int]: # id -> path, and number of files passed over because their id was there before
+)->tuple[dict[str, str], int]: # id -> path, and number of further files with a known id
     "Image files by bare id"
     images = [f for f in files if IMAGE_FILE.search(f) and re.fullmatch(r'ISIC_\d+', _isic_id(f))]
     images.sort(key=lambda f: (bool(_DOWN.search(IMAGE_FILE.sub('', f))), f))
@@ -90,13 +90,12 @@ def _isic_official(
     fold:int, # 1-5
     ratio:int # 100, 200 or 500
 )->pd.DataFrame: # Columns image (as listed), label, split
-    "The authors' split files; `ValueError` for an absent file, a wrong column or an image that is listed twice"
+    "The authors' split files, or `ValueError` if one is absent or wrong"
     res = []
     for part, short in zip(SPLIT_PARTS, ('train', 'val', 'test')):
         name = f'{short}_skin{fold}_{_IF[ratio]}.csv'
-        advice = (
-            'clone https://github.com/xmed-lab/FoPro-KD and name its folder as splits (--splits)')
-        df = read_table(find_file(files, name, advice), numbers=True)
+        df = read_table(find_file(files, name, 'clone https://github.com/xmed-lab/FoPro-KD and '
+            'name its folder as splits (--splits)'), numbers=True)
         check_columns(df, 'image', 'finding', what=name)
         odd = df.finding[~df.finding.isin(range(len(ISIC_CLASSES)))]
         if len(odd):
@@ -107,16 +106,16 @@ def _isic_official(
     df = pd.concat(res, ignore_index=True)
     twice = df.image[df.image.map(_isic_id).duplicated()]
     if len(twice):
-        raise (ValueError(
+        raise ValueError(
             f"{len(twice)} images are listed more than once in the split files, the first is "
-                                    f"{twice.iloc[0]!r}: get the published files again."))
+            f"{twice.iloc[0]!r}: get the published files again.")
     return df
 
 # %% ../../nbs/data/13_isic.ipynb #0409b33b
 def _whole(
     sizes, # Images per lesion, in random order
     n:int # Images wanted, >= 1
-)->list[int]|None: # Positions that sum to exactly `n`, as early in the order as possible; None: impossible
+)->list[int]|None: # Positions that sum to exactly `n`, as early as possible; None: impossible
     "Subset sum: whole lesions that make exactly `n` images"
     came = {0: None}
     for j, s in enumerate(sizes):
@@ -133,7 +132,7 @@ def _whole(
 def _isic_truth(
     files:list[str] # From walk_files
 )->pd.DataFrame: # Columns image, label
-    "ISIC-2019's ground truth; `ValueError` for a row without exactly one of the eight classes"
+    "ISIC-2019's ground truth, or `ValueError` for a row without exactly one class"
     name = 'ISIC_2019_Training_GroundTruth.csv'
     df = read_table(find_file(files, name,
         'get it from https://challenge.isic-archive.com/data/#2019'))
@@ -141,9 +140,9 @@ def _isic_truth(
     hot = df[list(ISIC_CLASSES)].apply(pd.to_numeric, errors='coerce').to_numpy(float)
     odd = np.flatnonzero((hot == 1).sum(1) != 1)
     if len(odd):
-        raise (ValueError(
+        raise ValueError(
             f"{len(odd)} rows of {name} have not exactly one of the eight classes, the first is "
-                                  f"{df.image[odd[0]]!r}: get the published file again."))
+            f"{df.image[odd[0]]!r}: get the published file again.")
     return pd.DataFrame(dict(image=df.image.astype(str),
         label=np.array(ISIC_CLASSES)[hot.argmax(1)]))
 
@@ -154,7 +153,7 @@ def _isic_deal(
     ratio:int, # 100, 200 or 500
     seed:int # >= 0
 )->tuple[pd.DataFrame, int]: # Columns image, label, group, split; and lesions with several labels
-    "Validation and test from whole groups, then the published tail in training; `ValueError` if no groups fit exactly"
+    "Validation and test from whole groups, then the published tail in training"
     df, kinds = df.assign(split='train'), df.groupby('group').label.nunique()
     mixed = set(kinds.index[kinds > 1])
     pure = df[~df.group.isin(mixed)]
@@ -164,9 +163,9 @@ def _isic_deal(
         for part, n in _HELD.items():
             take = _whole(sizes.to_numpy(), n)
             if take is None:
-                raise ValueError(f"Whole lesions of {label} cannot make exactly {n} {part} images: "
-                                              f"it has {sizes.sum()} images in {len(sizes)} "
-                                              "lesions to choose from.")
+                raise ValueError(
+                    f"Whole lesions of {label} cannot make exactly {n} {part} images: it has "
+                    f"{sizes.sum()} images in {len(sizes)} lesions to choose from.")
             df.loc[df.group.isin(sizes.index[take]), 'split'] = part
             sizes = sizes.drop(sizes.index[take])
     train = np.flatnonzero(df.split == 'train')
@@ -182,8 +181,8 @@ def _isic_table(
     fold:int, # 1-5
     ratio:int, # 100, 200 or 500
     seed:int # For the two protocols of ours
-)->tuple[pd.DataFrame, dict]: # Columns image (as listed), label, split and perhaps group; facts about groups
-    "The rows of one protocol, before any image was looked for"
+)->tuple[pd.DataFrame, dict]: # Columns image (as listed), label, split; facts about groups
+    "The rows of one protocol, before the images are looked for"
     lesions, source = _lesions(files)
     if protocol == 'lesion' and not lesions:
         raise ValueError("protocol='lesion' needs lesion ids: put ISIC_2019_Training_Metadata.csv "
@@ -210,12 +209,12 @@ def isic2019_lt(
     root:str|Path, # Folder with the images of ISIC-2019 at any depth, and perhaps its CSV files
     fold:int=1, # Resampling, 1-5
     imbalance:float=100, # 100, 200 or 500 (or .01, .005, .002)
-    splits:str|Path|None=None, # Folder with the authors' split files at any depth; None: below `root`
-    protocol:str='official', # 'official', 'regenerated' (ours, by image) or 'lesion' (ours, lesions stay whole)
+    splits:str|Path|None=None, # Folder with the authors' split files; None: below `root`
+    protocol:str='official', # 'official', 'regenerated' (ours) or 'lesion' (ours, lesions whole)
     missing:str='refuse', # Images that were not found: 'refuse' or 'drop'
-    seed:int=0 # Of the two protocols of ours, >= 0
+    seed:int=0 # Of our two protocols, >= 0
 )->pd.DataFrame: # Label table; facts in `attrs['about']`
-    "ISIC-2019-LT (Elbatel et al. 2024); `ValueError` for absent files, and for absent images unless they are dropped"
+    "Label table of ISIC-2019-LT (Elbatel et al. 2024), with its facts in `attrs`"
     ratio = _isic_ratio(imbalance)
     check_choice('fold', fold, range(1, 6))
     check_choice('missing', missing, ('refuse', 'drop'))
@@ -240,7 +239,7 @@ def isic2019_lt(
 def _isic_notes(
     facts:dict # Of `_isic_table`, with `crossing`
 )->tuple[str, ...]: # Clauses
-    "What the text says of lesions and counts"
+    "Clauses about lesions and counts for the text"
     known, mixed = facts['groups'] is not None, facts['mixed_groups']
     notes = [f"{facts['crossing']} lesions in more than one part" if known
         else 'lesion ids not known']

@@ -1,4 +1,4 @@
-"""Endoscopy images of 23 classes with the publisher's five folds, or five of ours.
+"""Endoscopy images of 23 classes with the publisher's five folds, or with five folds of our own.
 
 Docs: https://foprokd.github.io/foprokd/data/kvasir.html.md"""
 
@@ -45,7 +45,7 @@ HYPER_KVASIR_NAMES = {n: n for n in HYPER_KVASIR_COUNTS} | {
 def _hk_folds(
     files:list[str] # Where `5_fold_split.csv` may be
 )->pd.DataFrame: # Columns image (file name), label (name of the folder), fold (0-4)
-    "The official folds; `ValueError` for an absent file or an unknown class"
+    "The official folds, or `ValueError` for an absent file or an unknown class"
     path = find_file(files, '5_fold_split.csv', 'get official_splits/5_fold_split.csv from '
                 'https://github.com/simula/hyper-kvasir and name its folder as splits (--splits)')
     df = read_table(path, numbers=True)
@@ -62,7 +62,7 @@ def _hk_folds(
 def _hk_groups(
     df:pd.DataFrame # Label table with a column split
 )->dict[str, dict]: # Head, medium and tail as class names, and the rule in words, on three counts
-    "HyperKvasir's groups, head > 700 and tail < 70, on all images, on the four training folds, and without validation"
+    "Head > 700 and tail < 70, on all images, on four folds, and on these without validation"
     res, names = {}, [c for c in HYPER_KVASIR_COUNTS if (df.label == c).any()]
     for key, parts, on in (('full', SPLIT_PARTS, 'counts of all images'),
                            ('folds', SPLIT_PARTS[:2], 'training counts of the four other folds'),
@@ -76,8 +76,8 @@ def _hk_groups(
 def _hk_images(
     files:list[str], # From walk_files
     df:pd.DataFrame # From `_hk_folds`
-)->tuple[list, int]: # Path or None for each row of `df`; and images of known classes that `df` does not list
-    "Image files by class folder and name; `ValueError` if folder and fold file disagree"
+)->tuple[list, int]: # Path or None for each row of `df`; number of images it does not list
+    "Image files by class folder and name, or `ValueError` if folder and fold file disagree"
     images = [f for f in files if IMAGE_FILE.search(f)
         and os.path.basename(os.path.dirname(f)) in HYPER_KVASIR_COUNTS]
     found = {(os.path.basename(os.path.dirname(f)), os.path.basename(f)): f for f in images[::-1]}
@@ -85,9 +85,9 @@ def _hk_images(
     paths = [found.get((c, n)) for c, n in zip(df.label, df.image)]
     odd = [(n, c) for p, c, n in zip(paths, df.label, df.image) if p is None and n in label]
     if odd:
-        raise (ValueError(
+        raise ValueError(
             f"{len(odd)} images lie in another class folder than the fold file says, the first is "
-                             f"{odd[0][0]!r} in {label[odd[0][0]]!r} instead of {odd[0][1]!r}."))
+            f"{odd[0][0]!r} in {label[odd[0][0]]!r} instead of {odd[0][1]!r}.")
     return paths, len(set(found) - set(zip(df.label, df.image)))
 
 # %% ../../nbs/data/14_kvasir.ipynb #9d9ff25b
@@ -95,12 +95,12 @@ def hyper_kvasir(
     root:str|Path, # Folder with the released tree, `labeled-images` at any depth
     fold:int=0, # Fold that is the test part, 0-4
     splits:str|Path|None=None, # Folder with `5_fold_split.csv` at any depth; None: below `root`
-    protocol:str='official', # 'official' (the publisher's folds) or 'stratified' (five of ours)
+    protocol:str='official', # 'official' (the publisher's folds) or 'stratified' (ours)
     missing:str='refuse', # Images that were not found: 'refuse' or 'drop'
     valid:float=.15, # Share of all images for validation, cut from the other four folds
     seed:int=0 # Of the validation part, and of our folds
 )->pd.DataFrame: # Label table; facts in `attrs['about']`
-    "HyperKvasir (Borgli et al. 2020); `ValueError` for absent files, and for absent images unless they are dropped"
+    "Label table of HyperKvasir (Borgli et al. 2020), one fold as test part"
     check_choice('fold', fold, range(5))
     check_choice('missing', missing, ('refuse', 'drop'))
     check_choice('protocol', protocol, ('official', 'stratified'))

@@ -1,4 +1,4 @@
-"""Which images of one part of a split the other parts have, in some form, already seen.
+"""Which images of one part of a split the other parts have already seen in some form.
 
 Docs: https://foprokd.github.io/foprokd/data/leakage.html.md"""
 
@@ -52,7 +52,7 @@ def _spread(
     return int(round((s.shape[1] - (s @ s.T).min()) / 2))
 
 # %% ../../nbs/data/07_leakage.ipynb #ee2ab129
-# Relations of images, from certain to likely: same group, same file, same pixels, near hashes
+# Relations of images, from certain to likely: same group, file or pixels, near hashes
 LEAKAGE_KINDS = ('group', 'bytes', 'pixels', 'near')
 _COLUMNS = ['kind', 'parts', 'crosses', 'n', 'labels', 'label_conflict', 'spread', 'key', 'images']
 
@@ -60,9 +60,9 @@ def _sets(
     df:pd.DataFrame, # Label table
     kind:str, # One of LEAKAGE_KINDS
     key, # (N,) what the members of a set share; missing where there is nothing to share
-    finer=None # (N,) key of the finer relation: a set that has one such key only is not listed again
+    finer=None # (N,) key of the finer relation; a set with one such key is not listed again
 )->list[dict]: # One per set of two images or more
-    "The sets that a key makes"
+    "Sets of images that share a key"
     key = pd.Series(np.asarray(key, dtype=object), index=df.index).dropna()
     key = key[key.duplicated(keep=False)]
     finer = None if finer is None else pd.Series(np.asarray(finer, dtype=object), index=df.index)
@@ -79,12 +79,14 @@ def _sets(
 
 # %% ../../nbs/data/07_leakage.ipynb #5c6e9689
 def leakage_report(
-    df:pd.DataFrame, # Label table; column split for what crosses, group for groups, label for conflicts
+    df:pd.DataFrame, # Column image; split, group and label too, if the table has them
     near:int=24, # Hashes that differ in at most this many of 256 bits are near, 0-64
     scan:pd.DataFrame|None=None, # From scan_images of these files; None: look now
     **kwargs # As scan_images: cache, workers, max_pixels, bar
-)->pd.DataFrame: # One row per set: kind, parts, crosses, n, labels, label_conflict, spread (bits), key, images
-    "What belongs together, and what of it crosses the parts of a split; `ValueError` for a table without images"
+)->pd.DataFrame: # One row per set: its kind, parts, labels, images and spread (bits)
+    """Find the images that belong together, and the sets that cross the parts of a split
+
+    Raises `ValueError` for a table without a column `image`."""
     check_labels(df, 'image')
     if not 0 <= near <= 64:
         raise ValueError(f"near={near} must lie between 0 and 64 of the 256 bits.")
@@ -106,8 +108,8 @@ def leakage_report(
 # %% ../../nbs/data/07_leakage.ipynb #5f3b12bd
 def leakage_summary(
     report:pd.DataFrame # From leakage_report
-)->pd.DataFrame: # Per kind: sets, images, crossing sets and images in them, crossing sets per pair of parts, conflicts
-    "How many sets there are of each kind, and how many cross which parts"
+)->pd.DataFrame: # Per kind: sets, images, those that cross, and label conflicts
+    "Count the sets of each kind, and those that cross each pair of parts"
     other = sorted({p for text in report.parts for p in text.split('+') if p} - set(SPLIT_PARTS))
     pairs = [tuple(sorted(p)) for p in combinations((*SPLIT_PARTS, *other), 2)]
     rows = {}
@@ -146,7 +148,7 @@ def leaked_images(
     df:pd.DataFrame, # Label table with a split
     scan:pd.DataFrame|None=None # From scan_images of these files; None: groups alone
 )->np.ndarray: # (N,) bool, True for test images only
-    "Test images whose group or pixels the training or validation part has, too; `ValueError` without a split (ours)"
+    "Test images whose group or pixels the training or validation part has, too (ours)"
     check_labels(df, 'image', 'split')
     test, leaked = (df.split == 'test').to_numpy(), np.zeros(len(df), bool)
     keys = [df.group] if 'group' in df else []
@@ -155,4 +157,3 @@ def leaked_images(
         key = pd.Series(np.asarray(key, object))
         leaked |= test & key.isin(key[~test].dropna()).to_numpy()
     return leaked
-

@@ -1,4 +1,4 @@
-"""From a split label table to fastai DataLoaders that keep decoding out of the way, and a test loader apart from them.
+"""From a split label table to fastai DataLoaders in which decoding does not slow training, and a separate test loader.
 
 Docs: https://foprokd.github.io/foprokd/data/loaders.html.md"""
 
@@ -50,13 +50,13 @@ def _tensor(
 
 # %% ../../nbs/data/09_loaders.ipynb #a9e23a1f-b
 class OpenImage(Transform):
-    "Open as RGB at one size; `cache` keeps results in memory, `cache_dir` in a folder; `ValueError` for another method"
+    "Open as RGB at one size; `cache` keeps results in memory, `cache_dir` in a folder"
     input_types = (Path, str, Tensor, np.ndarray, bytes, Image.Image) # what `predict` may be given
     def __init__(self,
         size:int, # Side, pixels
         method:str='squish', # As in open_rgb
         cache:bool=False, # Remember decoded files (per process)
-        cache_dir:str|Path|None=None, # Folder of resized copies, see ResizedImages; None: open the originals
+        cache_dir:str|Path|None=None, # Folder of resized copies; None: open originals
         white:int=65535 # Value that means white in images of 16 bits
     ):
         if method not in ('squish', 'crop', 'pad'):
@@ -79,24 +79,24 @@ class OpenImage(Transform):
 
 # %% ../../nbs/data/09_loaders.ipynb #7bae658f
 def lesion_transforms()->list: # fastai batch transforms
-    "Flips, quarter turns (ours), rotation, zoom and light colour jitter, after the public skin code"
+    "Flips, quarter turns (ours), rotation, zoom and light jitter, after the public skin code"
     return aug_transforms(flip_vert=True, max_rotate=45., min_zoom=.95, max_zoom=1.2, max_warp=0.,
                           max_lighting=.25,
                           p_affine=.75, p_lighting=.75, xtra_tfms=[Saturation(.25, p=.5)])
 
 # %% ../../nbs/data/09_loaders.ipynb #b7e20996
 class SampledDL(WeightedDL):
-    "fastai's `WeightedDL` that draws with replacement by torch's sampler from the loader's own random state"
+    "fastai's `WeightedDL`, drawing with torch's sampler from the loader's own random state"
     def get_idxs(self):
-        "As many indices as there are images, by weight; in order if the loader does not shuffle"
+        "As many indices as images, drawn by weight, or in order if the loader does not shuffle"
         if not self.n or not self.shuffle: return super().get_idxs()
         draw = torch.Generator().manual_seed(self.rng.randint(0, 2**32 - 1))
         return list(WeightedRandomSampler(torch.as_tensor(self.wgts, dtype=torch.double), self.n,
             generator=draw))
 
     def new(self,
-        dataset=None, # Another dataset, which has no weights; None: this one
-        cls=None, # Another loader class
+        dataset=None, # A different dataset, which has no weights; None: this one
+        cls=None, # A different loader class
         **kwargs # Changed settings
     ): # SampledDL
         "A loader like this one, with its weights if it is for the same images"
@@ -110,7 +110,7 @@ def _check_parts(
     df:pd.DataFrame, # Split table
     bs:int # Batch size
 )->None:
-    "One sentence for a table that cannot be trained on"
+    "Refuse, with one sentence, a table that cannot be trained on"
     check_labels(df, 'label')
     check_split(df, leaks='allow')
     n = df.split.value_counts()
@@ -129,17 +129,17 @@ def _make_copies(
     df:pd.DataFrame, # Label table
     copies:ResizedImages # Where to
 )->None:
-    "Resize what is not yet resized; one sentence for images that cannot be"
+    "Resize what is not yet resized, and refuse images that cannot be"
     failed = copies.build(df.image)['failed']
     if failed:
-        raise (ValueError(
+        raise ValueError(
             f"{len(failed)} of {len(df)} images cannot be resized, the first is "
-            f"{str(failed[0][0])!r} "
-                         f"({failed[0][1]}): read the table with bad='drop' (--bad drop)."))
+            f"{str(failed[0][0])!r} ({failed[0][1]}): read the table with bad='drop' "
+            "(--bad drop).")
 
 # %% ../../nbs/data/09_loaders.ipynb #c28717bd
 class NormalizeInPlace(Normalize):
-    "fastai's `Normalize` without a copy; for batches that nobody else holds"
+    "fastai's `Normalize` without a copy, for batches that nobody else holds"
     def encodes(self, x:TensorImage):
         "Subtract and divide in place"
         return x.sub_(self.mean).div_(self.std)
@@ -150,7 +150,7 @@ def _sampler(
     vocab:list, # Classes
     scheme:str # 'instance', 'sqrt' or 'class'
 )->dict: # Arguments of `DataBlock.dataloaders`
-    "The loader class and weights of a sampling scheme; nothing for 'instance'"
+    "The loader class and weights of a sampling scheme, or nothing for 'instance'"
     y = np.array([vocab.index(o) for o in df.label[df.split == 'train']])
     w = sampling_weights(class_counts(y, len(vocab)), y, scheme)
     return {} if scheme == 'instance' else dict(dl_type=SampledDL, dl_kwargs=({'wgts': w}, {}))
@@ -159,44 +159,9 @@ def _pins(
     num_workers:int, # Loader processes
     device=None # Of the batches; None: fastai's default
 )->bool: # Whether pinning pays: there is a thread for it, and a GPU to copy to
-    "Whether batches are page-locked if nothing is said"
+    "Whether batches are page-locked by default"
     return num_workers > 0 and torch.device(default_device() if device is None
         else device).type == 'cuda'
-
-# %% ../../nbs/data/09_loaders.ipynb #c32c668c-b
-def image_dls(
-    df:pd.DataFrame, # Table of split_data
-    size:int=128, # Side of the student's images, pixels
-    bs:int=64, # Batch size
-    seed:int|None=None, # Order of the training batches; None: from fastai's global state
-    num_workers:int=0, # Loader processes
-    normalize:tuple|None=imagenet_stats, # Mean and standard deviation per channel; None: pixels in [0,1]
-    aug:list|None=None, # Batch transforms of training; None: `lesion_transforms()`, []: none
-    method:str='squish', # How images become square, as in OpenImage
-    cache:bool|None=None, # Keep decoded images in memory; None: without worker processes, if they fit in 4 GiB
-    cache_dir:str|Path|None=None, # Folder for resized copies, made now where they are missing; None: no copies
-    sampling:str='instance', # Training images as they are, or drawn by 'sqrt' or 'class', as in sampling_weights
-    white:int=65535, # Value that means white in images of 16 bits
-    pin_memory:bool|None=None, # Page-locked batches, quicker to copy to a GPU; None: for a GPU, with worker processes
-    **kwargs # Passed to `DataBlock.dataloaders`, e.g. `device`
-)->ImageDataLoaders: # Loaders of train and valid; test_dl makes that of test
-    "fastai DataLoaders from a split table; `ValueError` if a part is empty, smaller than a batch, or shares an image"
-    _check_parts(df, bs)
-    if cache is None: cache = not num_workers and len(df) * size**2 * 3 < _CACHE_BYTES
-    opener, vocab = OpenImage(size, method, cache, cache_dir, white), sorted(df.label.unique())
-    if opener.copies is not None: _make_copies(df, opener.copies)
-    tfms = [*(lesion_transforms() if aug is None else aug)]
-    if normalize: tfms.append(NormalizeInPlace.from_stats(*normalize))
-    blocks = TransformBlock(opener, batch_tfms=IntToFloatTensor), CategoryBlock(vocab=vocab)
-    block = DataBlock(blocks, splitter=_split_idxs, get_x=ColReader('image'),
-        get_y=ColReader('label'), batch_tfms=tfms)
-    rows = df[df.split != 'test'].reset_index(drop=True)
-    pin = _pins(num_workers, kwargs.get('device')) if pin_memory is None else pin_memory
-    kwargs = _sampler(rows, vocab, sampling) | dict(pin_memory=pin) | kwargs
-    dls = ImageDataLoaders(*block.dataloaders(rows, bs=bs, num_workers=num_workers,
-        **kwargs).loaders)
-    if seed is not None: dls.train.rng = random.Random(seed)
-    return dls
 
 # %% ../../nbs/data/09_loaders.ipynb #c3d30538
 def _split_idxs(
@@ -205,12 +170,59 @@ def _split_idxs(
     "fastai splitter: the `split` column (a named function, so that loaders pickle)"
     return tuple(np.flatnonzero(df.split == p).tolist() for p in ('train', 'valid'))
 
+# %% ../../nbs/data/09_loaders.ipynb #ld-block
+def _block(
+    opener:OpenImage, # Opens the images
+    vocab:list, # Classes
+    aug:list|None, # Batch transforms of training; None: lesion_transforms()
+    normalize:tuple|None # Mean and std per channel; None: pixels in [0,1]
+)->DataBlock: # Of a table with columns image, label and split
+    "How rows become batches"
+    tfms = [*(lesion_transforms() if aug is None else aug)]
+    if normalize: tfms.append(NormalizeInPlace.from_stats(*normalize))
+    blocks = TransformBlock(opener, batch_tfms=IntToFloatTensor), CategoryBlock(vocab=vocab)
+    return DataBlock(blocks, splitter=_split_idxs, get_x=ColReader('image'),
+        get_y=ColReader('label'), batch_tfms=tfms)
+
+# %% ../../nbs/data/09_loaders.ipynb #c32c668c-b
+def image_dls(
+    df:pd.DataFrame, # Table of split_data
+    size:int=128, # Side of the student's images, pixels
+    bs:int=64, # Batch size
+    seed:int|None=None, # Order of the training batches; None: from fastai's global state
+    num_workers:int=0, # Loader processes
+    normalize:tuple|None=imagenet_stats, # Mean and std per channel; None: pixels in [0,1]
+    aug:list|None=None, # Batch transforms of training; None: lesion_transforms(), []: nothing
+    method:str='squish', # How images become square, as in OpenImage
+    cache:bool|None=None, # Keep images in memory; None: without workers, up to 4 GiB
+    cache_dir:str|Path|None=None, # Folder for resized copies, made now; None: no copies
+    sampling:str='instance', # Or draw training images by 'sqrt' or 'class' weights
+    white:int=65535, # Value that means white in images of 16 bits
+    pin_memory:bool|None=None, # Page-locked batches; None: for a GPU, with workers
+    **kwargs # Passed to `DataBlock.dataloaders`, e.g. `device`
+)->ImageDataLoaders: # Loaders of train and valid; test_dl makes that of test
+    "fastai DataLoaders from a split table, or `ValueError` if a part is empty or too small"
+    _check_parts(df, bs)
+    if cache is None: cache = not num_workers and len(df) * size**2 * 3 < _CACHE_BYTES
+    opener, vocab = OpenImage(size, method, cache, cache_dir, white), sorted(df.label.unique())
+    if opener.copies is not None: _make_copies(df, opener.copies)
+    block = _block(opener, vocab, aug, normalize)
+    rows = df[df.split != 'test'].reset_index(drop=True)
+    pin = _pins(num_workers, kwargs.get('device')) if pin_memory is None else pin_memory
+    kwargs = _sampler(rows, vocab, sampling) | dict(pin_memory=pin) | kwargs
+    dls = ImageDataLoaders(*block.dataloaders(rows, bs=bs, num_workers=num_workers,
+        **kwargs).loaders)
+    if seed is not None: dls.train.rng = random.Random(seed)
+    return dls
+
 # %% ../../nbs/data/09_loaders.ipynb #6fe2370d
 def test_dl(
     dls:DataLoaders, # From image_dls
     df:pd.DataFrame # Table; its test part is used, or all of it if it has no column split
 )->TfmdDL: # Labelled, in the table's order, without augmentation
-    "The labelled test loader; `ValueError` for a label that `dls` does not know, or an image that it has"
+    """The labelled test loader
+
+    Raises `ValueError` for a label that `dls` does not know, or an image that it has."""
     rows = df[df.split == 'test'] if 'split' in df else df
     if not len(rows): raise ValueError("The table has no images in its test part.")
     odd = sorted(set(rows.label) - set(dls.vocab))

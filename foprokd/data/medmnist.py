@@ -37,13 +37,11 @@ _MED_SIZES = (28, 64, 128, 224)
 def _med_flag(
     flag:str # MedMNIST's name of a set
 )->str: # The same, lower case
-    "A set that has one class per image; `ValueError` with close matches for another name"
+    "A set with one class per image, or `ValueError` with close matches"
     name = str(flag).lower()
     if name in _MED_REFUSED:
-        raise (ValueError(
-            f"{flag!r} {_MED_REFUSED[name]}: only the 2D sets with one class per image can be "
-            "read, "
-                         "such as dermamnist."))
+        raise ValueError(f"{flag!r} {_MED_REFUSED[name]}: only the 2D sets with one class "
+            "per image can be read, such as dermamnist.")
     near = get_close_matches(name, [*MEDMNIST, *_MED_REFUSED]) or MEDMNIST
     if name not in MEDMNIST:
         raise ValueError(f"MedMNIST has no set {flag!r}: did you mean {' or '.join(near)}?")
@@ -64,7 +62,7 @@ def _med_stream(
     member:str, # Array in it
     n:int|None=None # Rows that it must have; None: any number
 ): # Yields its rows
-    "Rows of one array of an npz file, one at a time: the largest sets do not fit into memory"
+    "Rows of one array of an npz file, one at a time"
     done = 0
     try:
         with zipfile.ZipFile(npz) as z, z.open(f'{member}.npy') as f:
@@ -81,17 +79,15 @@ def _med_stream(
                 yield np.frombuffer(f.read(size), dtype).reshape(shape[1:])
                 done += 1
     except _TORN as e:
-        raise (ValueError(
-            f"{npz.name} is not a MedMNIST file, or damaged in {member} at image {done} "
-            f"({_why(e)}): "
-                         "download it again.")) from None
+        raise ValueError(f"{npz.name} is not a MedMNIST file, or damaged in {member} at "
+            f"image {done} ({_why(e)}): download it again.") from None
 
 # %% ../../nbs/data/15_medmnist.ipynb #fa71f567-c
 def _med_labels(
     npz:Path, # The file
     flag:str # Its set
 )->dict[str, np.ndarray]: # Part -> (N,) class numbers
-    "Class numbers of each part; `ValueError` for a file that is not a single-label set of 2D images"
+    "Class numbers of each part of a single-label set of 2D images"
     try:
         with np.load(npz, allow_pickle=False) as z:
             res = {p: z[f'{k}_labels'] for p, k in _MED_KEYS.items()}
@@ -106,9 +102,9 @@ def _med_labels(
         return x.dtype == np.uint8 and x.size and x.ndim in (2, 3) and x.shape[2:] in ((), (3,))
     odd = [x for x in shapes if not is_image(x)]
     if odd:
-        raise (ValueError(
+        raise ValueError(
             f"{npz.name} holds images of shape {odd[0].shape} and type {odd[0].dtype}: "
-                             "gray or RGB bytes are needed."))
+            "gray or RGB bytes are needed.")
     wide = [y for y in res.values() if y.ndim > 2 or y.ndim == 2 and y.shape[1] != 1]
     if wide:
         raise ValueError(
@@ -121,15 +117,14 @@ def _med_numbers(
     flag:str, # Its set
     labels:dict[str, np.ndarray] # Part -> (N,) labels as they are
 )->dict[str, np.ndarray]: # Part -> (N,) class numbers
-    "Labels as numbers of classes; `ValueError` for what is none"
+    "Labels as numbers of classes, or `ValueError` for a label that is not a class"
     n = MEDMNIST[flag]['classes']
     for p, y in labels.items():
         odd = [v for v in y.tolist() if not (isinstance(v, (int, float)) and v in range(n))]
         if odd:
-            raise (ValueError(
+            raise ValueError(
                 f"{npz.name} has the class {odd[0]} in its {p} part ({len(odd)} labels), but "
-                f"{flag} has "
-                             f"{n} classes, from 0 to {n - 1}."))
+                f"{flag} has {n} classes, from 0 to {n - 1}.")
     return {p: y.astype(int) for p, y in labels.items()}
 
 # %% ../../nbs/data/15_medmnist.ipynb #2c227cf1
@@ -185,7 +180,7 @@ def _med_download(
     root:Path, # Where the file goes
     size:int # Side of the images
 )->list[str]: # All files there afterwards
-    "Fetch the file with the package's own downloader; `ValueError` without the package, or if it fails"
+    "Fetch the file with the package's own downloader, or say why it cannot be fetched"
     try: import medmnist
     except ImportError:
         raise ValueError(
@@ -201,7 +196,7 @@ def _med_advice(
     flag:str, # Name of a set
     size:int # Side of the images
 )->str: # A clause
-    "Where the file is to be had by hand"
+    "Where a user gets the file by hand"
     return (
         f"get it from https://zenodo.org/records/10519652/files/{_med_file(flag, size)}?download=1")
 
@@ -220,7 +215,7 @@ def medmnist_set(
     protocol:str='official', # The official split is the only one
     download:bool=False # Fetch the file with the package `medmnist` if it is not there
 )->pd.DataFrame: # Label table of PNG files beside the npz file; facts in `attrs['about']`
-    "A MedMNIST set (Yang et al. 2023) with its official split; `ValueError` for one without a single class per image"
+    "Label table of a MedMNIST set (Yang et al. 2023) with its official split"
     flag, root = _med_flag(flag), existing_folder(root, 'MedMNIST files')
     check_choice('size', size, _MED_SIZES)
     check_choice('protocol', protocol, ('official',))

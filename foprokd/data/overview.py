@@ -37,8 +37,8 @@ def columns_to_show(
 # %% ../../nbs/data/11_overview.ipynb #4653227c
 def count_table(
     df:pd.DataFrame, # Label table: label, and where known split and group
-)->pd.DataFrame: # Per class: images per part, share of the first part, groups per part; `attrs` hold the totals
-    "Images and groups by class and part, largest class first (ours); `ValueError` without labels or training images"
+)->pd.DataFrame: # Per class: images and groups per part, share; `attrs` hold the totals
+    "Images and groups by class and part, largest class first (ours)"
     check_labels(df, 'label')
     keys = columns_to_show(df)
     parts = sorted(set(keys.part), key=lambda p: (SPLIT_PARTS.index(p) if p in SPLIT_PARTS else 3,
@@ -65,7 +65,7 @@ def display_name(
     c, # Class name, anything with text
     n:int=30 # Longest text, characters
 )->str: # For a figure
-    "A class name that matplotlib shows as it is; a long one loses its middle, as ends often differ (ours)"
+    "A class name that matplotlib shows as it is, without its middle if it is long (ours)"
     c = str(c)
     return (c if len(c) <= n else f'{c[:n//2]}…{c[-(n - 1 - n//2):]}').replace('$', r'\$')
 
@@ -113,9 +113,9 @@ def _bars(
 # %% ../../nbs/data/11_overview.ipynb #e89341b3-b
 def plot_class_counts(
     df:pd.DataFrame, # Label table: label, and where known split
-    groups=None, # Thirds; or (tail, head) thresholds, or a dict of indices into the sorted class names
+    groups=None, # Thirds; or (tail, head) thresholds, or a dict of indices of sorted names
 )->Figure: # One bar per class on a log axis, the largest on top
-    "Training images by class, head, medium and tail in colour, other parts as markers; `ValueError` for bad groups"
+    "Training images by class, coloured head, medium and tail, other parts as markers"
     table = count_table(df)
     part, *others = table.attrs['parts']
     n, groups, y = table[part].to_numpy(), _grouping(table, groups), np.arange(len(table))
@@ -142,8 +142,8 @@ def choose_images(
     n:int, # Images per class, at most
     seed:int, # Of the draw, >= 0
     part:str|None # Part to draw from; None: train, or all without a split
-)->dict: # Class -> rows of columns_to_show, in the order of the draw; the class with most images of the part first
-    "A draw of images of each class, one of each group before the second of any (ours); `ValueError` for an empty part"
+)->dict: # Class -> rows of columns_to_show as drawn, the largest class first
+    "A draw of images of each class, one of each group before the second of any (ours)"
     check_labels(df, 'image', 'label')
     if n < 1: raise ValueError(f"At least one image per class is needed, not {n}.")
     keys = columns_to_show(df)
@@ -155,9 +155,9 @@ def choose_images(
         raise ValueError(f"There are no images in the part {part!r}; the table has {have}.")
     group = keys.group if 'group' in keys else keys.image
     keys['group'] = group.astype(object).where(group.notna(), keys.image).astype(str)
-    by_class = {c: keys[keys.label == c]
-        for c in keys.label.value_counts(sort=False).sort_index().sort_values(
-        ascending=False, kind='stable').index}
+    n_of = keys.label.value_counts(sort=False).sort_index()
+    order = n_of.sort_values(ascending=False, kind='stable').index
+    by_class = {c: keys[keys.label == c] for c in order}
     for c, rows in by_class.items():
         rows = rows.iloc[np.random.default_rng(
             [seed, zlib.crc32(c.encode())]).permutation(len(rows))]
@@ -170,11 +170,27 @@ def image_array(
     size:int, # Side, pixels
     white:int=65535 # Value that means white in images of 16 bits
 )->np.ndarray: # (size,size,3) float32 in [0,1]
-    "`open_rgb` as an array; `ValueError` names a file that cannot be read"
+    "`open_rgb` as an array, with a `ValueError` that names a file it cannot read (ours)"
     try: return np.asarray(open_rgb(file, size, white=white), dtype=np.float32) / 255
     except Exception as e:
         raise ValueError(f"Cannot read the image {file!r} ({e}): leave its row out; "
                          "`verify_images` lists all such files.") from None
+
+# %% ../../nbs/data/11_overview.ipynb #ov-sheet
+def _sheet(
+    chosen:dict, # From choose_images
+    per_class:int, # Images in a row
+    size:int, # Side of an image, pixels
+    white:int # Value that means white in images of 16 bits
+)->np.ndarray: # (H,W,4) float32 in [0,1], transparent where images run out
+    "All chosen images in one picture, 4 pixels apart"
+    step = size + 4
+    sheet = np.zeros((len(chosen) * step - 4, per_class * step - 4, 4), np.float32)
+    for i, rows in enumerate(chosen.values()):
+        for j, file in enumerate(rows.image):
+            cell = sheet[i*step:i*step + size, j*step:j*step + size]
+            cell[..., :3], cell[..., 3] = image_array(file, size, white), 1
+    return sheet
 
 # %% ../../nbs/data/11_overview.ipynb #e22630a8
 def show_samples(
@@ -185,13 +201,9 @@ def show_samples(
     part:str|None=None, # Which split; None: train, or all images without a split
     white:int=65535, # Value that means white in images of 16 bits
 )->Figure: # One row per class, the largest first, blank where images run out
-    "A few images of every class (ours); `ValueError` for an empty part or an image that cannot be read"
+    "A few images of every class, the largest class on top (ours)"
     chosen, step = choose_images(df, per_class, seed, part), size + 4
-    sheet = np.zeros((len(chosen) * step - 4, per_class * step - 4, 4), np.float32)
-    for i, rows in enumerate(chosen.values()):
-        for j, file in enumerate(rows.image):
-            cell = sheet[i*step:i*step + size, j*step:j*step + size]
-            cell[..., :3], cell[..., 3] = image_array(file, size, white), 1
+    sheet = _sheet(chosen, per_class, size, white)
     keys = columns_to_show(df)
     n = keys.label[keys.part == next(iter(chosen.values())).part.iloc[0]].value_counts()
     (h, w), fig = [o * .7 / step for o in sheet.shape[:2]], Figure()
@@ -220,16 +232,16 @@ def _sizes(
         try:
             with Image.open(frame_of(file)[0]) as im: return im.size
         except OSError as e:
-            raise (ValueError(
-                f"Cannot read the header of {file!r} ({e}): leave its row out, or pass a scan.")) from None
+            raise ValueError(f"Cannot read the header of {file!r} ({e}): "
+                "leave its row out, or pass a scan.") from None
     return np.array([size(f) for f in df.image], dtype=float)
 
 # %% ../../nbs/data/11_overview.ipynb #1db59b5a-b
 def plot_sizes(
     df:pd.DataFrame, # Label table: image
-    scan:pd.DataFrame|None=None, # From scan_images, columns width and height; None: file headers are read
+    scan:pd.DataFrame|None=None, # From scan_images: width, height; None: read file headers
 )->Figure: # Widths and heights, and aspect ratios, over a log count
-    "Histograms of image sizes (ours); `ValueError` if there is no readable image"
+    "Histograms of image widths, heights and aspect ratios (ours)"
     check_labels(df, 'image')
     wh = _sizes(df, scan)
     if not len(wh):
@@ -259,7 +271,7 @@ def plot_sizes(
 def _reading(
     df:pd.DataFrame # Label table
 )->dict: # Heading -> text
-    "How the set was read, and what was left out or mended: what readers and checks left in `attrs`"
+    "How the set was read and what was left out or mended, from `attrs`"
     u, about, dropped = understood(df), df.attrs.get('about') or {}, df.attrs.get('dropped') or {}
     left = dropped | ({'no image by extension': u['left_out']} if u['left_out'] else {})
     mended = [f'{a!r} as {b!r}' for a, b in u['cleaned'].items()]
@@ -274,7 +286,7 @@ def _repeats(
     df:pd.DataFrame, # Label table
     scan:pd.DataFrame # From scan_images, row by row
 )->str: # A clause
-    "How many images are there more than once, to the pixel"
+    "How many images occur more than once, to the pixel"
     key = scan.pixels.fillna(scan.sha256).set_axis(df.index)
     again, unread = df[key.notna() & key.duplicated(keep=False)], int(key.isna().sum())
     if unread: return f'{unread:,} of them cannot be read'
@@ -323,7 +335,7 @@ def overview_text(
     title:str='', # What the data are called; '': what they were read from
     scan:pd.DataFrame|None=None # From scan_images of these files; None: look now
 )->str: # Lines of up to 100 characters
-    "What was understood of the data, on one page of plain text (ours); `ValueError` for a table that cannot be counted"
+    "What was understood of the data, on one page of plain text (ours)"
     check_labels(df, 'image', 'label')
     table, cut, source = count_table(df), df.attrs.get('split') or {}, understood(df)['source']
     scan = scan_images(df.image) if scan is None else findings_of(scan, df.image)

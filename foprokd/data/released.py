@@ -22,7 +22,7 @@ def existing_folder(
     path:str|Path|None, # Folder given by the user
     what:str # What it should hold, for the sentence
 )->Path: # Absolute
-    "The folder, or `ValueError` with one sentence"
+    "The folder, or a `ValueError` that says what the folder should hold"
     if path is None: raise ValueError(f"No folder given: name the one that holds {what}.")
     folder = Path(path).expanduser().resolve()
     if not folder.is_dir():
@@ -35,14 +35,13 @@ def find_file(
     name:str, # File name wanted
     advice:str # How to get it
 )->str: # Its path
-    "The file of that name; `ValueError` if there is none, or several that differ"
+    "The file of that name, or `ValueError` if it is absent or has copies that differ"
     hits = [f for f in files if os.path.basename(f).lower() == name.lower()]
     if not hits: raise ValueError(f"{name} was not found: {advice}.")
     if any(not filecmp.cmp(hits[0], f, shallow=False) for f in hits[1:]):
-        raise (ValueError(
+        raise ValueError(
             f"{name} is there {len(hits)} times with different contents, {hits[0]!r} and "
-            f"{hits[1]!r} "
-                         "among them: name the folder that is meant."))
+            f"{hits[1]!r} among them: name the folder that is meant.")
     return hits[0]
 
 # %% ../../nbs/data/12_released.ipynb #22d010e6
@@ -51,7 +50,7 @@ def handle_missing(
     names, # (N,) name of each image, for the sentence
     missing:str # 'refuse' or 'drop'
 )->tuple[pd.DataFrame, dict[str, int]]: # The rows that have a file, and images not found per part
-    "Refuse or drop what was not found; `ValueError` with counts per part, or for what dropping leaves empty"
+    "Refuse or drop images that were not found, with counts per part"
     lost = df.image.isna().to_numpy()
     not_found = {p: int((lost & (df.split == p)).sum()) for p in SPLIT_PARTS}
     if lost.any():
@@ -59,20 +58,17 @@ def handle_missing(
         first = ', '.join(np.asarray(names, dtype=object)[lost][:3])
         text = f"{lost.sum()} of {len(df)} images were not found ({per}), the first are {first}"
         if missing == 'refuse':
-            raise (ValueError(
-                f"{text}: name the folder that holds them, or go on without them with "
-                "missing='drop' "
-                             "(--missing drop)."))
+            raise ValueError(f"{text}: name the folder that holds them, or go on without them "
+                "with missing='drop' (--missing drop).")
         warnings.warn(f'{text}: they are dropped.')
     res = df[~lost].reset_index(drop=True)
-    for p in SPLIT_PARTS:
-        if (res.split == p).any(): continue
-        raise ValueError(f"No image of the {p} part was found: is this the right folder?")
+    void = next((p for p in SPLIT_PARTS if not (res.split == p).any()), '')
+    if void: raise ValueError(f"No image of the {void} part was found: is this the right folder?")
     bare = sorted(set(df.label) - set(res.label[res.split == 'train']))
     if bare:
-        raise (ValueError(
+        raise ValueError(
             f"No training image of the class {bare[0]!r} is left ({len(bare)} such classes): "
-                              "nothing can be learnt about it, get the missing images."))
+            "nothing can be learnt about it, get the missing images.")
     return res, not_found
 
 # %% ../../nbs/data/12_released.ipynb #22d010e6-b
@@ -81,7 +77,7 @@ def check_choice(
     value, # What was given
     allowed # What can be given
 )->None:
-    "`ValueError` with one sentence for a value that a data set does not have"
+    "Refuse, with a `ValueError`, a value that a data set does not have"
     if isinstance(value, bool) or value not in allowed:
         raise ValueError(
             f"{name}={value!r} is not offered: give one of {', '.join(map(str, allowed))}.")
@@ -90,7 +86,7 @@ def check_choice(
 def _ratios(
     counts:dict[str, int], # Training images per class
     nominal:int|None # The ratio in the set's name; None: it has none
-)->tuple[float|None, str]: # The true ratio, None if a class has no training image, and both in words
+)->tuple[float|None, str]: # The true ratio, None for an empty class, and both in words
     "Largest over smallest training class, beside the nominal ratio"
     low = min(counts.values())
     true = max(counts.values()) / low if low else None
@@ -106,7 +102,7 @@ def attach_about(
     notes:tuple=(), # Further clauses for the text
     **facts # Further entries, JSON-able
 )->pd.DataFrame: # `df` with `attrs['about']`
-    "Write what one should know of a table into `attrs['about']`"
+    "Write the facts of a table into `attrs['about']`"
     classes = sorted(set(df.label))
     counts = {p: {c: int(((df.split == p) & (df.label == c)).sum()) for c in classes}
         for p in SPLIT_PARTS}
@@ -132,7 +128,7 @@ def refresh_about(
     df:pd.DataFrame, # Label table of which rows have been taken away since attach_about
     *notes:str # Why, as clauses
 )->pd.DataFrame: # `df` with counts, true ratio and text as they are now
-    "Bring `attrs['about']` up to date; groups of classes, which were made on the old counts, are left out (ours)"
+    "Bring `attrs['about']` up to date, without the class groups of the old counts (ours)"
     a = df.attrs['about']
     facts = {k: v for k, v in a.items() if k not in _TOLD}
     return attach_about(df, a['title'], a['not_found'], a['nominal_ratio'], (*a['notes'], *notes),

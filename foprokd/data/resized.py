@@ -1,4 +1,4 @@
-"""A folder of small lossless copies of a data set's images, safe to build twice at once and to kill.
+"""A folder of small lossless copies of a data set's images: two builds may run at once, and a killed one does no harm.
 
 Docs: https://foprokd.github.io/foprokd/data/resized.html.md"""
 
@@ -33,7 +33,7 @@ def _header(
 
 # %% ../../nbs/data/08_resized.ipynb #c68172fc
 class ResizedImages:
-    "Lossless `size` x `size` copies of image files, kept in `folder` (ours); `ValueError` for what is no such setting"
+    "Lossless `size` x `size` copies of image files, kept in `folder` (ours)"
     def __init__(self,
         folder:str|Path, # Where the copies lie, in a subfolder per setting; made by build
         size:int, # Side of the copies, pixels
@@ -58,43 +58,50 @@ class ResizedImages:
     def path(self,
         file:str|Path # An original
     )->Path: # Below `folder`
-        "Where the copy of `file` belongs, whether it is there or not; `FileNotFoundError` if there is no `file`"
+        """Where the copy of `file` belongs, even if the copy does not exist
+
+        Raises `FileNotFoundError` if `file` does not exist."""
         file = os.path.abspath(file)
         what = f'{file}\0{file_state(file)}\0{PIL.__version__}'
         name = blake2b(os.fsencode(what), digest_size=16).hexdigest()
         return Path(self.folder, name[:2], name[2:] + _SUFFIX)
 
-    def _copy(self, file):
-        "Pixels of the copy of `file`, None if it is absent or torn"
-        path, head = self.path(file), _header(self.size)
-        try:
-            # nor are a pipe, or gigabytes in its place, read
-            if os.stat(path).st_size != self.nbytes: return
-            raw = np.fromfile(path, np.uint8)
-        except OSError: return
-        if raw.size != self.nbytes or raw[:len(head)].tobytes() != head: return
-        return raw[len(head):].reshape(self.size, self.size, 3)
-
-    def _original(self, file): return open_rgb(file, self.size, self.method, self.white)
-
     def read(self,
         file:str|Path # An original
     )->np.ndarray: # (size,size,3) uint8, may be written to
-        "Pixels from the copy or, without one, from the original; errors as `open_rgb`"
+        "Pixels from the copy or, without a copy, from the original, with the errors of `open_rgb`"
         a = self._copy(file)
         return np.array(self._original(file)) if a is None else a
 
     def open(self,
         file:str|Path # An original
     )->PILImage: # RGB, `size` x `size`
-        "Image from the copy or, without one, from the original; errors as `open_rgb`"
+        "Image from the copy or, without a copy, from the original, with the errors of `open_rgb`"
         a = self._copy(file)
         return self._original(file) if a is None else PILImage.create(a)
+
+# %% ../../nbs/data/08_resized.ipynb #rs-copy
+@patch
+def _copy(self:ResizedImages, file):
+    "Pixels of the copy of `file`, None if it is absent or torn"
+    path, head = self.path(file), _header(self.size)
+    try:
+        # nor are a pipe, or gigabytes in its place, read
+        if os.stat(path).st_size != self.nbytes: return
+        raw = np.fromfile(path, np.uint8)
+    except OSError: return
+    if raw.size != self.nbytes or raw[:len(head)].tobytes() != head: return
+    return raw[len(head):].reshape(self.size, self.size, 3)
+
+@patch
+def _original(self:ResizedImages, file):
+    "Pixels of `file` itself"
+    return open_rgb(file, self.size, self.method, self.white)
 
 # %% ../../nbs/data/08_resized.ipynb #1845f473
 @patch
 def _places(self:ResizedImages, files):
-    "File -> place of its copy, None for a file that is not there; every file once, in the order given"
+    "File -> place of its copy, or None if the file is absent; each file once, in order"
     if isinstance(files, (str, Path)):
         raise ValueError(f"{str(files)!r} is one path: give a list of files.")
     res = dict.fromkeys(map(os.fspath, files))
@@ -112,7 +119,7 @@ def _complete(self:ResizedImages, path):
 def missing(self:ResizedImages,
     files:list # Paths of originals
 )->list: # Those without a complete copy, as text, each once
-    "Which files have no copy yet (ours); `ValueError` for a single path"
+    "Which files have no copy yet (ours)"
     return [f for f, path in self._places(files).items() if not self._complete(path)]
 
 # %% ../../nbs/data/08_resized.ipynb #4987e20d
@@ -122,7 +129,7 @@ def _each(
     workers:int|None=None, # Threads; 0: in this one; None: one per CPU, at most 8
     bar:bool=False # Show a progress bar
 )->list: # Results, in order
-    "`func` of every item, in threads; the first exception ends it and drops what has not begun"
+    "`func` of every item, in threads; the first exception drops what has not begun"
     if workers is None: workers = min(os.cpu_count() or 1, 8)
     if workers < 0:
         raise ValueError(f"workers={workers} is no number of threads: give 0 or more, or None.")
@@ -135,7 +142,7 @@ def _each(
 # %% ../../nbs/data/08_resized.ipynb #cdaf0797
 @patch
 def _make(self:ResizedImages, file):
-    "Make one copy; what became of it, and why not"
+    "Make one copy and say what came of it: found, made, or failed with a reason"
     try:
         path = self.path(file)
         if self._complete(path): return 'found', None
@@ -169,7 +176,7 @@ def build(self:ResizedImages,
     bar:bool=False, # Show a progress bar
     stale:float=600. # Age at which a temporary file was left by a killed build, seconds
 )->dict: # made and found (counts), failed (list of file and reason)
-    "Make the copies that are missing (ours); `OSError` if the folder takes none, `ValueError` for a single path"
+    "Make the missing copies, or raise `OSError` if the folder cannot take them (ours)"
     places = self._places(files)
     todo = [f for f, path in places.items() if not self._complete(path)]
     self._sweep(stale)
@@ -193,7 +200,7 @@ def build(self:ResizedImages,
 def prune(self:ResizedImages,
     files:list # Paths of the originals whose copies stay
 )->int: # Copies removed
-    "Remove the copies of none of `files`, in this setting's folder only (ours); `ValueError` for a single path"
+    "Remove each copy that belongs to none of `files`, in this setting's folder only (ours)"
     keep = set(self._places(files).values())
     gone = [p for p in Path(self.folder).glob('??/[!.]*' + _SUFFIX) if p not in keep]
     for p in gone: p.unlink(missing_ok=True)

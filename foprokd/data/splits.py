@@ -30,7 +30,10 @@ def check_split(
     df:pd.DataFrame, # Table with columns image and split, perhaps group
     leaks:str='warn' # What crossing groups do: 'warn', 'refuse' or 'allow'
 )->None:
-    "`ValueError` for an image in two parts, an unknown part, and, with `leaks='refuse'`, a group in two parts"
+    """Refuse a table with an image in two parts, and say which groups are in two parts
+
+    Raises `ValueError` for an unknown part, an image in two parts and, if `leaks` is
+    `'refuse'`, a group in two parts."""
     if leaks not in ('warn', 'refuse', 'allow'):
         raise ValueError(f"leaks={leaks!r} is not warn, refuse or allow.")
     check_labels(df, 'image', 'split', parts=True, once=True)
@@ -47,7 +50,7 @@ def stratified_folds(
     groups=None, # (N,) what must stay together (lesion, patient); None: nothing
     seed:int=0 # Of the shuffle
 )->np.ndarray: # (N,) fold of each image, 0 to k-1
-    "scikit-learn's stratified folds, no group divided, the same with each of its versions"
+    "scikit-learn's stratified folds that keep groups whole, the same with each of its versions"
     y, g = np.asarray(labels), None
     kf = StratifiedKFold(k, shuffle=True, random_state=seed)
     if groups is not None:
@@ -66,18 +69,17 @@ def _k_fold(
     k:int, # Number of folds
     seed:int # Of the shuffle
 )->np.ndarray: # (N,) fold of each row
-    "Folds stratified by label, no group divided; one sentence where there are too few groups"
+    "Folds stratified by label that keep groups whole; an error says if there are too few groups"
     # an unknown group is one of its own
     alone = pd.Series([f'image {i}' for i in range(len(df))], index=df.index)
     grouped = 'group' in df
     groups = df.group.where(df.group.notna(), alone).astype(str) if grouped else alone
     n = groups.groupby(df.label.to_numpy()).nunique()
     if n.max() < k or groups.nunique() < k:
-        raise (ValueError(
+        raise ValueError(
             f"{len(df)} images in {groups.nunique()} groups cannot be cut into {k} parts: the "
-            "largest "
-                         f"class, {n.idxmax()!r}, has {n.max()}. Get more images, or bring a split "
-                         "of your own."))
+            f"largest class, {n.idxmax()!r}, has {n.max()}. Get more images, or bring a split "
+            "of your own.")
     return stratified_folds(df.label, k, groups if grouped else None, seed)
 
 # %% ../../nbs/data/06_splits.ipynb #a8f01d06
@@ -86,7 +88,7 @@ def _far_off(
     part:np.ndarray, # (N,) whether a row is in the part
     share:float # Of the rows that was asked, 0-1
 )->str: # What is far off, in words; '' if nothing is
-    "A part that is a third off, or has more than twice what was asked of a class; small numbers are let off"
+    "A part a third off, or with twice what was asked of a class, unless numbers are small"
     n = df.label.value_counts()
     own = df.label[part].value_counts().reindex(n.index, fill_value=0)
     over = (own - share * n).loc[lambda d: d > np.maximum(share * n, 5)]
@@ -109,7 +111,7 @@ def _cut(
     fraction:float, # Share of the rows to cut off, 0-0.5
     seed:int # Of the shuffle
 )->np.ndarray: # Positions of the rows cut off
-    "About `fraction` of the rows: the first folds, or, where these are far off, folds that the seed draws"
+    "About `fraction` of the rows: the first folds, or drawn ones where these are far off"
     take = (Fraction(fraction).limit_denominator(10) if fraction >= .1
         else Fraction(1, round(1 / fraction)))
     n, k = take.numerator, take.denominator
@@ -126,7 +128,7 @@ def _note_shares(
     asked:dict, # Part that was cut -> share of all images that was asked
     seed:int # Of the cuts
 )->None:
-    "One warning per part that is far off; what was asked and what it became go to `attrs['split']`"
+    "Warn of each part that is far off, and keep what was asked and got in `attrs['split']`"
     by = 'group' if 'group' in df else 'image'
     way_out = {'group': 'A different seed (--split-seed) draws different groups.',
         'image': 'Ask for smaller shares.'}
@@ -137,37 +139,60 @@ def _note_shares(
     got = {p: int((df.split == p).sum()) for p in asked}
     df.attrs['split'] = dict(asked=asked, got=got, of=len(df), seed=seed, by=by)
 
+# %% ../../nbs/data/06_splits.ipynb #sp06-shr
+def _check_shares(
+    **shares # Part -> its share of the images
+)->None:
+    "Refuse a share that leaves no image, or more than half of them"
+    for part, share in shares.items():
+        if not 0 < share <= .5:
+            raise ValueError(
+                f"{part}={share} is no share of the images: give a number above 0 and up to 0.5.")
+
+# %% ../../nbs/data/06_splits.ipynb #sp06-grp
+def _with_groups(
+    df:pd.DataFrame, # Label table
+    group_col:str|None # Column with what must stay together; None: `group` if the table has it
+)->pd.DataFrame: # Copy with rows 0 to n-1 and clean texts in its column group
+    "Make the column group, and refuse names that differ by spelling alone"
+    df = df.reset_index(drop=True)
+    if group_col: df['group'] = clean_texts(df[group_col])
+    if 'group' in df: check_names(df.group.unique(), 'groups')
+    return df
+
+# %% ../../nbs/data/06_splits.ipynb #sp06-cut
+def _cut_missing(
+    df:pd.DataFrame, # Table with columns label and split; its split is changed
+    asked:dict, # Part to cut -> share of all images
+    seed:int # Of the cuts
+)->None:
+    "Cut each part that is asked from the training part"
+    for part, fraction in asked.items():
+        rows = np.flatnonzero(df.split == 'train')
+        share = min(.5, fraction * len(df) / len(rows))
+        df.loc[rows[_cut(df.iloc[rows], share, seed)], 'split'] = part
+
 # %% ../../nbs/data/06_splits.ipynb #961cc041
 def split_data(
     df:pd.DataFrame, # Table of read_labels
     valid:float=.15, # Share of all images for validation, 0-0.5; about, since groups stay whole
     test:float=.2, # Share of all images for test, 0-0.5
-    group_col:str|None=None, # Column with what must stay together; None: `group` if the table has it
+    group_col:str|None=None, # Column with what must stay together; None: group if it exists
     seed:int=0, # Of the split and of the subsampling
-    imbalance:float|None=None, # Cut the training part to this ratio of largest to smallest class; None: as it is
-    profile:str='exponential', # Of the cut: 'exponential' or 'pareto', as in longtail_counts
-    n_max:int|None=None # Training images of the largest class after the cut; None: what it has
+    imbalance:float|None=None, # Training ratio of largest to smallest class; None: as it is
+    profile:str='exponential', # Of the tail: 'exponential' or 'pareto', as in longtail_counts
+    n_max:int|None=None # Training images of the largest class in the tail; None: what it has
 )->pd.DataFrame: # `df` with a column split, less the training rows that `imbalance` dropped
-    """Cut train, valid and test; parts that `df` already has are kept, with a warning if groups cross them
-
-    A `ValueError` for shares that cannot be, or too few groups."""
-    for n, f in (('valid', valid), ('test', test)):
-        if not 0 < f <= .5:
-            raise ValueError(
-                f"{n}={f} is no share of the images: give a number above 0 and up to 0.5.")
+    "Cut train, valid and test, keep parts that `df` has, and warn if groups cross these"
+    _check_shares(valid=valid, test=test)
     check_labels(df, 'image', 'label')
     if group_col: check_columns(df, group_col)
     if n_max is not None and imbalance is None:
         raise ValueError(f"n_max={n_max} is part of a cut to a long tail: give imbalance, too.")
-    df, given = df.reset_index(drop=True), 'split' in df
-    if group_col: df['group'] = clean_texts(df[group_col])
-    if 'group' in df: check_names(df.group.unique(), 'groups')
+    df, given = _with_groups(df, group_col), 'split' in df
     if not given: df['split'] = 'train'
     asked = {p: f for p, f in (('test', test), ('valid', valid)) if not (df.split == p).any()}
-    for part, fraction in asked.items():
-        rows = np.flatnonzero(df.split == 'train')
-        df.loc[rows[_cut(df.iloc[rows], min(.5, fraction * len(df) / len(rows)),
-            seed)], 'split'] = part
+    _cut_missing(df, asked, seed)
     check_split(df, leaks='warn' if given else 'refuse')
     _note_shares(df, asked, seed)
     return df if imbalance is None else _thin(df, imbalance, seed, profile, n_max)
@@ -180,7 +205,7 @@ def _thin(
     profile:str, # 'exponential' or 'pareto'
     n_max:int|None # Images of the largest class; None: what it has
 )->pd.DataFrame: # `df` without the training images that the profile has no room for
-    "A long tail in the training part: as many images of each class as the profile has, or as there are"
+    "Make a long tail in the training part, with at most as many images as each class has"
     train = np.flatnonzero(df.split == 'train')
     keep = train[np.asarray(subsample_longtail(df.label.to_numpy()[train], ratio, seed, n_max,
         profile=profile))]
@@ -194,16 +219,16 @@ def split_folds(
     df:pd.DataFrame, # Label table, perhaps with a column group
     n_folds:int=5, # At least 2
     seed:int=0, # Of the shuffle
-    group_col:str|None=None # Column with what must stay together; None: `group` if the table has it
+    group_col:str|None=None # Column with what must stay together; None: group if it exists
 )->pd.DataFrame: # `df` with a column fold, 0 to n_folds-1
-    "Folds stratified by label, no group divided; `ValueError` for fewer than two folds or too few groups of a class"
+    """Write the fold of each image, stratified by label, each group in one fold
+
+    Raises `ValueError` for fewer than two folds or too few groups of a class."""
     check_labels(df, 'image', 'label')
     if group_col: check_columns(df, group_col)
     if n_folds < 2:
         raise ValueError(f"n_folds={n_folds} leaves nothing to train on: give at least 2.")
-    df = df.reset_index(drop=True)
-    if group_col: df['group'] = clean_texts(df[group_col])
-    if 'group' in df: check_names(df.group.unique(), 'groups')
+    df = _with_groups(df, group_col)
     n = df.groupby('label')['group' if 'group' in df else 'image'].nunique()
     if n.min() < n_folds:
         warnings.warn(
@@ -225,7 +250,9 @@ def split_by_fold(
     profile:str='exponential', # Of the cut: 'exponential' or 'pareto'
     n_max:int|None=None # Training images of the largest class after the cut; None: what it has
 )->pd.DataFrame: # `df` with a column split: test is the fold, train and valid are the rest
-    "One fold to report, validation cut from the others (ours); `ValueError` for a fold that the table lacks"
+    """Make one fold the test part, and cut validation from the other folds (ours)
+
+    Raises `ValueError` for a fold that the table lacks."""
     check_labels(df, 'fold')
     known = sorted(set(df.fold))
     if fold not in known:

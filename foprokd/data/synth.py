@@ -1,4 +1,4 @@
-"""Small synthetic long-tailed images made by code from a seed, so that the whole method can be run and taken apart without any data.
+"""Small synthetic long-tailed images that code draws from a seed, to run the whole method and take it apart without any data.
 
 Docs: https://foprokd.github.io/foprokd/data/synth.html.md"""
 
@@ -133,7 +133,7 @@ _amber, _slate, _hair = (np.array([.62, .42, .30]), np.array([.50, .45, .46]),
 _widths = [_skin_width, _mask_width, _texture_width, _hair_width, 8]
 
 def _render(u, noise, labels, size):
-    "Images (N,size,size,3) in [0,255] before rounding, from uniform `u` (N,126) and `noise` (N,2,size,size,3)"
+    "Unrounded images (N,size,size,3) from uniform `u` (N,126) and `noise` (N,2,size,size,3)"
     s, m, t, h, v = np.split(u, np.cumsum(_widths)[:-1], axis=1)
     colour, fine, mottled = demo_cues[labels].T
     skin, m, h = skin_field(s, size), lesion_mask(m, size)[..., None], hair_mask(h, size)[..., None]
@@ -150,10 +150,10 @@ def _render(u, noise, labels, size):
 # %% ../../nbs/data/10_synth.ipynb #7bfcfe89
 def synth_images(
     labels, # (N,) class indices 0..7, in the order of demo_classes
-    size:int=64, # Pixels a side, at least 32 (the fine band must stay below half a cycle per pixel)
+    size:int=64, # Pixels a side, at least 32, so that the fine band is below half a cycle per pixel
     seed:int=0, # Seed of the two random streams
 )->np.ndarray: # (N,size,size,3) uint8 RGB
-    "Synthetic images of the given classes, the same bits for a seed (ours); `ValueError` for other labels or sizes"
+    "Synthetic images of the given classes, the same bits for the same seed (ours)"
     y = np.asarray(labels)
     if size < 32: raise ValueError(f"The demo images need at least 32 pixels a side, got {size}.")
     if y.ndim != 1 or y.dtype.kind not in 'iu' or (len(y) and (y.min() < 0 or y.max() > 7)):
@@ -174,7 +174,7 @@ def demo_frame(
     n_valid:int=25, # Validation images of each class
     n_test:int=50, # Test images of each class
 )->pd.DataFrame: # columns `image` (relative path), `label` (name), `split` (train, valid or test)
-    "Files, labels and splits of the demo set, without making an image; `ValueError` for a set with an empty class"
+    "Files, labels and splits of the demo set, without making an image"
     if min(n_valid, n_test) < 1:
         raise ValueError(f"Each class needs images, got n_valid={n_valid}, n_test={n_test}.")
     counts = {'train': longtail_counts(n_max, 8, ratio), 'valid': np.full(8, n_valid),
@@ -197,7 +197,7 @@ def _write_set(folder, settings, seed, size, **counts):
     (folder/'demo.json').write_text(json.dumps(settings))
 
 def _is_written(path, settings):
-    "Whether `path` holds this set (True) or nothing (False); `ValueError` for anything else"
+    "Whether `path` holds this set (True) or nothing (False); raises `ValueError` otherwise"
     if not path.exists() or (path.is_dir() and not any(path.iterdir())): return False
     old = (json.loads((path/'demo.json').read_text()) if (path/'demo.json').is_file()
         else 'no demo set')
@@ -215,7 +215,7 @@ def demo_set(
     n_test:int=50, # Test images a class
     size:int=64, # Pixels a side
 )->Path: # The folder: `images/`, `labels.csv`, `demo.json`
-    "Write the demo set once (ours); `ValueError` if the folder holds anything else"
+    "Write the demo set once, or raise `ValueError` if the folder holds anything else (ours)"
     path = Path(path).expanduser()
     settings = dict(seed=seed, n_max=n_max, ratio=ratio, n_valid=n_valid, n_test=n_test, size=size,
         generator=1)
@@ -242,7 +242,7 @@ def demo_dls(
     path=None, # Folder of the set, written if needed; None: temporary
     size:int=64, # Pixels a side
     bs:int=64, # Batch size
-    seed:int=0, # Seed of the images (the order of batches comes from fastai's global state)
+    seed:int=0, # Seed of the images; the order of batches comes from fastai's global state
     n_max:int=800, # Training images of the most frequent class
     ratio:float=100, # Training imbalance
     n_valid:int=25, # Validation images a class
@@ -250,7 +250,7 @@ def demo_dls(
     num_workers:int=0, # Worker processes; these images are too cheap to need them
     batch_tfms:list|None=None, # Batch transforms; None: `Dihedral` and ImageNet normalisation
 )->ImageDataLoaders: # Training and validation loaders
-    "The demo set (ours) as `DataLoaders`, classes in the order of `demo_classes`; `ValueError` as in `demo_set`"
+    "The demo set (ours) as `DataLoaders`, classes in the order of `demo_classes`"
     settings = dict(seed=seed, n_max=n_max, ratio=ratio, n_valid=n_valid, n_test=n_test, size=size)
     path = demo_set(Path(_scratch().name)/'_'.join(map(str, settings.values())) if path is None
         else path, **settings)
