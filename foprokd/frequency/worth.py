@@ -90,7 +90,7 @@ class PromptWorth:
     probe:float # Balanced accuracy of the probe without a prompt, in [0,1]
     images:int # Number of images the probe was asked about
     seconds:float # Duration of the search, in seconds
-    least:float=0. # Smallest gain that counted, in probability of the right class
+    least:float=0. # Smallest gain that counted: probability of the right class, in [0,1)
 
     def __str__(self):
         def points(r):
@@ -121,7 +121,7 @@ def search_prompt(
     repeats:int=2, # Number of cuts into folds
     views:int=4, # Flips and turns of an image, as in dihedral_views
     level:float=.1, # Largest chance at which a prompt is taken, in (0,1)
-    least:float=.01, # Smallest gain that counts, in probability of the right class
+    least:float=.01, # Smallest gain that counts: probability of the right class, in [0,1)
     seed:int=0 # Seed of folds and resampling; leaves torch's global state alone
 )->PromptWorth: # Printed, it is a sentence
     """Find out which prompt helps the teacher on images in memory, if any (ours)
