@@ -155,6 +155,7 @@ class Student(nn.Module):
         "Replace the head as timm does; so a student can become a teacher or a backbone"
         self.classifier = (nn.Linear(self.num_features, num_classes) if num_classes
             else nn.Identity())
+        if num_classes: self.n_out = num_classes
 
     def _heads(self, x, heads):
         "What `forward` returns, in the precision of its context"
