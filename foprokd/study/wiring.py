@@ -45,7 +45,7 @@ def _dtype(
 def _told_as(
     part:str # 'teacher' or 'student'
 ):
-    "What is said of the arguments of a network is said of the settings that they come from"
+    "Rewrite errors about arguments of a network so that they name the settings"
     try: yield
     except (ValueError, TypeError, RuntimeError) as e:
         if isinstance(e, torch.cuda.OutOfMemoryError): raise
@@ -58,12 +58,13 @@ def _told_as(
 # %% ../../nbs/study/09_wiring.ipynb #w1c0f009-b
 def _mixed(
     cfg:RunConfig # Settings
-)->list: # Of one callback, or none
-    "float16 needs a scaled loss: fastai's mixed precision, in training alone, since what is measured is in fp32"
+)->list: # One callback for fp16, otherwise empty
+    "fastai's mixed precision for fp16, in training only: measurements stay in fp32"
     if cfg.precision != 'fp16': return []
     if runs_on_cpu():
         raise ValueError(
-            "precision='fp16' is for CUDA GPUs, and this run would not be on one: use bf16 or fp32.")
+            "precision='fp16' is for CUDA GPUs, and this run would not be on one: use bf16 or "
+            "fp32.")
     cb = MixedPrecision()
     cb.run_valid = False
     return [cb]
@@ -93,7 +94,7 @@ def _one_teacher(
 def _pixels(
     cfg:RunConfig, # Settings
     df:pd.DataFrame, # Split table
-    n:int=1024 # At most so many images
+    n:int=1024 # Most images
 ): # Yields (B,3,size,size) pixels in [0,1]
     "Training images without augmentation, the same ones for every seed"
     dls = image_dls(df, cfg.size, cfg.bs, 0, cfg.workers, cache_dir=cfg.cache_dir, white=cfg.white)
@@ -105,7 +106,7 @@ def teacher_from_config(
     cfg:RunConfig, # Settings
     df:pd.DataFrame # Split table, for the scale of the features
 )->FrozenTeacher|None: # None for methods without a teacher
-    "The teacher of a run, several joined by +; a checkpoint without a name must describe itself"
+    "The teacher of a run, made of one network or of several that are joined by + (ours)"
     if not METHODS[cfg.method].teacher: return None
     names = cfg.teacher.split('+')
     def each(v): # one value for all, or one for each
@@ -128,7 +129,7 @@ def _student(
     n_out:int, # Classes
     dls # Its DataLoaders
 )->Student:
-    "The network that is trained, heads included"
+    "The network that the run trains, with its heads"
     method, dtype = METHODS[cfg.method], None if _mixed(cfg) else _dtype(cfg)
     if method.reference:
         student = method.reference(teacher, n_out, PixelSpace.from_dls(dls))
@@ -149,8 +150,8 @@ def _loaders(
     cfg:RunConfig, # Settings
     df:pd.DataFrame, # Split table
     seed:int # Of batches and augmentation
-)->DataLoaders: # Whose batches are this process's share of `bs`
-    "The loaders of a run, training images drawn as the method wants them"
+)->DataLoaders: # Each batch is this process's share of `bs`
+    "The loaders of a run, which draw training images as the method wants them"
     draw = METHODS[cfg.method].draw or cfg.sampling
     dls = image_dls(df, cfg.size, cfg.bs, seed, cfg.workers, cache_dir=cfg.cache_dir, sampling=draw,
         white=cfg.white)
@@ -165,7 +166,7 @@ def _distill_kwargs(
     cfg:RunConfig, # Settings
     options:dict # Of the method, for this phase
 )->dict: # Of DistillCallback
-    "Options of distillation, with where soft targets come from and where answers are kept"
+    "Options of distillation: also the source of soft targets, and a file of answers"
     res = {k: v for k, v in options.items() if k != 'views_teacher'}
     if views := options.get('views_teacher'):
         res['targets'] = partial(_targets, views=views, adapt=cfg.teacher_adapt)
@@ -179,14 +180,13 @@ def learner_from_config(
     cfg:RunConfig, # Settings
     df:pd.DataFrame, # Split table of load_data
     seed:int # Of initialisation, batches and augmentation; sets fastai's global seeds
-)->FoProLearner: # Ready for training; its `teacher` is None unless the method is one of EKD's
-    "The Learner of a run; `ValueError` for settings that cannot work here"
+)->FoProLearner: # Ready to train; `teacher` is None for methods without prompts
+    "The Learner of a run (ours). Raises `ValueError` for settings that cannot work."
     if cfg.bs % n_ranks():
         raise ValueError(
             f"bs={cfg.bs} cannot be shared by {n_ranks()} processes: give a multiple.")
-    method, options, mixed = (METHODS[cfg.method], parse_kwargs(cfg.method_kwargs),
-        _mixed(cfg))
-    def given(part): return method.given(options, part)
+    method, mixed = METHODS[cfg.method], _mixed(cfg)
+    given = partial(method.given, parse_kwargs(cfg.method_kwargs))
     set_seed(seed, reproducible=True) # for a teacher with random weights
     teacher = teacher_from_config(cfg, df)
     dls = _loaders(cfg, df, seed)
@@ -197,27 +197,27 @@ def learner_from_config(
     cbs = (method.callbacks(dls, teacher, **given('callbacks')) if method.callbacks
         else [])
     return fopro_learner(dls, student, teacher if method.prompts else None, prompt,
-                         lam=cfg.lam, loss_func=loss,
-                         explore_kwargs=parse_kwargs(cfg.explore_kwargs),
-                         adversarial_kwargs=given('adversarial'),
-                         distill_kwargs=_distill_kwargs(cfg, given('distill')),
-                         cbs=[ChannelsLast(), ValidateEvery(cfg.valid_every), *mixed,
-                         *cbs])
+        lam=cfg.lam, loss_func=loss, explore_kwargs=parse_kwargs(cfg.explore_kwargs),
+        adversarial_kwargs=given('adversarial'),
+        distill_kwargs=_distill_kwargs(cfg, given('distill')),
+        cbs=[ChannelsLast(), ValidateEvery(cfg.valid_every), *mixed, *cbs])
 
 # %% ../../nbs/study/09_wiring.ipynb #b22w0002
 def worth_from_config(
     cfg:RunConfig, # Settings, of which data, teacher and size count
     df:pd.DataFrame # Split table of load_data
 )->PromptWorth: # Its text is the sentence to read
-    "Whether a prompt helps the teacher of a run on its training images; `ValueError` for data that cannot tell (ours)"
+    """Whether a prompt helps the teacher of a run on its training images (ours)
+
+    Raises `ValueError` if the data are too few to tell."""
     return prompt_worth(_loaders(cfg, df, 0), teacher_from_config(cfg, df))
 
 # %% ../../nbs/study/09_wiring.ipynb #w1c0f016
 def _check_own_prompt(
     cfg:RunConfig, # Settings
-    prompt:SpectralPrompt # A prompt of one's own
+    prompt:SpectralPrompt # Your own prompt
 )->None:
-    "One sentence for a prompt that a run cannot have"
+    "Raise an error, in one sentence, for a prompt that the run cannot use"
     kind = type(prompt).__name__
     if not isinstance(prompt, SpectralPrompt):
         raise TypeError(f"prompt= must be a SpectralPrompt, got a {kind}.")
@@ -233,14 +233,17 @@ def _check_own_prompt(
     if METHODS[cfg.method].explores(kind) and not list(prompt.parameters()):
         fixed = ', '.join(n for n, m in METHODS.items() if m.prompts and not m.explores(kind))
         raise ValueError(
-            f"method={cfg.method!r} trains its prompt, and a {kind} has no parameters: use {fixed}.")
+            f"method={cfg.method!r} trains its prompt, and a {kind} has no parameters: use "
+            f"{fixed}.")
 
 # %% ../../nbs/study/09_wiring.ipynb #w1c0f017
 def with_prompt(
     cfg:RunConfig, # Settings
-    prompt:SpectralPrompt|None # A prompt of one's own; None: that of the settings
-)->RunConfig: # Says the class, its numbers and a digest of its start, so that hash, folder and label know it
-    "The settings of a run with this prompt; `TypeError` or `ValueError` if it cannot have it"
+    prompt:SpectralPrompt|None # Your own prompt; None: that of the settings
+)->RunConfig: # A copy with the class, its numbers and a digest of its starting weights
+    """The settings of a run with this prompt, so that its hash is different (ours)
+
+    Raises `TypeError` or `ValueError` if the run cannot use the prompt."""
     if prompt is None: return cfg
     _check_own_prompt(cfg, prompt)
     numbers = [f'{k}={v}' for k, v in vars(prompt).items() if k != 'training'
