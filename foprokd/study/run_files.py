@@ -1,4 +1,4 @@
-"""Where a run writes, whether there is room, and what is kept when there is none.
+"""Where a run writes, whether there is room, and what is kept when a disk is full.
 
 Docs: https://foprokd.github.io/foprokd/study/run_files.html.md"""
 
@@ -37,9 +37,9 @@ from .wiring import with_prompt
 def run_folder(
     cfg:RunConfig, # Settings
     seed:int, # Seed
-    prompt:SpectralPrompt|None=None # As run_experiment was given it
-)->Path: # `out/<method>_<hash>_seed<k>`: two settings, or two prompts, never share one
-    "Where the files of a run go; `TypeError` or `ValueError` for a prompt that it cannot have"
+    prompt:SpectralPrompt|None=None # Your own prompt, as run_experiment got it
+)->Path: # `out/<method>_<hash>_seed<k>`, different for different settings or prompts
+    "The folder for the files of a run (ours)"
     cfg = with_prompt(cfg, prompt)
     return Path(cfg.out)/f'{cfg.method}_{settings_hash(cfg)[:6]}_seed{seed}'
 
@@ -47,9 +47,9 @@ def run_folder(
 def checkpoint_folder(
     cfg:RunConfig, # Settings
     seed:int, # Seed
-    prompt:SpectralPrompt|None=None # As run_experiment was given it
-)->Path: # Below run_folder; whoever writes the row removes it
-    "Where the checkpoints of a run go"
+    prompt:SpectralPrompt|None=None # Your own prompt, as run_experiment got it
+)->Path: # Inside run_folder; the caller that writes the row removes it
+    "The folder for the checkpoints of a run (ours)"
     return run_folder(cfg, seed, prompt)/'checkpoints'
 
 # %% ../../nbs/study/09a_run_files.ipynb #b20c0036
@@ -57,28 +57,27 @@ def check_room(
     learn:FoProLearner, # Learner of a run
     cfg:RunConfig, # Its settings
     n_test:int, # Test images
-    runs:int=1 # So many runs of this kind
+    runs:int=1 # Number of runs of this kind
 )->None:
-    "`OSError` where results could not be written: no right to, or no room (ours)"
-    out, rows, student = Path(cfg.out), Path(cfg.out)/'results.jsonl', learn.student
-    nets = [net for net in (student, learn.prompt) if net is not None]
+    "Raise `OSError` if results could not be written, for lack of rights or of room (ours)"
+    out, rows = Path(cfg.out), Path(cfg.out)/'results.jsonl'
+    nets = [net for net in (learn.student, learn.prompt) if net is not None]
     weights = 4 * sum(v.numel() for net in nets for v in net.state_dict().values())
     # a file is written beside the one that it replaces
-    need = runs * (2 * weights + 8 * n_test * student.n_out + 2**20)
+    need = runs * (2 * weights + 8 * n_test * learn.student.n_out + 2**20)
     try:
         out.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=out): free = shutil.disk_usage(out).free
         if rows.exists(): open(rows, 'ab+').close()
     except OSError as e:
         where = rows if rows.exists() and os.access(out, os.W_OK) else out
-        raise OSError(
-            f"{str(where)!r} cannot be written ({e.strerror}): results could not be kept there.") from e
+        raise OSError(f"{str(where)!r} cannot be written ({e.strerror}): results could not be "
+            "kept there.") from e
     if free >= need: return
     what = 'the run needs' if runs == 1 else f'{runs} runs need'
     raise OSError(
         f"{str(out)!r} has room for {free / 2**20:.1f} MiB, and {what} about "
-        f"{need / 2**20:.1f}: make room, "
-        "or give another folder as `out`.")
+        f"{need / 2**20:.1f}: make room, or give another folder as `out`.")
 
 # %% ../../nbs/study/09a_run_files.ipynb #3a91e6a1
 def _save_student(
@@ -87,7 +86,7 @@ def _save_student(
     seed:int, # Seed
     file:Path # A `.safetensors` path
 )->None:
-    "Weights of the deployed student; classes, statistics, image size and settings in the `foprokd` note"
+    "Write the deployed student, with classes, statistics, size and settings as a note"
     learn.export_student(file)
     arch = None if METHODS[cfg.method].reference else cfg.student # a reference is no timm model
     add_student_notes(file, arch=arch, kwargs=parse_kwargs(cfg.student_kwargs), input_size=cfg.size,
@@ -99,9 +98,9 @@ def plot_class_recall(
     recall, # (C,) recall per class, in [0,1]; None for a class without test images
     counts, # (C,) training images per class
     classes, # (C,) names
-    ci=None # (C,2) intervals; None, or None for a class: no whisker
+    ci=None # (C,2) intervals; None draws no whisker, also for one class
 )->Figure: # A point per class on a log axis
-    "Recall of each class against its number of training images"
+    "Draw the recall of each class against its number of training images (ours)"
     fig = Figure(figsize=(5, 3.6), layout='constrained')
     ax = fig.subplots()
     for c, n, r, ends in zip(classes, counts, recall, [None] * len(counts) if ci is None else ci):
@@ -124,7 +123,7 @@ def _was_chosen(
 def _save_figures(
     learn:FoProLearner, # Trained
     row:dict, # Its row
-    folder:Path # Where to
+    folder:Path # Folder for the figures
 )->None:
     "PNG figures: loss per phase, recall by class, prompted images"
     recall = plot_class_recall(row['per_class_recall'], row['class_counts']['train'],
@@ -142,7 +141,7 @@ def write_onnx(
     file:str|Path, # `.onnx` path
     test # Loader of the test images
 )->Path: # The file
-    "The checked file for a clinic, with temperature and thresholds unless the validation images are too few (ours)"
+    "Write the checked ONNX file, with temperature and thresholds where data suffice (ours)"
     try: return export_onnx(learn, file, test=test, calibration=True)
     except ValueError as e:
         res = export_onnx(learn, file, test=test)
@@ -154,7 +153,7 @@ def _save_prompt(
     prompt:SpectralPrompt, # Trained
     file:Path # A `.safetensors` path
 )->None:
-    "By its own `save`; the bare weights of a prompt that has none"
+    "Write a prompt with its own `save`, or its bare weights if it has no `save`"
     if hasattr(prompt, 'save'): return prompt.save(file)
     save_file({k: v.detach().cpu().contiguous().clone() for k, v in prompt.state_dict().items()},
         file)
@@ -165,31 +164,30 @@ def save_run(
     cfg:RunConfig, # Settings
     row:dict, # Its row
     preds:dict, # Arrays of test predictions
-    folder:Path, # Where to
+    folder:Path, # Folder of the run
     test # Loader of the test images
 )->dict[str, str]: # File -> why it could not be written
-    "The files behind a row, each whole or not there"
+    "Write the files behind a row, each whole or not at all (ours)"
     def aside(name, write):
         with write_aside(folder/name, flush=False) as part: write(part)
     files = {'student.safetensors': lambda f: _save_student(learn, cfg, row['seed'], folder/f)}
     if cfg.export: files['student.onnx'] = lambda f: write_onnx(learn, folder/f, test)
     if learn.explorer is not None or _was_chosen(learn):
         files['prompt.safetensors'] = lambda f: aside(f, partial(_save_prompt, learn.prompt))
-    files |= {'test_predictions.npz': lambda f: aside(f,
-              lambda part: np.savez_compressed(part, **preds)),
-              'history.json': lambda f: aside(f,
-              lambda part: part.write_text(json.dumps(learn.phase_history))),
+    def predictions(part): np.savez_compressed(part, **preds)
+    def history(part): part.write_text(json.dumps(learn.phase_history))
+    files |= {'test_predictions.npz': lambda f: aside(f, predictions),
+              'history.json': lambda f: aside(f, history),
               'figures': lambda f: _save_figures(learn, row, folder)}
     lost = {}
     for name, write in files.items():
         try: write(name)
-        # the row is kept whatever happens here
-        except Exception as e: lost[name] = ' '.join(str(e).split())
+        except Exception as e: lost[name] = ' '.join(str(e).split()) # the row is kept anyway
     return lost
 
 # %% ../../nbs/study/09a_run_files.ipynb #b20c004d
 class UnsavedError(OSError):
-    "What could not be written of a run that is trained and measured; its `row` is whole"
+    "Files of a finished run could not be written; `row` holds its whole row (ours)"
     def __init__(self,
         text:str, # One sentence
         row:dict # The row
@@ -219,9 +217,9 @@ def keep_run(
     row:dict, # Row
     rows:Path|None, # File of rows
     folder:Path, # Of the run
-    save:Callable # Writes the files, and gives those that it could not: file -> why
+    save:Callable # Writes the files, returns those that failed: file -> why
 )->tuple[dict, str]: # The row; a sentence on what could not be written, or ''
-    "Keep the row first, then everything else"
+    "Write the row first, then all other files (ours)"
     where, why = _keep(row, rows, folder)
     lost = save()
     files = (
@@ -233,16 +231,16 @@ def keep_run(
 
 # %% ../../nbs/study/09a_run_files.ipynb #b20c0032
 def on_screen()->bool: # False for a pipe, a file, a closed stream
-    "Whether somebody watches: a terminal, or a notebook"
+    "Whether the output goes to a terminal or a notebook (ours)"
     try: return bool(IN_NOTEBOOK or sys.stdout.isatty())
     except (ValueError, AttributeError): return False
 
 # %% ../../nbs/study/09a_run_files.ipynb #b20c0033
 class EpochLines(Callback):
-    "A line for each epoch, where a bar cannot be seen (ours)"
+    "Write one line for each epoch, for outputs that show no bars (ours)"
     order, run_valid = 60, False # after the recorder
     def after_epoch(self):
-        "Write what the recorder has just noted"
+        "Write the values that the recorder has just noted"
         said = zip(self.recorder.metric_names, self.recorder.log)
         words = [f'{k} {v:.4f}' if isinstance(v, float) else f'{k} {v}' for k, v in said
             if v is not None]
