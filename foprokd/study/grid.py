@@ -21,7 +21,7 @@ from .settings import RunConfig, settings_hash, with_own_prompt
 def _read_file(
     file:Path # .yaml, .yml or .toml
 )->dict: # Its content
-    "A YAML or TOML file; `ValueError` in one sentence if it cannot be read"
+    "The content of a YAML or TOML file, or a `ValueError` of one sentence"
     if not file.is_file(): raise ValueError(f"There is no grid file at {str(file)!r}.")
     try:
         if file.suffix != '.toml': res = yaml.safe_load(file.read_text())
@@ -65,11 +65,11 @@ def _settings(
 
 # %% ../../nbs/study/11_grid.ipynb #g1c0f003
 def _entry(
-    run:dict, # Settings of one entry, its own alone
-    shared:dict, # Those that all entries have
+    run:dict, # Settings of this entry only
+    shared:dict, # Settings of all entries
     overrides:dict # Settings that replace both
 )->list[RunConfig]:
-    "The runs of one entry; `ValueError` for what cannot work, and for a setting of its own without effect"
+    "The runs of one entry; raise `ValueError` for settings that fail or have no effect"
     common = {*shared} - {*run} - {*overrides}
     cfgs = [RunConfig(**with_own_prompt(r, common))
         for r in _settings({**shared, **run, **overrides})]
@@ -79,17 +79,17 @@ def _entry(
 # %% ../../nbs/study/11_grid.ipynb #g1c0f003-b
 def read_grid(
     file:str|Path, # .yaml, .yml or .toml with `runs`, perhaps `shared`, `seeds` and `title`
-    seeds:str|list|None=None, # Instead of those of the file
+    seeds:str|list|None=None, # Seeds that replace those of the file
     **overrides # Settings that replace those of the file
 )->list[tuple[RunConfig, list[int]]]: # Settings and seeds of each run; folds are in the settings
-    "The runs of a grid file; `ValueError` names the entry that is wrong"
+    "The runs of a grid file (ours). A `ValueError` names the entry that is wrong."
     grid, name, res = _read_file(Path(file)), Path(file).name, []
     shared = grid.get('shared') or {}
     for i, entry in enumerate(grid['runs']):
         if not isinstance(entry, dict):
             raise ValueError(f"Run {i + 1} of {name} is no table of settings.")
-        own = (entry.get('seeds', shared.get('seeds', grid.get('seeds', [0]))) if seeds is None
-            else seeds)
+        own = seeds
+        if own is None: own = entry.get('seeds', shared.get('seeds', grid.get('seeds', [0])))
         parts = [{k: v for k, v in o.items() if k != 'seeds'} for o in (entry, shared)]
         try:
             own = parse_seeds(' '.join(map(str, own)) if isinstance(own, list) else own)
@@ -98,9 +98,8 @@ def read_grid(
             raise ValueError(f"Run {i + 1} of {name}: {str(e)[:600]}") from e
     if shared.get('prompt') and all(c.prompt != shared['prompt'] for c, _ in res):
         raise ValueError(f"The runs of {name}: no method has prompt={shared['prompt']!r}.")
-    try:
-        check_used({k: v for k, v in shared.items() if k != 'seeds'} | overrides,
-            [c for c, _ in res])
+    used = {k: v for k, v in shared.items() if k != 'seeds'} | overrides
+    try: check_used(used, [c for c, _ in res])
     except ValueError as e: raise ValueError(f"The runs of {name}: {e}") from e
     return res
 
@@ -108,7 +107,7 @@ def read_grid(
 def parse_seeds(
     text:str # e.g. '0 1 2' or '0,1,2'
 )->list[int]: # Seeds in the order given
-    "Seeds from text; `ValueError` if there is none, one is no number, or one comes twice"
+    "Seeds from text (ours). Raises `ValueError` for other words and for repeated seeds."
     words = re.split(r'[\s,]+', str(text).strip())
     if not all(w.isdigit() for w in words):
         raise ValueError(f"seeds={text!r} is no list of numbers like '0 1 2'.")
@@ -120,15 +119,15 @@ def parse_seeds(
 def row_key(
     row:dict # A row, finished or failed
 )->tuple: # Settings hash, seed and fold
-    "What tells one run of a folder from another"
+    "What tells apart the runs of a folder (ours)"
     return row['settings_hash'], row['seed'], row.get('fold')
 
 # %% ../../nbs/study/11_grid.ipynb #be4c84de-b
 def rows_of_grid(
     grid:Iterable[tuple[RunConfig, list[int]]], # Settings and seeds
     rows:Iterable[dict] # Rows, older before newer
-)->list[dict]: # The newest row of each run, in the order of the grid, with its `name` there; missing ones are left out
-    "The rows that belong to a grid"
+)->list[dict]: # The newest row of each run that has one, with its name and order in the grid
+    "The rows that belong to a grid, under its names (ours)"
     known = {row_key(r): r for r in rows}
     res = []
     for cfg, seeds in grid:
@@ -142,7 +141,7 @@ def rows_for_grid_file(
     rows:list, # From load_results, with the failed ones beside
     grid:str='' # Grid file; '': all rows as they are
 )->list: # Of the same kind: those of the grid, under its names, in its order
-    "Rows that belong to a grid file; `ValueError` if none does"
+    "Rows that belong to a grid file (ours). Raises `ValueError` if no row does."
     if not grid: return rows
     runs = read_grid(grid)
     res = type(rows)(rows_of_grid(runs, rows), rows_of_grid(runs, rows.failed))
