@@ -34,8 +34,7 @@ from .config import GROUPS_ON
 from .methods import METHODS
 from .rivals import SoftTargetCallback
 from .run_files import (EpochLines, UnsavedError, check_room, checkpoint_folder,
-                                     keep_run, on_screen,
-                                     run_folder, save_run)
+                                     keep_run, on_screen, run_folder, save_run)
 from .settings import RunConfig, parse_kwargs, phase_epochs, settings_hash
 from .targets import view_preds
 from .sources import describe_data, load_data, run_groups
@@ -58,7 +57,7 @@ def _predict(
 def _history(
     learn:FoProLearner # Trained
 )->list[dict]: # Per phase: name, epochs, lr, round, seconds, columns, values per epoch
-    "The phases without their per-batch losses, five decimals"
+    "The phases without their losses per batch, with five decimals"
     kept = [{k: v for k, v in h.items() if k != 'losses'} for h in learn.phase_history]
     number = lambda v: round(v, 5) if v == v else None # NaN where an epoch was not validated
     return [{**h, 'values': [[number(v) for v in row] for row in h['values']]} for h in kept]
@@ -66,8 +65,8 @@ def _history(
 # %% ../../nbs/study/10_experiment.ipynb #a8f01d40
 def weights_digests(
     cfg:RunConfig # Settings
-)->dict: # teacher, student: digests joined by +, a name for what is no file; None where there is no file at all
-    "What is in the files of weights that the settings name, at this moment (ours)"
+)->dict: # teacher, student: digests or names joined by +; None without any file
+    "Digests of the files of weights that the settings name, as they are now (ours)"
     def digest(names):
         words = [os.path.expandvars(w) for w in (names or '').split('+') if w]
         files = [Path(EMBEDDED_TEACHER if w == 'embedded' else w).expanduser() for w in words]
@@ -82,7 +81,7 @@ def about_teacher(
     learn:FoProLearner, # Learner
     cfg:RunConfig # Settings
 )->dict|None: # name, size, num_features, hash of the weights' file; None without teacher
-    "Which teacher it was"
+    "Name, size, width and digest of the teacher of a run (ours)"
     if not METHODS[cfg.method].teacher: return None
     about = getattr(learn.student.backbone, 'about', None) # of a reference, which is its teacher
     if about is None:
@@ -97,7 +96,7 @@ def _fit_probe(
     learn:FoProLearner, # Learner of the run
     cfg:RunConfig # Settings
 )->None:
-    "The probe for soft targets where no exploration trains it: of images under the prompt as it stands"
+    "Fit the probe for soft targets, if no exploration does, under the present prompt"
     for cb in learn._grab_cbs(DistillCallback):
         if not cb.soft or cb.targets is not None: continue
         own = explore_learner(learn.dls, learn.teacher, learn.prompt, counts=learn.counts,
@@ -110,7 +109,7 @@ def _fit_probe(
 def _choose_prompt(
     learn:FoProLearner # Learner of the run
 )->None:
-    "Set the prompt that earns its place on the training images, perhaps none, and remember why (ours)"
+    "Set the prompt that is worth it on the training images, or the identity (ours)"
     # by all processes, which pool the teacher's moments
     worth = prompt_worth(learn.dls, learn.teacher)
     worth = on_main(lambda: worth)
@@ -127,7 +126,7 @@ def _phases(
     cbs:list, # Callbacks for the student's phases
     folder:Path # For checkpoints
 )->None:
-    "What trains, in order; with checkpoints, what a killed run has done already is not done again"
+    "Train all phases in order; checkpoints skip what a killed run has done"
     plan = phase_epochs(cfg)
     def kept(name):
         return {} if cfg.checkpoint is None else dict(checkpoint=folder/name, resume=True,
@@ -151,7 +150,7 @@ def _train(
     cbs:list, # Callbacks for the student's phases
     folder:Path # For checkpoints
 )->None:
-    "All phases, with or without a bar; each process draws its own augmentation, dropout and latents"
+    "Train with or without bars; each process draws its own random numbers"
     if rank_distrib():
         set_seed(torch.initial_seed() + 1_000_003 * rank_distrib(), reproducible=True)
     shown = bar and on_screen()
@@ -167,7 +166,7 @@ def _train(
 def _names(
     df:pd.DataFrame # Split table
 )->pd.Series: # File names below the folder that all images share
-    "What an image is called in a file of predictions, on any machine"
+    "Names of the images in a file of predictions, the same on any machine"
     top = os.path.commonpath([os.path.dirname(f) for f in df.image])
     return df.image.map(lambda f: Path(f).relative_to(top).as_posix())
 
@@ -203,7 +202,7 @@ def _measure(
 def _check_packages(
     cfg:RunConfig # Settings
 )->None:
-    "`ValueError` or `ImportError` for what a run would need at its end and is not installed"
+    "Raise `ValueError` or `ImportError` if a package for the end of the run is missing"
     for name in cfg.log.split():
         if name != 'csv' and find_spec(name) is None:
             raise ValueError(
@@ -213,11 +212,11 @@ def _check_packages(
 # %% ../../nbs/study/10_experiment.ipynb #b20c0034-b
 def _loggers(
     cfg:RunConfig, # Settings
-    folder:Path # Where to
+    folder:Path # For their files
 )->list: # fastai callbacks
     "Loggers by name"
-    begun = any((folder/'checkpoints').glob('*/*.ckpt')) # a run that goes on keeps its lines
-    # of a run that was killed
+    begun = any((folder/'checkpoints').glob('*/*.ckpt')) # a resumed run keeps its lines
+    # lines of a run that was killed without checkpoints
     if 'csv' in cfg.log.split() and not begun: (folder/'epochs.csv').unlink(missing_ok=True)
     res = ([CSVLogger(folder.resolve()/'epochs.csv', append=True)] if 'csv' in cfg.log.split()
         else [])
@@ -237,9 +236,9 @@ def try_run(
     cfg:RunConfig, # Settings
     df:pd.DataFrame, # Split table
     seed:int=0, # Of initialisation
-    runs:int=1 # So many runs of this kind must find room
+    runs:int=1 # Number of runs of this kind that must find room
 )->None:
-    "Build what a run needs, and train nothing: an error that it would have later is raised now (ours)"
+    "Build what a run needs and train nothing, so that errors come before the training (ours)"
     _check_packages(cfg)
     learn = main_first(lambda: learner_from_config(cfg, df, seed))
     on_main(lambda: check_room(learn, cfg, int((df.split == 'test').sum()), runs))
@@ -253,7 +252,7 @@ def _row(
     made:dict, # Where it was made
     seconds:dict # What took how long, phases excepted
 )->dict: # Before it goes through JSON
-    "All that is kept of a run"
+    "All that the row keeps of a run"
     seconds = {f"{h['name']}_{h['round']}": h['seconds'] for h in learn.phase_history} | seconds
     fold = None if cfg.fold is None else int(cfg.fold)
     return dict(name=cfg.name, method=cfg.method, seed=seed, fold=fold,
@@ -270,7 +269,7 @@ def _begin_checkpoints(
     folder:Path, # For checkpoints
     made_from:dict # Hashes of images and weights
 )->None:
-    "Checkpoints of other images or weights under the same names are removed, and it is said; others are gone on with"
+    "Keep checkpoints to resume from, but remove those of other images or weights"
     note, now = folder/'made_from.json', json.dumps(made_from, sort_keys=True)
     if note.exists() and note.read_text() != now:
         warnings.warn(
@@ -297,14 +296,15 @@ def run_experiment(
     cfg:RunConfig, # Settings
     seed:int=0, # Of initialisation, batches and augmentation
     df:pd.DataFrame|None=None, # Split table; None: `load_data(cfg)`
-    bar:bool=True, # Progress bars and the table of epochs; where nobody watches, a line for each epoch
-    prompt:SpectralPrompt|None=None, # Of one's own, for ekd, fopro, fopro_akd; a copy is trained
-    rows:str|Path|None=None # File that the row is appended to, before all other files are written; None: to none
-)->dict: # The row: method, seed, metrics, predictions, data, settings, phases, provenance; JSON-able
-    """Train and evaluate once, or go on; files go to `run_folder`
+    bar:bool=True, # Progress bars, or a line for each epoch where nobody watches
+    prompt:SpectralPrompt|None=None, # Your own, of which a copy is trained
+    rows:str|Path|None=None # File to append the row to, before all other files
+)->dict: # The row, which JSON can hold
+    """Train and evaluate once, or resume, and write files to `run_folder` (ours)
 
-    `ValueError` for a log whose package is not installed, `TypeError` or `ValueError` for a prompt it cannot use,
-    `OSError` where there is no room, `UnsavedError`, which holds the row, for files that could not be written."""
+    Raises `ValueError` if the package of a log is missing, `TypeError` or `ValueError`
+    for a prompt that it cannot use, and `OSError` if there is no room. Raises
+    `UnsavedError`, which holds the row, if files could not be written."""
     given, cfg = cfg, with_prompt(cfg, prompt)
     start, made, df = (time.perf_counter(), provenance(),
         main_first(lambda: load_data(cfg)) if df is None else df)

@@ -1,4 +1,4 @@
-"""Before the first run of many is trained, the data of all are read and each kind is built once.
+"""A grid reads all its data and builds each kind of run once before it trains the first one.
 
 Docs: https://foprokd.github.io/foprokd/study/trial.html.md"""
 
@@ -35,7 +35,7 @@ class SplitTables:
     def __call__(self,
         cfg:RunConfig # Settings, with one fold
     )->pd.DataFrame: # Split table
-        "The table of a run; every process must call"
+        "The table of a run; all processes must call this together"
         bar = self.bar and on_screen() and not rank_distrib()
         if self.key(cfg) not in self.known:
             self.known[self.key(cfg)] = main_first(lambda: load_data(cfg, bar))
@@ -44,15 +44,14 @@ class SplitTables:
 # %% ../../nbs/study/11a_trial.ipynb #b20c0078
 # What neither data nor Learner is built from
 _LATER = {'fold', 'name', 'lr', 'explore_lr', 'explore', 'distill', 'adversarial', 'rounds', 'lam',
-          'valid_every',
-          'checkpoint'}
+          'valid_every', 'checkpoint'}
 
 # %% ../../nbs/study/11a_trial.ipynb #b20c0078-b
 def try_runs(
     jobs:list[tuple[RunConfig, int]], # Settings, with one fold, and a seed
     tables:SplitTables # Tables that have been read; extended
 )->None:
-    "Read all data and build each kind of run once; `ValueError` for what cannot work (ours)"
+    "Read all data and build each kind of run once; raise `ValueError` if one fails (ours)"
     kinds, wrong = {}, []
     for cfg, seed in jobs:
         kind = tuple(v for k, v in asdict(cfg).items() if k not in _LATER)
