@@ -1,4 +1,4 @@
-"""What the processes of one training run have in common: sums, batch statistics, weights, and bad news.
+"""What the processes of one training run share: sums, batch statistics, weights, and errors.
 
 Docs: https://foprokd.github.io/foprokd/train/ranks.html.md"""
 
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 # %% ../../nbs/train/00_ranks.ipynb #f68618e2
 def n_ranks()->int: # At least 1
-    "Processes of this run (ours)"
+    "Number of processes in this run (ours)"
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 # %% ../../nbs/train/00_ranks.ipynb #f68618e2-b
@@ -43,9 +43,10 @@ def sum_over_ranks(
 
 # %% ../../nbs/train/00_ranks.ipynb #5aa94131
 def pool_moments(
-    parts:Iterable[tuple[Tensor, Tensor, int]] # (d,) means, (d,) biased variances, values per channel, for each layer
-)->list[tuple[Tensor, Tensor]]: # (d,) means and (d,) biased variances over all ranks, for each layer
-    "Moments of the global batch from those of this rank, with gradients (Chan et al. 1983)"
+    # For each layer: (d,) means, (d,) biased variances, values per channel
+    parts:Iterable[tuple[Tensor, Tensor, int]]
+)->list[tuple[Tensor, Tensor]]: # For each layer: (d,) means and (d,) biased variances of all ranks
+    "Moments of the global batch from the moments of this rank, with gradients (Chan et al. 1983)"
     parts = list(parts)
     if n_ranks() == 1: return [(m, v) for m, v, _ in parts]
     mean, var = (torch.cat([p[i] for p in parts]) for i in (0, 1))
@@ -58,11 +59,11 @@ def pool_moments(
 
 # %% ../../nbs/train/00_ranks.ipynb #64695ac6
 class GlobalBatchNorm1d(nn.BatchNorm1d):
-    "`BatchNorm1d` whose training statistics are those of all processes, on any device (ours)"
+    "`BatchNorm1d` that trains with the statistics of all processes, on any device (ours)"
     def forward(self,
         x:Tensor # (B,d) features
     )->Tensor: # (B,d) standardised
-        "torch's own layer in a single process and in eval mode"
+        "Standardise; the same as torch's layer in a single process and in eval mode"
         if n_ranks() == 1 or not self.training: return super().forward(x)
         own, n = x.float(), sum_over_ranks(torch.full((), len(x), dtype=torch.float32,
             device=x.device))
@@ -76,8 +77,8 @@ class GlobalBatchNorm1d(nn.BatchNorm1d):
 
 # %% ../../nbs/train/00_ranks.ipynb #af403d75
 def average_over_ranks(
-    xs:Iterable[Tensor] # Of one dtype and device, the same shapes on all ranks
-)->list[Tensor]: # Of those shapes, without gradients
+    xs:Iterable[Tensor] # All of the same dtype and device; the same shapes on all ranks
+)->list[Tensor]: # Of the same shapes, without gradients
     "Means over processes, in one message (ours)"
     xs = list(xs)
     if n_ranks() == 1 or not xs: return xs
@@ -88,7 +89,7 @@ def average_over_ranks(
 # %% ../../nbs/train/00_ranks.ipynb #af403d75-b
 def mean_over_ranks(
     x:Tensor, # (k,) means over the images of this rank
-    n:int # How many images it has
+    n:int # Images on this rank
 )->Tensor: # (k,) means over all images
     "Mean over the global batch, with gradients (ours)"
     if n_ranks() == 1: return x
@@ -98,9 +99,9 @@ def mean_over_ranks(
 # %% ../../nbs/train/00_ranks.ipynb #af403d75-c
 @torch.no_grad()
 def broadcast_module(
-    *modules:nn.Module|None # None is left out
+    *modules:nn.Module|None # Any number; each None is left out
 )->None:
-    "Give all processes the parameters and buffers that rank 0 has (ours)"
+    "Copy the parameters and buffers of rank 0 to all processes (ours)"
     if n_ranks() == 1: return
     for m in modules:
         for t in () if m is None else (*m.parameters(), *m.buffers()):
@@ -110,7 +111,7 @@ def broadcast_module(
 
 # %% ../../nbs/train/00_ranks.ipynb #52cf2c1d
 class OtherRankError(RuntimeError):
-    "What went wrong in another process"
+    "An error that a different process has met (ours)"
 
 # %% ../../nbs/train/00_ranks.ipynb #52cf2c1d-b
 def _raise_shared(
@@ -126,9 +127,9 @@ def _raise_shared(
     raise error
 
 def on_main(
-    f:Callable # Without arguments, returns what pickle can take
-): # What it returned, on all ranks
-    "Call `f` on rank 0 only; its error is an `OtherRankError` on the others (ours)"
+    f:Callable # Takes no arguments; pickle must be able to store its result
+): # The result, on all ranks
+    "Call `f` on rank 0 only; if it fails, the others raise `OtherRankError` (ours)"
     if n_ranks() == 1: return f()
     box, error = [None, None], None
     if dist.get_rank() == 0:
@@ -140,9 +141,9 @@ def on_main(
 
 # %% ../../nbs/train/00_ranks.ipynb #a29d84a1
 def main_first(
-    f:Callable # Without arguments
-): # What it returned on this rank
-    "Call `f` on rank 0, then on the others; an error on one of them is an `OtherRankError` on the rest (ours)"
+    f:Callable # Takes no arguments
+): # The result on this rank
+    "Call `f` on rank 0, then on the others; if one fails, the rest raise `OtherRankError` (ours)"
     if n_ranks() == 1: return f()
     res = error = None
     for turn in (True, False):
@@ -155,19 +156,19 @@ def main_first(
     return res
 
 # %% ../../nbs/train/00_ranks.ipynb #2030d51d
-# What to say where accelerate is needed and not installed
+# The message of the error if accelerate is missing
 NO_ACCELERATE = "Training in several processes needs accelerate: pip install accelerate."
 
 # %% ../../nbs/train/00_ranks.ipynb #2030d51d-b
-def runs_on_cpu()->bool: # Also on a machine with GPUs, if accelerate was told so
-    "Whether the processes of this run train on CPUs"
+def runs_on_cpu()->bool: # True also with GPUs, if accelerate was told to use the CPU
+    "Whether the processes of this run train on CPUs (ours)"
     told = os.environ.get('ACCELERATE_USE_CPU', '').lower() in ('1', 'true', 'yes')
     return told or not torch.cuda.is_available()
 
 # %% ../../nbs/train/00_ranks.ipynb #2030d51d-c
 @contextmanager
 def process_group():
-    "Join what `accelerate launch` or `torchrun` started, if anything; `RuntimeError` without accelerate (ours)"
+    "Join the processes of `accelerate launch` or `torchrun`, if there are several (ours)"
     if int(os.environ.get('WORLD_SIZE', 1)) <= 1 or n_ranks() > 1:
         yield
         return
@@ -181,9 +182,9 @@ def process_group():
 # %% ../../nbs/train/00_ranks.ipynb #2030d51d-d
 @contextmanager
 def share_ranks(
-    outer, # Learner, perhaps in fastai's distrib_ctx
+    outer, # Learner; it may be inside fastai's distrib_ctx
     inner # Learner to train inside
 ): # Context that gives `inner`
-    "Train `inner` over the processes of `outer` (ours)"
+    "Train `inner` on the processes of `outer` (ours)"
     trainer = getattr(outer, 'distributed_trainer', None)
     with nullcontext() if trainer is None else inner.added_cbs(trainer.twin()): yield inner
