@@ -1,4 +1,4 @@
-"""fastai's distributed training for the phases of FoPro-KD: on GPUs and CPUs, batches as one process would see them, predictions in order.
+"""fastai's distributed training for the phases of FoPro-KD, on GPUs and CPUs, with the batches of one process and predictions in order.
 
 Docs: https://foprokd.github.io/foprokd/train/distributed.html.md"""
 
@@ -22,7 +22,7 @@ except (ImportError, NameError) as e: raise ImportError(NO_ACCELERATE) from e
 
 # %% ../../nbs/train/01_distributed.ipynb #9ffae628
 class GlobalDL(DistributedDL):
-    "fastai's `DistributedDL` with the batches of one process that has `world_size*bs` images in each, in order (ours)"
+    "fastai's `DistributedDL` with the batches of one process of batch size `world_size*bs` (ours)"
     def _broadcast(self, t, rank):
         t = torch.tensor(t, dtype=torch.long, device='cpu' if runs_on_cpu() else 'cuda')
         torch.distributed.broadcast(t, rank)
@@ -46,10 +46,10 @@ class GlobalDL(DistributedDL):
         return [o for p in parts for o in p[self.rank * len(p) // w:(self.rank + 1) * len(p) // w]]
 
     def to_detach(self,
-        b, # Tensor (B,...), or a collection of such
-        cpu=True, # Move it there
+        b, # Tensor (B,...), or a collection of such tensors
+        cpu=True, # Move the result to the CPU
         gather=True # Collect from all ranks
-    ): # Of the same structure
+    ): # Same structure as the batch
         "Detached, gathered from all ranks in the order of the images, without repeats"
         b = self._to_detach(b, cpu, gather)
         over = max(0, self.i * self.world_size - self.n) if gather and hasattr(self, 'n') else 0
@@ -60,7 +60,7 @@ class GlobalDL(DistributedDL):
 def sync_norms(
     net:nn.Module # Network, changed in place
 )->list: # What give_back_norms needs
-    "Put timm's synchronised twin in the place of each BatchNorm that torch or timm can synchronise"
+    "Replace each BatchNorm that torch or timm can synchronise by timm's synchronised twin (ours)"
     known, twins, swapped = {_BatchNorm.forward, BatchNormAct2d.forward}, {}, []
     for parent in list(net.modules()):
         for name, own in parent._modules.items():
@@ -77,7 +77,7 @@ def sync_norms(
 def give_back_norms(
     swapped:list # From sync_norms
 )->None:
-    "Put the layers back, with the weights and statistics of their twins"
+    "Put the layers back, with the weights and statistics of their twins (ours)"
     for parent, name, own in swapped:
         twin, parent._modules[name] = parent._modules[name], own
         own._parameters.update(twin._parameters)
@@ -89,7 +89,7 @@ class PhaseTrainer(DistributedTrainer):
     "fastai's `DistributedTrainer` for one phase after another, on GPUs or CPUs (ours)"
     name, wrapped, swapped = 'distributed_trainer', None, ()
     def __init__(self,
-        sync_bn:bool=True, # BatchNorm over all processes during a fit; on GPUs only
+        sync_bn:bool=True, # BatchNorm over all processes during a fit (GPUs only)
         **kwargs # Passed to accelerate's `Accelerator`
     ):
         # fastai's own way loses activations
@@ -97,12 +97,12 @@ class PhaseTrainer(DistributedTrainer):
         self.sync, self.accelerator_kwargs = sync_bn and not runs_on_cpu(), kwargs
 
     def twin(self):
-        "Another one for an inner `Learner`"
+        "A new trainer with the same settings, for an inner `Learner`"
         return type(self)(self.sync, **self.accelerator_kwargs)
 
     @property
     def learn(self):
-        "The `Learner`; leaving it takes off what was wrapped, also after an interrupt"
+        "The `Learner`; the trainer unwraps it when it is removed, also after an interrupt"
         return self.__dict__.get('_learn')
     @learn.setter
     def learn(self, learn):
@@ -110,7 +110,7 @@ class PhaseTrainer(DistributedTrainer):
         self.__dict__['_learn'] = learn
 
     def before_fit(self):
-        "Wrap model and loaders; initial weights become those of rank 0"
+        "Wrap model and loaders; all ranks start from the weights of rank 0"
         self.restore()
         if self.sync: self.swapped = sync_norms(self.learn.model)
         super().before_fit()
@@ -120,7 +120,7 @@ class PhaseTrainer(DistributedTrainer):
         return dl if isinstance(dl, GlobalDL) else GlobalDL(dl, device=self.accelerator.device)
 
     def restore(self):
-        "Take the wrappers off, if there are any, and give BatchNorm back"
+        "Remove the wrappers, if there are any, and put BatchNorm back"
         give_back_norms(self.swapped)
         self.swapped = ()
         if self.wrapped is None: return
@@ -129,6 +129,6 @@ class PhaseTrainer(DistributedTrainer):
         self.accelerator.free_memory()
 
     def after_fit(self):
-        "Equal running statistics, no wrappers"
+        "Make running statistics equal and remove the wrappers"
         for b in get_model(self.learn.model).buffers(): torch.distributed.broadcast(b, 0)
         self.restore()
