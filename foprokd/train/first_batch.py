@@ -1,4 +1,4 @@
-"""One careful look at a few images when a Learner is made: what cannot work is said then, and nothing moves.
+"""One careful look at a few images when a Learner is made: it reports what cannot work, and changes nothing.
 
 Docs: https://foprokd.github.io/foprokd/train/first_batch.html.md"""
 
@@ -23,9 +23,9 @@ from .ranks import n_ranks
 # %% ../../nbs/train/01a_first_batch.ipynb #fb000007
 @contextmanager
 def untouched(
-    *nets:nn.Module|None # Networks that will be run; None is left out
+    *nets:nn.Module|None # Networks that will run; each None is left out
 ): # Context without gradients
-    "Afterwards all random numbers, and buffers and modes of `nets`, are what they were (ours)"
+    "Put back all random numbers, and buffers and modes of `nets`, afterwards (ours)"
     nets = [n for n in nets if isinstance(n, nn.Module)]
     kept = [(b, b.clone()) for n in nets for b in n.buffers()]
     was = [(m, m.training) for n in nets for m in n.modules()]
@@ -52,8 +52,8 @@ def _sizes(dl):
 # %% ../../nbs/train/01a_first_batch.ipynb #fb000010-b
 def smallest_batch(
     dl # Training loader, fastai's or torch's
-)->int|None: # Images; None where the loader does not say
-    "Images in the smallest batch of this process; `ValueError` with the numbers if there is no batch at all (ours)"
+)->int|None: # Images; None if the loader does not tell
+    "Images in the smallest batch of this process; `ValueError` if no batch fills up (ours)"
     dl, w = _unwrapped(dl), n_ranks()
     n, bs = _sizes(dl)
     if n is None or not bs: return None
@@ -62,8 +62,7 @@ def smallest_batch(
         where = f' in each of {w} processes' if w > 1 else ''
         raise ValueError(
             f"The training set of {n} images fills no batch of {bs}{where}, and an incomplete one "
-            "is "
-            f"dropped, so nothing would be trained: give a bs of at most {n // w}.")
+            f"is dropped, so nothing would be trained: give a bs of at most {n // w}.")
     rest = n % (bs * w)
     return bs if dl.drop_last or not rest else -(-rest // w)
 
@@ -87,16 +86,16 @@ def _gray(b, items):
             == ((1,), (3,))):
         warnings.warn(
             "Gray images were spread over three channels by the statistics of Normalize, "
-            "and the "
-            "student cannot be exported with that: open all images as RGB.")
+            "and the student "
+            "cannot be exported with that: open all images as RGB.")
     return b
 
 # %% ../../nbs/train/01a_first_batch.ipynb #fb000013-b
 def first_images(
     dl, # Loader, fastai's or torch's
     n:int=4 # Images, spread over the dataset
-): # A batch of them; None where images cannot be asked for by number
-    "Some images as a batch, without drawing from the loader; `ValueError` if they differ in shape (ours)"
+): # A batch; None if images cannot be asked for by number
+    "Some images as a batch, without drawing from the loader (ours)"
     dl = _unwrapped(dl)
     ds, own = getattr(dl, 'dataset', None), isinstance(dl, DataLoader)
     if not own and not isinstance(dl, TorchDataLoader) or isinstance(ds, IterableDataset):
@@ -114,16 +113,15 @@ def first_images(
         if len(shapes) < 2: raise
         raise ValueError(
             f"The images of a batch have different shapes, {shapes[0]} and {shapes[-1]}: resize "
-            "them to "
-            "one size, and open all as RGB.") from e
+            "them to one size, and open all as RGB.") from e
 
 # %% ../../nbs/train/01a_first_batch.ipynb #fb000016
 def check_pixels(
-    px:Tensor, # (B,C,H,W) what is taken for pixels
+    px:Tensor, # (B,C,H,W) pixels, as the run will see them
     part:str='training', # 'training' or 'validation'
-    warn:bool=False # Warn instead, where nobody needs pixels
+    warn:bool=False # Warn instead of raising, if no part needs pixels
 )->None:
-    "`ValueError` for pixels that do not lie in [0,1] (ours); a warning for nearly black ones"
+    "Raise `ValueError` for pixels outside [0,1]; warn of nearly black images (ours)"
     px = px[px.isfinite()]
     if not px.numel(): return
     lo, hi, said = px.min().item(), px.max().item(), None
@@ -131,8 +129,7 @@ def check_pixels(
     if outside > (.25 if part == 'training' else .005) or lo < -10 or hi > 10:
         hint = (
                 "they were normalised where the DataLoaders do not show it: use fastai's Normalize "
-                "in "
-                "batch_tfms, or say with which statistics, dls.pixels = PixelSpace(mean, std)")
+                "in batch_tfms, or say with which statistics, dls.pixels = PixelSpace(mean, std)")
         if hi > 10 and lo > -1: hint = "divide them by 255"
         said = (
             f"Pixels lie in [0,1], but those of the {part} images go from {lo:.3g} to {hi:.3g}: "
@@ -165,12 +162,13 @@ def _say_draw(want, drawn, sampled, name, classes):
 # %% ../../nbs/train/01a_first_batch.ipynb #fb000032
 def check_draw(
     dl, # Training loader
-    loss_func, # Of logits and classes; it corrects for a tail if it has a true `balances`, for the shares in `prior`
-    n_classes:int|None=None, # C; None: as many as the loader names
-    by_hand:bool=False, # The counts were given, and not read off the loader
+    # Loss of logits and classes; `balances`: it corrects for a tail; `prior`: for these shares
+    loss_func,
+    n_classes:int|None=None, # C; None: the number that the loader names
+    by_hand:bool=False, # True if the counts were given, not read from the loader
     classes=None # C class names, for the message only
 )->None:
-    "`ValueError` for a tail corrected twice, by loss and loader; a warning for counts that are not the images' (ours)"
+    "Raise `ValueError` if loss and loader both correct the tail; warn of wrong counts (ours)"
     if not _balances(loss_func): return
     prior, chance = getattr(loss_func, 'prior', None), 0.
     try:
@@ -187,10 +185,10 @@ def check_draw(
 
 # %% ../../nbs/train/01a_first_batch.ipynb #fb000035
 def check_numbers(
-    positive:bool=False, # 0 is refused, too
-    **numbers # Name -> number; None is left out
+    positive:bool=False, # True: refuse 0 as well
+    **numbers # Name -> number; each None is left out
 )->None:
-    "`ValueError` for what is no finite number, or is negative (ours)"
+    "Raise `ValueError` for a value that is not a finite number, or is negative (ours)"
     for name, v in numbers.items():
         if v is None: continue
         try: good = math.isfinite(v) and (v > 0 if positive else v >= 0)
@@ -215,13 +213,16 @@ def _parts(b):
     if not x.is_floating_point():
         raise ValueError(
             f"The images are {x.dtype}: turn them into fractions in [0,1], with fastai's "
-            "IntToFloatTensor "
-            "or torchvision's ToTensor.")
+            "IntToFloatTensor or torchvision's ToTensor.")
     return x.as_subclass(Tensor), y.as_subclass(Tensor) if isinstance(y, Tensor) else y
 
-def _device(net, x): return next(chain(net.parameters(), net.buffers()), x).device # some prompts have buffers alone
+def _device(net, x):
+    "Where a network is; some prompts have only buffers"
+    return next(chain(net.parameters(), net.buffers()), x).device
 
-def _said(e): return ' '.join(str(e).split())[:160]
+def _said(e):
+    "The message of an error, shortened"
+    return ' '.join(str(e).split())[:160]
 
 def _pixels(space, x):
     "Pixels of a batch, where the space has its statistics"
@@ -231,10 +232,10 @@ def _pixels(space, x):
 # %% ../../nbs/train/01a_first_batch.ipynb #fb000037
 def check_data(
     dls, # `DataLoaders`
-    loss_func, # Of logits and classes
+    loss_func, # Loss of logits and classes
     space # From batches to pixels, (B,3,H,W) -> (B,3,H,W) in [0,1]
 )->None:
-    "`ValueError` for data that teacher and loss cannot be given: no batch, no pixels, other shares of classes (ours)"
+    "Raise `ValueError` for data without a batch, bad pixels or wrong shares of classes (ours)"
     smallest_batch(dls.train)
     for part, dl in zip(('training', 'validation'), dls.loaders):
         with untouched(): b = first_images(dl)
@@ -245,7 +246,7 @@ def check_data(
 
 # %% ../../nbs/train/01a_first_batch.ipynb #fb000019
 def _run(student, x, heads):
-    "What the student says in training, or one sentence"
+    "Outputs of the student in training, or an error of one sentence"
     x = x.to(_device(student, x))
     try: return student.train()(x, True) if heads else (student.train()(x),)
     except torch.cuda.OutOfMemoryError: raise
@@ -253,26 +254,23 @@ def _run(student, x, heads):
         if 'more than 1 value per channel' in str(e) and len(x) < 2:
             raise ValueError(
                 "The smallest training batch has one image, and BatchNorm needs two to train: give "
-                "a bs "
-                "with another remainder, or drop_last=True.") from e
-        # a sentence of ours
+                "a bs with another remainder, or drop_last=True.") from e
+        # an error of this package
         if isinstance(e, ValueError) and 'expected' not in str(e).lower(): raise
         shape = tuple(x.shape[1:])
         raise ValueError(
             f"The student cannot take images of shape {shape} ({_said(e)}): give images of its "
-            "size "
-            "and channels, or tell it theirs (student_kwargs: img_size, in_chans).") from e
+            "size and channels, or tell it theirs (student_kwargs: img_size, in_chans).") from e
 
 # %% ../../nbs/train/01a_first_batch.ipynb #fb000020
 def _check_outputs(outs, feats, y, n_classes, loss_func):
-    "One sentence if what networks and loss say does not fit together"
+    "An error of one sentence if networks and loss do not fit together"
     logits, projected, aux = (*outs, None, None)[:3]
     for what, o in (('outputs', logits), ('auxiliary outputs', aux)):
         if o is None or o.ndim == 2 and o.shape[1] == n_classes: continue
         raise ValueError(
             f"The student has {what} of shape {tuple(o.shape[1:])} for {n_classes} classes: build "
-            "it with "
-            f"n_out={n_classes}.")
+            f"it with n_out={n_classes}.")
     if feats is not None and projected.shape[1] != feats.shape[1]:
         raise ValueError(
             f"The student's projector has width {projected.shape[1]}, the teacher {feats.shape[1]} "
@@ -282,8 +280,7 @@ def _check_outputs(outs, feats, y, n_classes, loss_func):
             < n_classes):
         raise ValueError(
             f"Class index {int(y.max() if y.max() >= n_classes else y.min())} is outside the "
-            f"{n_classes} "
-            "classes.")
+            f"{n_classes} classes.")
     try: loss_func(logits, y[:len(logits)].to(logits.device))
     except (RuntimeError, IndexError, AssertionError) as e:
         raise ValueError(
@@ -294,13 +291,13 @@ def _check_outputs(outs, feats, y, n_classes, loss_func):
 def check_first_batch(
     dls, # `DataLoaders` of fastai or torch loaders
     student:nn.Module, # (B,C,H,W) -> (B,n_classes) logits; with a teacher also `heads=True`
-    loss_func, # Of logits and classes
-    n_classes:int, # As many as there are counts
+    loss_func, # Loss of logits and classes
+    n_classes:int, # Number of classes
     space, # From batches to pixels, (B,3,H,W) -> (B,3,H,W) in [0,1]
     teacher:nn.Module|None=None, # (B,3,H,W) pixels -> (B,d)
-    prompt:nn.Module|None=None # Pixels -> pixels that the teacher sees
+    prompt:nn.Module|None=None # (B,3,H,W) -> (B,3,H,W), pixels that the teacher sees
 )->None:
-    "One sentence, a `ValueError`, for data, networks and loss that cannot train together; nothing moves (ours)"
+    "Raise `ValueError` if data, networks and loss cannot train together; change nothing (ours)"
     least, seen = smallest_batch(dls.train), set()
     with untouched(student, teacher, prompt, loss_func):
         for part, dl in zip(('training', 'validation'), dls.loaders):
@@ -319,6 +316,6 @@ def check_first_batch(
 
 # %% ../../nbs/train/01a_first_batch.ipynb #fb000021-b
 def _features(teacher, prompt, px):
-    "What the teacher says of prompted pixels"
+    "The teacher's features of prompted pixels"
     if prompt is not None: px = prompt(px.to(_device(prompt, px)))
     return teacher(px.to(_device(teacher, px)))
