@@ -1,4 +1,4 @@
-"""fastai callbacks that put the components of a loss into the table, the CSV log and the recorder, and validate no oftener than asked.
+"""fastai callbacks that show the components of a loss in the table, the CSV log and the recorder, and that validate only every n-th epoch.
 
 Docs: https://foprokd.github.io/foprokd/train/loss_parts.html.md"""
 
@@ -18,9 +18,9 @@ from .first_batch import smallest_batch
 
 # %% ../../nbs/train/02_loss_parts.ipynb #lp000001
 def without_graph(
-    x # Tensors, and dictionaries, tuples and lists of them; anything else stays
+    x # Tensors, and dictionaries, tuples and lists of them
 ): # The same, detached
-    "What can be copied: `copy.deepcopy` refuses tensors that a graph made (ours)"
+    "Detach all tensors in `x`, so that `copy.deepcopy` accepts it (ours)"
     if isinstance(x, Tensor): return x.detach() if x.grad_fn is not None else x
     if type(x) is dict: return {k: without_graph(v) for k, v in x.items()}
     return type(x)(map(without_graph, x)) if type(x) in (tuple, list) else x
@@ -85,7 +85,7 @@ class LossPartsRecorder(Callback):
 
 # %% ../../nbs/train/02_loss_parts.ipynb #31563961
 class LossPartsCallback(Callback):
-    "Base of the phases' callbacks: a training loss with named parts, which the recorder shows (ours)"
+    "Base of the phases' callbacks: a training loss whose named parts are recorded (ours)"
     order, run_valid = GradientAccumulation.order - 1, False
     part_names:tuple[str, ...] = () # Names of the parts, in the order of the columns
 
@@ -105,13 +105,13 @@ class LossPartsCallback(Callback):
     def ask(self,
         what:bool|str=True # As the model's forward takes it
     ):
-        "Have the model's next forward in training say more than logits; `xb` holds images only"
+        "Ask the model to return more than logits in its next forward in training"
         get_model(self.learn.model).asked = what
 
     def take(self,
-        *more # What the model said beside its logits
+        *more # What the model returned beside its logits
     ):
-        "Keep what was asked for"
+        "Keep what the model returned beside its logits"
 
     def set_loss(self,
         total:Tensor, # Scalar training loss, replaces `learn.loss_grad`
@@ -123,7 +123,7 @@ class LossPartsCallback(Callback):
 # %% ../../nbs/train/02_loss_parts.ipynb #lp000004
 @docs
 class AnswerCallback(Callback):
-    "Hand what a model was asked for to the callback that asked, before others look at `pred` (ours)"
+    "Give what a model returns beside logits to the callback that asked for it (ours)"
     order, run_valid = -100, False
 
     def after_pred(self):
@@ -138,7 +138,7 @@ class AnswerCallback(Callback):
 # %% ../../nbs/train/02_loss_parts.ipynb #10443ebc
 @docs
 class ValidateEvery(Callback):
-    "Validate in every `n`-th epoch and in the last of a fit, else columns have NaN (ours); `ValueError` for `n` < 1"
+    "Validate in every `n`-th epoch and in the last; other epochs have NaN (ours)"
     order, fitting = Recorder.order + 3, False
     def __init__(self,
         n:int=1 # Epochs, at least 1
@@ -158,5 +158,6 @@ class ValidateEvery(Callback):
             self.recorder.log += [float('nan')] * (1 + len(self.learn.metrics))
         self.skipped = False
 
-    _docs = dict(before_train="This is a fit", before_validate="Cancel it if it is not due",
+    _docs = dict(before_train="Note that a fit is running",
+                 before_validate="Cancel the validation if it is not due",
                  after_validate="Fill the columns")
