@@ -28,7 +28,7 @@ def _whole(
 # %% ../../nbs/train/06a_plan.ipynb #aa73a3df-b
 @dataclass(frozen=True)
 class Phase:
-    "One stretch of training (ours); `ValueError` for other than whole epochs >= 0 and positive rates"
+    "One stretch of training (ours); needs whole epochs >= 0 and a positive rate"
     name:str # 'explore', 'distill', 'adversarial', or a name of your own
     epochs:int # Passes over the training set
     lr:float|slice # Peak learning rate; a slice for several groups of weights, as in fastai
@@ -42,8 +42,7 @@ class Phase:
             except ValueError as e:
                 raise ValueError(
                     f"Phase {self.name!r} needs a learning rate > 0, got {lr!r}: a number, or a "
-                    "slice of "
-                    "two.") from e
+                    "slice of two.") from e
 
     def row(self)->dict: # Name -> text or numbers
         "The phase as plain data"
@@ -58,9 +57,9 @@ def fopro_schedule(
     rounds:int=1, # How often explore and distill alternate
     explore_lr:float|slice=1e-2, # Peak learning rate of prompt and probe
     lr:float|slice=1e-3, # Peak learning rate of the student
-    adversarial_lr:float|slice|None=None # The student's peak rate in the adversarial phase; None: a third of `lr`
-)->list[Phase]: # In the order they run, without empty ones
-    "The usual plan (ours but for the order); `ValueError` for other than whole epochs, or `rounds` < 1"
+    adversarial_lr:float|slice|None=None # Peak rate of the adversarial phase; None: a third of `lr`
+)->list[Phase]: # In the order they run, without phases of 0 epochs
+    "The usual plan; explore before distill is the paper's order, the rest is ours"
     if not rounds >= 1: raise ValueError(f"rounds must be at least 1, got {rounds}.")
     explore, distill, rounds = (_whole('explore', explore), _whole('distill', distill),
         _whole('rounds', rounds, 1))
@@ -76,9 +75,9 @@ def fopro_schedule(
 def run_phases(
     phases:list[Phase], # The plan
     runners:dict[str, Callable], # Phase name -> function of a Phase, returning a dict of results
-    history:list|None=None # Appended to as phases end
+    history:list|None=None # Gets a dict as each phase ends
 )->list[dict]: # A dict per phase that ended: the phase, its results, `seconds`
-    "Run the phases in order (ours); `ValueError` for a name without a runner"
+    "Run the phases in order (ours); raises `ValueError` if a phase has no runner"
     history = [] if history is None else history
     unknown = sorted({p.name for p in phases} - set(runners))
     if unknown:
