@@ -1,4 +1,4 @@
-"""How sure one can be of a mean over images, when several images show the same lesion.
+"""How sure we can be of a mean over images when several images show the same lesion.
 
 Docs: https://foprokd.github.io/foprokd/measure/intervals.html.md"""
 
@@ -17,7 +17,7 @@ from scipy.special import ndtri, stdtrit
 def group_codes(
     group # (N,) group of each image
 )->np.ndarray: # (N,) 0, 1, ... in the order in which groups first appear
-    "Groups as numbers, the same whatever they are called; `ValueError` for an image without a group"
+    "Groups as numbers, whatever their names; raises `ValueError` if an image has no group"
     codes, _ = pd.factorize(pd.Series(list(group), dtype=object))
     if (codes < 0).any():
         raise ValueError(f"{(codes < 0).sum()} of {len(codes)} images have no group.")
@@ -26,7 +26,7 @@ def group_codes(
 # %% ../../nbs/measure/00_intervals.ipynb #ba90eaab-b
 def group_weights(
     group, # (N,) group of each image
-    rng:np.random.Generator, # Of the resampling
+    rng:np.random.Generator, # Source of the draws
     n_boot:int=1000, # Resamples
     drawn:int|None=None # Groups drawn in each resample; None: as many as there are
 )->np.ndarray: # (n_boot,N) whole numbers >= 0
@@ -38,11 +38,11 @@ def group_weights(
 # %% ../../nbs/measure/00_intervals.ipynb #b9aa20f5
 def stratified_weights(
     strata, # (N,) class of each image
-    rng:np.random.Generator, # Of the resampling
+    rng:np.random.Generator, # Source of the draws
     n_boot:int=1000, # Resamples
     group=None, # (N,) group of each image, drawn as a whole; None: each image by itself
     rao_wu:bool=False # Draw n-1 of the n groups of a class, each with weight n/(n-1)
-)->np.ndarray: # (n_boot,N) weights >= 0, whole numbers unless `rao_wu`
+)->np.ndarray: # (n_boot,N) weights >= 0, whole numbers unless rao_wu
     "Weights of the images when groups are drawn with replacement within each class"
     strata = np.asarray(strata)
     group = np.arange(len(strata)) if group is None else np.asarray(group)
@@ -64,14 +64,14 @@ def percentile_interval(
 
 # %% ../../nbs/measure/00_intervals.ipynb #cfbd3127-b
 def format_interval(
-    value:float, # Number, in any unit; NaN: none
+    value:float, # Number, in any unit; NaN: there is no number
     lo:float=np.nan, # Lower end, in its unit; NaN: no interval
     hi:float=np.nan, # Upper end, in its unit
     digits:int=3, # Decimals
-    sign:str='', # '+': a sign on every number but `sd`
+    sign:str='', # '+': a sign on every number but the standard deviation
     sd:float=np.nan # Standard deviation, in its unit, shown where there is no interval
 )->str: # For the cell of a table
-    "`0.512 [0.480, 0.544]`, `0.512 ± 0.012`, `0.512`, or `-` for NaN"
+    "The text `0.512 [0.480, 0.544]`, `0.512 ± 0.012`, `0.512`, or `-` for NaN"
     if np.isnan(value): return '-'
     text, *ends = (f'{o:{sign}.{digits}f}' for o in (value, lo, hi))
     if not np.isnan(lo): return f"{text} [{', '.join(ends)}]"
@@ -80,10 +80,10 @@ def format_interval(
 # %% ../../nbs/measure/00_intervals.ipynb #b20m0002
 def share_interval(
     share, # (...) in [0,1]
-    var, # (...) its variance, >= 0; 0: not known
-    n, # Images, or groups of them, that count for it where its variance is 0
-    level:float=.95, # Coverage aimed at, in (0,1)
-    most=np.inf # Largest number of images that it may count as
+    var, # (...) its variance, >= 0; 0: unknown
+    n, # Images or groups of images; used where the variance is 0
+    level:float=.95, # Wanted coverage, in (0,1)
+    most=np.inf # Upper limit of the effective number of images
 )->np.ndarray: # (2,...) in [0,1]
     "Wilson's interval of a share with an effective number of images"
     p, z2 = np.clip(np.asarray(share, float), 0, 1), ndtri((1 + level) / 2)**2
@@ -96,8 +96,8 @@ def share_interval(
 def mean_share_interval(
     share, # (...,C) share of each class
     n, # (C,) images of each class
-    weight=None, # (C,) of each class, with sum 1; None: all alike
-    level:float=.95 # Coverage aimed at, in (0,1)
+    weight=None, # (C,) weight of each class, with sum 1; None: equal
+    level:float=.95 # Wanted coverage, in (0,1)
 )->np.ndarray: # (2,...) in [0,1]
     "Interval of a weighted mean of the shares of classes; classes of weight 0 do not count"
     share, n = np.asarray(share, float), np.asarray(n, float)
@@ -110,11 +110,11 @@ def mean_share_interval(
 # %% ../../nbs/measure/00_intervals.ipynb #b20m0010
 def difference_interval(
     diff, # (...) difference of two shares on the same images, in [-1,1]
-    var, # (...) its variance, >= 0
-    n, # Images, or groups of them, that count for it
-    level:float=.95 # Coverage aimed at, in (0,1)
+    var, # (...) variance of the difference, >= 0
+    n, # Images or groups of images
+    level:float=.95 # Wanted coverage, in (0,1)
 )->np.ndarray: # (2,...) in [-1,1], never of width zero
-    "Normal interval of a paired difference, with one image more"
+    "Normal interval of a paired difference, with one imaginary image on which both differ"
     half = ndtri((1 + level) / 2) * np.sqrt(np.asarray(var) + 1 / (np.asarray(n) + 2)**2)
     return np.clip(np.asarray(diff) + np.stack([-half, half]), -1, 1)
 
@@ -134,23 +134,23 @@ def group_variance(
 def mean_interval(
     y, # (N,...) one row per image
     group, # (N,) group of each image
-    rng=None, # Not used: nothing is drawn any more
+    rng=None, # Not used: the function no longer draws
     n_boot=None, # Not used
-    level:float=.95 # Coverage aimed at, in (0,1)
-)->np.ndarray: # (2,...); NaN for fewer than two groups, and where all images are alike
-    "Student's interval of the mean over images, whole groups drawn"
+    level:float=.95 # Wanted coverage, in (0,1)
+)->np.ndarray: # (2,...); NaN for fewer than two groups or equal images
+    "Student's interval of the mean over images, with groups as witnesses"
     var, n = group_variance(y, group), group_codes(group).max() + 1
     half = stdtrit(max(n - 1, 1), (1 + level) / 2) * np.sqrt(np.where(var > 0, var, np.nan))
     return np.mean(y, 0) + np.stack([-half, half])
 
 # %% ../../nbs/measure/00_intervals.ipynb #b20m0020
 def drawn_interval(
-    value, # (...) estimate
-    draws, # (B,...) the same of resamples, n of n groups drawn
-    n:int, # Groups
-    level:float=.95 # Coverage aimed at, in (0,1)
-)->np.ndarray: # (2,...); NaN where the resamples do not spread, or lie aside
-    "Student's interval with the spread of the resamples, where noise does not move the estimate"
+    value, # (...) the estimate
+    draws, # (B,...) the estimate in each resample of n of n groups
+    n:int, # Number of groups
+    level:float=.95 # Wanted coverage, in (0,1)
+)->np.ndarray: # (2,...); NaN where the resamples have no spread or lie aside
+    "Student's interval from the spread of resamples, unless noise moves the estimate"
     value, draws = np.asarray(value, float), np.asarray(draws, float)
     if n < 2 or len(draws) < 2: return np.full((2, *value.shape), np.nan)
     sd = draws.std(0)

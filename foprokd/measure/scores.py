@@ -1,4 +1,4 @@
-"""One definition of each score, of the calibration error and its bins, for one weighting of the test images or for thousands at once.
+"""One definition of each score, of the calibration error and of its bins, for one weighting of the test images or for thousands at once.
 
 Docs: https://foprokd.github.io/foprokd/measure/scores.html.md"""
 
@@ -24,7 +24,7 @@ def check_probs(
     probs, # (N,C) probabilities
     targs # (N,) class indices
 )->tuple[np.ndarray, np.ndarray]: # (N,C) float64 probabilities, (N,) int64 targets
-    "Both as arrays; `ValueError` for what is no distribution over classes or no class"
+    "Both as arrays; raises `ValueError` if a row is not a distribution or a target not a class"
     p, y = as_array(probs), as_array(targs)
     if p.ndim != 2 or y.ndim != 1 or len(p) != len(y) or not len(y):
         raise ValueError(
@@ -71,8 +71,8 @@ def confidence_bins(
     probs, # (N,C) probabilities
     targs, # (N,) class indices
     n_bins:int=15 # Equal-width bins (lo,hi] of the top probability, as in calibration_error
-)->list: # Per bin [images, mean confidence, accuracy], five decimals, None in an empty bin
-    "The reliability diagram as numbers, JSON-able"
+)->list: # Per bin [images, mean confidence, accuracy]; None if empty
+    "The reliability diagram as JSON-able numbers, rounded to five decimals"
     p, y = as_array(probs), as_array(targs)
     conf, hit = p.max(1), p.argmax(1) == y
     at = _bin_of(conf, n_bins)
@@ -82,7 +82,7 @@ def confidence_bins(
 # %% ../../nbs/measure/00a_scores.ipynb #2ba6e8e6-b
 def pool_bins(
     parts # Bins of several test sets or seeds, each as confidence_bins gives them
-)->np.ndarray: # (n_bins,3) images, sum of their confidences, number of them that are right
+)->np.ndarray: # (n_bins,3) images, sum of confidences, images that are right
     "The bins of several test sets together"
     sums = [[[n, n * (p or 0), n * (a or 0)] for n, p, a in bins] for bins in parts]
     return np.array(sums).sum(0)
@@ -139,24 +139,24 @@ _SHARES = {'accuracy', 'balanced_accuracy', 'macro_f1', 'macro_auroc', 'ece'}
 def score_bounds(
     name:str # Of a score, or of any column of a table
 )->tuple: # Smallest and largest value it can have
-    "The bounds of a score; none for what is no score"
+    "The bounds of a score; a column that is not a score has infinite bounds"
     name = name.removeprefix('valid_').removesuffix('_clean').removesuffix('_leaked')
     if name == 'mcc': return -1., 1.
     return (0., 1.) if name in _SHARES or name.startswith('recall_') else (-np.inf, np.inf)
 
 # %% ../../nbs/measure/00a_scores.ipynb #b20m0108
-# Score -> test images (or groups) of the smallest class from which on an interval of it covers
+# Score -> test images (or groups) in the smallest class from which its interval covers
 FEWEST = dict(mcc=2, macro_f1=20, macro_auroc=20, ece=np.inf)
 
 # %% ../../nbs/measure/00a_scores.ipynb #44c51cc3
 def weighted_scores(
     probs, # (N,C) probabilities
     targs, # (N,) class indices
-    weights, # (B,N) weights >= 0 that give every class present some weight
+    weights, # (B,N) weights >= 0; each class present needs some weight
     groups:dict, # name -> class indices
     n_bins:int=15, # Bins of the calibration error
 )->dict: # name -> (B,) scores; `class_recall` -> (B,C), NaN for absent classes
-    "The scores of `evaluate` under B weightings at once (formulas of scikit-learn)"
+    "All scores under B weightings at once (formulas of scikit-learn)"
     (p, y), w = check_probs(probs, targs), np.asarray(weights, dtype=np.float64)
     eye, here, pred = np.eye(p.shape[1]), np.unique(y), p.argmax(1)
     counts = w @ (eye[y] * (pred == y)[:, None]), w @ eye[y], w @ eye[pred]
