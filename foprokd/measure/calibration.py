@@ -1,4 +1,4 @@
-"""How far a student's probability can be believed: one temperature fitted on the selection set, and prediction sets that hold the true class as often as they say.
+"""How far we can believe a student's probability: one temperature fitted on the selection set, and prediction sets that hold the true class as often as they promise.
 
 Docs: https://foprokd.github.io/foprokd/measure/calibration.html.md"""
 
@@ -21,7 +21,7 @@ from .scores import as_array, calibration_error, check_probs, weighted_scores
 
 # %% ../../nbs/measure/02_calibration.ipynb #05e9dcf6
 def _checked(logits, targs):
-    "`(N,C)` float64 logits and `(N,)` int64 targets of two classes or more; `ValueError` in one sentence otherwise"
+    "`(N,C)` float64 logits and `(N,)` int64 targets of two or more classes"
     z = as_array(logits)
     if z.ndim != 2 or z.shape[1] < 2:
         raise ValueError(f"Need (N,C) logits of two or more classes, got {z.shape}.")
@@ -51,7 +51,7 @@ def _nll(z, y, w):
     return float(np.average(-log_softmax(z, axis=1)[np.arange(len(y)), y], weights=w))
 
 def _range(z):
-    "Logarithms of the temperatures between which is searched: logits of small margins may need small ones"
+    "Logarithms of the ends of the search: logits of small margins may need small temperatures"
     low, top = np.partition(z, -2, axis=1)[:, -2:].T
     return math.log(np.clip(np.median(top - low), 1e-3, 1) / 20), math.log(20)
 
@@ -75,9 +75,9 @@ def _say_bound(t, why):
 def fit_temperature(
     logits, # (N,C) raw logits of the selection set
     targs, # (N,) class indices
-    weights=None, # None: images count alike; 'balanced': classes do (balanced softmax); or (N,) numbers >= 0
-)->float: # at most 20, 1 or more where it is not determined; divide the logits by it
-    "Temperature scaling (Guo et al. 2017); `ValueError` for NaN, probabilities, one class; warns if not determined"
+    weights=None, # None: equal images; 'balanced': equal classes; or (N,) numbers >= 0
+)->float: # At most 20; at least 1 if the images do not determine it
+    "The number to divide logits by (Guo et al. 2017); warns if the images do not determine it"
     z, y = _checked(logits, targs)
     t, why = _fit(z, y, _image_weights(weights, y))
     if why: _say_bound(t, why)
@@ -108,33 +108,35 @@ def _quality(z, y, when, n_bins):
                   balanced_nll=_nll(z, y, w))
     return {f'{k}_{when}': float(v) for k, v in scores.items()}
 
+def _facts(y, c, weights, lesions):
+    "What a report says about the selection set"
+    n = np.bincount(y, minlength=c)
+    return dict(n=len(y), n_per_class=n.tolist(), classes=int((n > 0).sum()),
+                n_lesions=None if lesions is None else len(np.unique(group_codes(lesions))),
+                weights=weights or 'none' if weights is None or isinstance(weights, str)
+                else 'given')
+
 # %% ../../nbs/measure/02_calibration.ipynb #15512612
 def calibrate(
     logits, # (N,C) raw logits of the selection set
     targs, # (N,) class indices
     weights=None, # As in fit_temperature
     lesions=None, # (N,) lesion or patient of each image, kept whole in the folds
-    test=None, # (logits, targs) of a test set, which no fit sees
+    test=None, # Logits and targets of a test set, which no fit sees
     folds:int=5, # Folds for the scores after calibration
-    seed:int=0, # Of the folds
+    seed:int=0, # Seed of the folds
     n_bins:int=15, # Bins of the calibration error
-)->dict: # JSON-able: `temperature`, `at_bound`, `why_not` determined, `n`, `ece_before`, `ece_after`, ...; `test`
-    "A temperature and its effect, cross-fitted; `ValueError` as `fit_temperature` and for fewer than 20 images"
+)->dict: # JSON-able: temperature, why it may not be determined, scores
+    "A temperature and its cross-fitted effect; raises `ValueError` for fewer than 20 images"
     z, y = _checked(logits, targs)
     if len(y) < 20:
         raise ValueError(f"{len(y)} images are too few to calibrate on: at least 20 are needed.")
     t, why = _fit(z, y, _image_weights(weights, y))
     if why: _say_bound(t, why)
     apart = _cross_fit(z, y, weights, lesions, folds, seed)
-    n = np.bincount(y, minlength=z.shape[1])
     out = dict(method='temperature scaling', on='selection', temperature=t, at_bound=bool(why),
-               why_not=why,
-               n=len(y), n_per_class=n.tolist(), classes=int((n > 0).sum()),
-               n_lesions=None if lesions is None else len(np.unique(group_codes(lesions))),
-               weights=weights or 'none' if weights is None or isinstance(weights, str)
-               else 'given',
-               folds=folds, fold_temperatures=[float(apart.min()), float(apart.max())],
-               n_bins=n_bins,
+               why_not=why, **_facts(y, z.shape[1], weights, lesions), folds=folds,
+               fold_temperatures=[float(apart.min()), float(apart.max())], n_bins=n_bins,
                **_quality(z, y, 'before', n_bins),
                **_quality(z / apart[:, None], y, 'after', n_bins), test=None)
     if test is not None:
@@ -145,39 +147,42 @@ def calibrate(
 
 # %% ../../nbs/measure/02_calibration.ipynb #1645bae4
 def _threshold(scores, level):
-    "The smallest score that at least ceil((n+1) level) of `scores` do not exceed; 1 if there are too few"
+    "The ceil((n+1) level)-th smallest of `scores`; 1 if there are too few"
     # 1e-9: .07*100 is more than 7 in floating point
     k = math.ceil((len(scores) + 1) * level - 1e-9)
     return min(float(np.partition(scores, k - 1)[k - 1]) + 1e-6, 1.) if k <= len(scores) else 1.
 
+def _one_each(y, lesions, seed):
+    "Index of one image of each lesion, drawn by `seed`"
+    order, codes = np.random.default_rng(seed).permutation(len(y)), group_codes(lesions)
+    if len(codes) != len(y):
+        raise ValueError(f"There are {len(y)} images but {len(codes)} lesions.")
+    return order[np.unique(codes[order], return_index=True)[1]]
+
 # %% ../../nbs/measure/02_calibration.ipynb #1645bae4-b
 def conformal_thresholds(
-    probs, # (N,C) probabilities of the calibration images, at the temperature and prior that will be used
+    probs, # (N,C) probabilities, at the temperature and prior of later use
     targs, # (N,) class indices
     levels=(.8, .9, .95), # Shares of sets that have to hold the true class, each in (0,1)
     lesions=None, # (N,) lesion or patient of each image; one image of each is used
-    seed:int=0, # Of that choice
-)->dict: # level as text -> `overall`, `by_class` [C], `n`, `too_few` classes whose threshold is 1, `too_few_overall`
-    "Split conformal thresholds on 1 - p_y, plus 1e-6 for float32 (ours); `ValueError` for NaN, logits, odd levels"
+    seed:int=0, # Seed of that choice
+)->dict: # level as text -> overall, by_class [C], n, too_few classes, too_few_overall
+    "Split conformal thresholds on 1 - p_y (Vovk et al. 2005), plus 1e-6 for float32 (ours)"
     p, y = check_probs(probs, targs)
     bad = [o for o in levels if not 0 < o < 1]
     if bad: raise ValueError(f"A level lies between 0 and 1, not at {bad[0]!r}.")
     if lesions is not None:
-        order = np.random.default_rng(seed).permutation(len(y))
-        codes = group_codes(lesions)
-        if len(codes) != len(y):
-            raise ValueError(f"There are {len(y)} images but {len(codes)} lesions.")
-        keep = order[np.unique(codes[order], return_index=True)[1]]
+        keep = _one_each(y, lesions, seed)
         p, y = p[keep], y[keep]
     score, out = 1 - p[np.arange(len(y)), y], {}
     for level in levels:
-        q, n = ([_threshold(score[y == k], level) for k in range(p.shape[1])],
-            np.bincount(y, minlength=p.shape[1]))
+        q = [_threshold(score[y == k], level) for k in range(p.shape[1])]
+        n = np.bincount(y, minlength=p.shape[1])
         few = np.flatnonzero(np.ceil((n + 1) * level - 1e-9) > n)
         out[f'{level:g}'] = dict(overall=_threshold(score, level), by_class=q, n=len(y),
                                  too_few=few.tolist(),
-                                 too_few_overall=bool(np.ceil((len(y) + 1) * level - 1e-9)
-                                 > len(y)))
+                                 too_few_overall=bool(
+                                     np.ceil((len(y) + 1) * level - 1e-9) > len(y)))
     return out
 
 # %% ../../nbs/measure/02_calibration.ipynb #1645bae4-c
@@ -187,7 +192,7 @@ def conformal_sets(
     level:float=.9, # One of its levels, in (0,1)
     by_class:bool=True, # A threshold per class, or one for all
 )->np.ndarray: # (N,C) bool, which classes are in each set
-    "Prediction sets {c: 1 - p_c <= q}; `ValueError` for a level without threshold or another number of classes"
+    "Prediction sets {c: 1 - p_c <= q}; raises `ValueError` if the level has no threshold"
     p, key = as_array(probs), f'{level:g}'
     if key not in thresholds:
         raise ValueError(f"There is no level {key}, only {', '.join(thresholds)}.")
@@ -201,7 +206,7 @@ def conformal_sets(
 
 # %% ../../nbs/measure/02_calibration.ipynb #58e90cc2
 def _ends(ci):
-    "Interval as a list, `None` where there is none"
+    "Interval as a list; `None` if it is not finite"
     return [float(o) for o in ci] if np.isfinite(ci).all() else None
 
 def _covered(hit, size, codes, most):
@@ -215,22 +220,27 @@ def _covered(hit, size, codes, most):
                 coverage_ci=_ends(share_interval(hit.mean(), var, n, most=len(hit))),
                 set_size=float(size.mean()), set_size_ci=_ends(sizes))
 
-# %% ../../nbs/measure/02_calibration.ipynb #58e90cc2-b
-def coverage(
-    sets, # (N,C) bool, from conformal_sets, of images that made no threshold
-    targs, # (N,) class indices
-    groups:dict|None=None, # name -> class indices, e.g. from class_groups
-    lesions=None, # (N,) lesion or patient of each image
-    n_boot=None, # Not used: nothing is drawn any more
-    seed=None, # Not used
-)->dict: # coverage, `set_size`, `empty`, `per_class_*` [C], `*_head`...; `*_ci` = [lo,hi]; None if undefined
-    "How often sets hold the truth, and their size; `ValueError` unless sets are (N,C) bool and fit the targets"
-    s, y = as_array(sets), as_array(targs)
+def _check_sets(s, y):
+    "Raises `ValueError` unless the sets are (N,C) bool and the targets (N,) class indices"
     if s.dtype != bool or s.ndim != 2 or y.shape != (len(s),) or not len(s):
         raise ValueError(
-            f"Need sets (N,C) bool and as many targets (N,), got {s.dtype} {s.shape} and {y.shape}.")
+            f"Need sets (N,C) bool and as many targets (N,), got {s.dtype} {s.shape} and "
+            f"{y.shape}.")
     if y.dtype.kind not in 'iu' or y.min() < 0 or y.max() >= s.shape[1]:
         raise ValueError(f"The targets must be class indices below {s.shape[1]}.")
+
+# %% ../../nbs/measure/02_calibration.ipynb #58e90cc2-b
+def coverage(
+    sets, # (N,C) bool, of images that made no threshold
+    targs, # (N,) class indices
+    groups:dict|None=None, # name -> class indices
+    lesions=None, # (N,) lesion or patient of each image
+    n_boot=None, # Not used: the function no longer draws
+    seed=None, # Not used
+)->dict: # coverage, set_size, empty, per class [C] and group, with intervals
+    "How often sets hold the truth, and how large they are, with 95 % intervals (ours)"
+    s, y = as_array(sets), as_array(targs)
+    _check_sets(s, y)
     codes = np.arange(len(y)) if lesions is None else group_codes(lesions)
     if len(codes) != len(y):
         raise ValueError(f"There are {len(y)} images but {len(codes)} lesions.")

@@ -1,4 +1,4 @@
-"""One honest row of numbers per run: what to report on a long tail, by whose definition, and with what uncertainty.
+"""One row of numbers per run: what to report on a long tail, by whose definition, and with what uncertainty.
 
 Docs: https://foprokd.github.io/foprokd/measure/metrics.html.md"""
 
@@ -14,14 +14,14 @@ from fastai.metrics import AccumMetric, BalancedAccuracy, MatthewsCorrCoef, accu
 from scipy import stats
 from sklearn.metrics import f1_score, recall_score, roc_auc_score
 from ..data.longtail import class_groups
-from .intervals import format_interval, mean_share_interval, share_interval, stratified_weights
+from .intervals import (format_interval, mean_share_interval, share_interval,
+                                       stratified_weights)
 from .scores import (FEWEST, calibration_error, check_probs, recall_weights,
-                                    score_bounds,
-                                    scores_from_counts, weighted_scores)
+                                    score_bounds, scores_from_counts, weighted_scores)
 
 # %% ../../nbs/measure/01_metrics.ipynb #4cf15db5
 def _resampled(p, y, groups, n_boot, seed):
-    "(1+B,) of each score in `FEWEST` that the classes have images enough for, of all images first"
+    "(1+B,) values of each score in `FEWEST` with enough images; the first is of all images"
     rng, fewest = np.random.default_rng(seed), np.bincount(y)[np.unique(y)].min()
     names, eye = [k for k, n in FEWEST.items() if fewest >= n], np.eye(p.shape[1])
     cells = np.hstack([eye[y] * (p.argmax(1) == y)[:, None], eye[y], eye[p.argmax(1)]])
@@ -34,7 +34,7 @@ def _resampled(p, y, groups, n_boot, seed):
     return {k: np.concatenate([o[k] for o in parts]) for k in names if k in parts[0]}
 
 def _recall_intervals(p, y, groups, level=.95):
-    "(C,) images, (C,) recall, name -> interval of each score that is a mean of recalls"
+    "Images (C,), recalls (C,), and name -> interval of each score that is a mean of recalls"
     n, hit = (np.bincount(o, minlength=p.shape[1]) for o in (y, y[p.argmax(1) == y]))
     share = np.divide(hit, n, where=n > 0, out=np.full(len(n), np.nan))
     return n, share, {k: mean_share_interval(share, n, w, level)
@@ -46,10 +46,10 @@ def bootstrap_intervals(
     targs, # (N,) class indices
     groups:dict, # name -> class indices
     n_boot:int=1000, # Resamples
-    seed:int=0, # Seed of the resampling; global random state is untouched
-    level:float=.95, # Coverage aimed at, in (0,1)
-)->dict: # name -> (2,) lower and upper end; `class_recall` -> (2,C), NaN where there is none
-    "Intervals of `weighted_scores` for other images of the same classes; none for what would not cover"
+    seed:int=0, # Seed of the draws; the global random state is untouched
+    level:float=.95, # Wanted coverage, in (0,1)
+)->dict: # name -> (2,) lower and upper end; class_recall -> (2,C), NaN if absent
+    "Intervals of `weighted_scores` for new images of the same classes, where they cover"
     p, y = check_probs(probs, targs)
     n, share, out = _recall_intervals(p, y, groups, level)
     for k, v in _resampled(p, y, groups, n_boot, seed).items():
@@ -73,6 +73,18 @@ def _point_scores(p, y, groups):
              *(f'recall_{g}' for g in groups), 'recall_mean_of_groups')
     return {**{k: s.get(k) for k in names}, 'ece': calibration_error(p, y)}
 
+def _groups_for(counts, groups, c):
+    "The given groups, or those of the training counts, of `c` classes"
+    if groups is None:
+        if counts is None: raise ValueError("Give the training counts or the groups, got neither.")
+        if len(counts) != c:
+            raise ValueError(f"There are {c} classes but {len(counts)} training counts.")
+        groups = class_groups(counts)
+    if any(not 0 <= k < c for g in groups.values() for k in g):
+        raise ValueError(f"The groups {dict(groups)} name a class outside 0..{c-1}.")
+    return groups
+
+# %% ../../nbs/measure/01_metrics.ipynb #b81220d1-b
 def _per_class(p, y):
     "Recall of each class with Wilson's 95 % interval (scipy), `None` without a test image"
     n, hit = (np.bincount(o, minlength=p.shape[1]).tolist() for o in (y, y[p.argmax(1) == y]))
@@ -84,7 +96,7 @@ def _per_class(p, y):
 
 # %% ../../nbs/measure/01_metrics.ipynb #e926af62
 def _by_leak(p, y, leaked, groups):
-    "Recalls of leaked and of clean images with intervals, and a sentence; the parts can lack classes"
+    "Recalls of leaked and of clean images with intervals, and a sentence about both"
     leaked = np.asarray(leaked, bool)
     if leaked.shape != y.shape:
         raise ValueError(f"There are {len(y)} images, but leaked is of {leaked.size}.")
@@ -99,38 +111,29 @@ def _by_leak(p, y, leaked, groups):
             out[f'{k}_{part}_ci'] = None if w is None else ci[k].tolist()
         if not keep.any(): continue
         score = format_interval(out[f'balanced_accuracy_{part}'],
-            *out[f'balanced_accuracy_{part}_ci'])
+                                *out[f'balanced_accuracy_{part}_ci'])
         said[part] = (
             f"{score} on {int(keep.sum())} {part} images of {len(np.unique(y[keep]))} classes")
     whole = float(np.mean([(pred == k)[y == k].mean() for k in np.unique(y)]))
     out['leak_said'] = (
-        f"{leaked.mean():.0%} of the test images belong to something that was "
-        "trained on. Balanced "
-        f"accuracy: {'; '.join(said.values())}; {whole:.3f} on all."
-        + (' The clean one says how it does on new cases.' if 'clean' in said
-        else ''))
+        f"{leaked.mean():.0%} of the test images belong to something that was trained on. "
+        f"Balanced accuracy: {'; '.join(said.values())}; {whole:.3f} on all."
+        + (' The clean one says how it does on new cases.' if 'clean' in said else ''))
     return out
 
 # %% ../../nbs/measure/01_metrics.ipynb #e926af62-b
 def evaluate(
     probs, # (N,C) probabilities of a test set
     targs, # (N,) class indices
-    counts=None, # (C,) training images per class, of which the groups are made; not needed with groups
-    groups:dict|None=None, # name -> class indices; default: `class_groups(counts)`
+    counts=None, # (C,) training images per class, which make the groups
+    groups:dict|None=None, # name -> class indices; default: made from the counts
     n_boot:int=1000, # Bootstrap resamples; 0 for no bootstrap intervals
-    seed:int=0, # Seed of the resampling
-    leaked=None, # (N,) bool: which test images belong to something that was trained on; as leaked_images finds them
-)->dict: # flat and JSON-able: scores, `*_ci` = [lo,hi], lists of C, `group_rule`; `None` where undefined
-    "All test scores with 95 % intervals; `ValueError` for NaN, for logits, and for counts or groups that do not fit"
+    seed:int=0, # Seed of the draws
+    leaked=None, # (N,) bool, whether training saw the lesion of an image
+)->dict: # flat and JSON-able; intervals end in _ci; None where undefined
+    "All test scores with 95 % intervals; raises `ValueError` for NaN, logits or unfit groups"
     p, y = check_probs(probs, targs)
-    c = p.shape[1]
-    if groups is None:
-        if counts is None: raise ValueError("Give the training counts or the groups, got neither.")
-        if len(counts) != c:
-            raise ValueError(f"There are {c} classes but {len(counts)} training counts.")
-        groups = class_groups(counts)
-    if any(not 0 <= k < c for g in groups.values() for k in g):
-        raise ValueError(f"The groups {dict(groups)} name a class outside 0..{c-1}.")
+    groups = _groups_for(counts, groups, p.shape[1])
     out = _point_scores(p, y, groups)
     ci = bootstrap_intervals(p, y, groups, n_boot, seed) if n_boot else {}
     out.update({f'{k}_ci': ci[k].tolist() if k in ci else None for k in list(out)})
@@ -140,9 +143,9 @@ def evaluate(
 
 # %% ../../nbs/measure/01_metrics.ipynb #9a5b0725
 def pool_folds(
-    parts, # One mapping per fold: probs (N,C), targs (N,), images (N,) names, classes (C,), counts (C,) of training
-)->dict: # the same keys: rows of all folds joined, counts (C,) float64, the mean over the folds
-    "Test predictions of several folds as one set (ours); `ValueError` for an image in two folds or other classes"
+    parts, # One mapping per fold: probs (N,C), targs, images (N,), classes, counts (C,)
+)->dict: # the same keys with all rows; counts (C,) are the mean of the folds
+    "Test predictions of several folds as one set (ours); raises `ValueError` if they overlap"
     more = ['leaked'] if all('leaked' in p for p in parts) else []
     parts = [{k: np.asarray(p[k]) for k in ('probs', 'targs', 'images', 'classes', 'counts', *more)}
         for p in parts]
@@ -160,7 +163,7 @@ def pool_folds(
 
 # %% ../../nbs/measure/01_metrics.ipynb #4f6bf80f
 class GroupRecall(AccumMetric):
-    "fastai metric: mean recall over some classes, those without an image left out (scikit-learn's `recall_score`)"
+    "fastai metric: mean recall of the classes with an image (scikit-learn's `recall_score`)"
     def __init__(self,
         classes, # Class indices of the group
         name:str='recall_tail', # Name in the recorder
@@ -175,16 +178,16 @@ def _macro_f1(targ, pred):
     return f1_score(targ, pred, labels=np.unique(targ), average='macro', zero_division=0)
 
 def longtail_metrics(
-    groups:dict|None=None, # name -> class indices, e.g. from class_groups; default: no group recalls
+    groups:dict|None=None, # name -> class indices; default: no group recalls
 )->list: # fastai metrics
-    "Metrics for a `Learner` on a long tail: accuracy, balanced accuracy, MCC, macro F1 and one `GroupRecall` per group"
+    "Metrics for a `Learner` on a long tail: four scores and a `GroupRecall` per group"
     recalls = [GroupRecall(k, name=f'recall_{g}') for g, k in (groups or {}).items() if len(k)]
     f1 = AccumMetric(_macro_f1, dim_argmax=-1, to_np=True, invert_arg=True, name='f1_score')
     return [accuracy, BalancedAccuracy(), MatthewsCorrCoef(), f1, *recalls]
 
 # %% ../../nbs/measure/01_metrics.ipynb #43b9386c
 def _over_runs(v, level, bounds):
-    "Mean, Student's interval (none of width zero, or without bounds), smallest and largest of what is known in `v`"
+    "Mean, Student's interval (NaN if of width zero), smallest and largest known value of `v`"
     v = pd.to_numeric(v).dropna().to_numpy(float)
     if not len(v): return dict.fromkeys(('mean', 'lo', 'hi', 'min', 'max'), np.nan)
     sem = stats.sem(v) if len(v) > 1 and np.ptp(v) > 0 and bounds is not None else np.nan
@@ -197,31 +200,34 @@ def _scores_in(df):
     names = [str(m)[:-3] for m in df.columns if str(m).endswith('_ci')]
     return [m for m in names if m in df and pd.api.types.is_numeric_dtype(df[m])]
 
+def _refuse_twice(name, g):
+    "Raises `ValueError` if a seed comes twice in the rows `g`, on one fold"
+    run = [o for o in ('seed', 'fold') if o in g]
+    twice = g[g.duplicated(run)] if 'seed' in run else g[:0]
+    if len(twice):
+        raise ValueError(
+            f"{name!r} has seed {twice.seed.iloc[0]} twice; name in `by` what else differs.")
+
 # %% ../../nbs/measure/01_metrics.ipynb #2582a5a0
 def results_table(
     rows, # Result rows: list of dictionaries or DataFrame, one row per run
     by:str|list='method', # Column(s) that name what is compared
-    metrics:list|None=None, # Columns to show; default: the scores of evaluate that the rows have
+    metrics:list|None=None, # Columns to show; default: all scores with an interval
     level:float=.95, # Coverage of Student's interval over the runs, in (0,1)
-)->pd.DataFrame: # one row per group, as they come; columns (metric, mean|lo|hi|min|max) and (`runs`, n)
-    "Mean, Student's interval and range over seeds; `ValueError` for unknown columns and for a seed that comes twice"
+)->pd.DataFrame: # a row per group; columns (metric, mean|lo|hi|min|max), (runs, n)
+    "Mean, Student's interval and range over seeds; raises `ValueError` if a seed comes twice"
     df = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows))
     if not len(df): raise ValueError("There are no rows to tabulate.")
-    keys, metrics = ([by] if isinstance(by, str) else list(by), _scores_in(df) if metrics is None
-        else metrics)
+    keys = [by] if isinstance(by, str) else list(by)
+    if metrics is None: metrics = _scores_in(df)
     missing = [o for o in [*keys, *metrics] if o not in df]
     if missing: raise ValueError(f"The {len(df)} rows have no column {', '.join(missing)}.")
     bounds = {m: None if m == 'ece' else score_bounds(m) for m in metrics}
     res = {}
     for name, g in df.groupby(by, sort=False):
-        run = [o for o in ('seed', 'fold') if o in g]
-        twice = g[g.duplicated(run)] if 'seed' in run else g[:0]
-        if len(twice):
-            raise ValueError(
-                f"{name!r} has seed {twice.seed.iloc[0]} twice; name in `by` what else differs.")
+        _refuse_twice(name, g)
         res[name] = {('runs', 'n'): len(g), **{(m, k): v for m in metrics
-            for k, v in _over_runs(g[m], level,
-            bounds[m]).items()}}
+            for k, v in _over_runs(g[m], level, bounds[m]).items()}}
     index = (pd.Index(list(res), name=by) if isinstance(by, str)
         else pd.MultiIndex.from_tuples(list(res), names=keys))
     columns = pd.MultiIndex.from_tuples(next(iter(res.values())))
@@ -231,7 +237,7 @@ def results_table(
 def format_table(
     table:pd.DataFrame, # From results_table
     digits:int=3, # Decimals
-)->pd.DataFrame: # strings `mean [lo, hi]`, one column per metric, and `runs`
+)->pd.DataFrame: # text "mean [lo, hi]", one column per metric, and runs
     "A `results_table` as text for a page or a terminal"
     names = [m for m in dict.fromkeys(table.columns.get_level_values(0)) if m != 'runs']
     text = {m: [format_interval(*v, digits) for v in table[m][['mean', 'lo', 'hi']].to_numpy(float)]
