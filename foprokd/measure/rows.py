@@ -1,4 +1,4 @@
-"""Results as lines of JSON that survive a crash, and small enough to be committed with every prediction inside.
+"""Results as lines of JSON that survive a crash, and that are small enough to commit with every prediction inside.
 
 Docs: https://foprokd.github.io/foprokd/measure/rows.html.md"""
 
@@ -22,7 +22,7 @@ def append_row(
     row:dict, # JSON-able
     file:str|Path # `results.jsonl`, made if absent
 )->None:
-    "Append one JSON line, in one write, flushed to disk; `OSError` if it does not fit"
+    "Append one JSON line in one write, flushed to disk; raises `OSError` if the disk is full"
     file = Path(file)
     file.parent.mkdir(parents=True, exist_ok=True)
     with open(file, 'ab+', buffering=0) as f:
@@ -36,7 +36,7 @@ def append_row(
 def read_rows(
     file:str|Path # `results.jsonl`
 )->list[dict]: # The rows, without torn lines
-    "Rows of a results file; `ValueError` if it does not exist"
+    "Rows of a results file; raises `ValueError` if the file does not exist"
     rows, file = [], Path(file)
     if not file.is_file(): raise ValueError(f"There are no results at {str(file)!r}.")
     for line in file.read_bytes().splitlines():
@@ -49,7 +49,7 @@ def read_rows(
 def pack_ints(
     values # (N,) whole numbers, 0-65535
 )->str: # ASCII
-    "Whole numbers as compressed text; `ValueError` for others"
+    "Whole numbers as compressed text; raises `ValueError` for any other values"
     a = np.asarray(values)
     if a.ndim != 1 or a.dtype.kind not in 'iu' or (len(a) and not 0 <= a.min() <= a.max() < 2**16):
         raise ValueError(
@@ -61,7 +61,7 @@ def pack_ints(
 def unpack_ints(
     text:str # From pack_ints
 )->np.ndarray: # (N,) int64
-    "The numbers again; `ValueError` for a text that is not theirs, or for more than 50 million"
+    "The numbers again; raises `ValueError` for any other text, or above 50 million numbers"
     try:
         unpack = zlib.decompressobj()
         raw = unpack.decompress(base64.b64decode(text, validate=True), 10**8)
@@ -105,12 +105,12 @@ _MEASURED = dict(
     class_groups=RowField('list', '[C] head, medium or tail', '2026-11-21'),
     reliability=RowField('list', 'bins of `confidence_bins`', '2026-11-21'),
     n_leaked=RowField('whole', 'test images that belong to something that was trained on',
-    '2026-11-30'),
+                      '2026-11-30'),
     leak_said=RowField('text', 'what that does to the score, in words', '2026-11-30'),
     predictions=RowField('dict', 'from `pack_predictions`', '2026-11-21'))
 
 _ENDINGS = dict(_clean=RowField('number',
-                'the score on test images of which nothing was trained on'),
+                                'the score on test images of which nothing was trained on'),
                 _leaked=RowField('number', 'the score on the other test images'),
                 _ci=RowField('list', '[lower, upper] end of the 95 % interval, or None'))
 _BEGINNINGS = dict(recall_=RowField('number', 'mean recall of a group of classes'),
@@ -131,6 +131,7 @@ _DATA = dict(
     data_hash=RowField('text',
     'the same with the content of each file; without split_hash it knows names only'))
 
+# %% ../../nbs/measure/03_rows.ipynb #b7263351-b
 _MADE = dict(
     teacher=RowField('dict', 'name, size, num_features, ckpt_sha256; None without a teacher'),
     student_ckpt_sha256=RowField('text', "hash of the student's first weights, None without a file",
@@ -174,9 +175,9 @@ def row_name(
 def check_row(
     row:dict, # Row
     where:str='A row', # Subject of the error's sentence
-    strict:bool=False # Refuse keys that no row has; for who writes rows, not for who reads them
+    strict:bool=False # True: refuse unknown keys; for writers of rows, not for readers
 )->dict: # The same
-    "A row whose values are of the types that runs write; `ValueError` names what is not"
+    "The row, if runs write values of these types; raises `ValueError` with the first that is not"
     known = {k: row_field(k) for k, v in row.items() if v is not None}
     odd = [k for k, f in known.items() if f and not isinstance(row[k], _TYPES[f.kind])]
     said = row.get('predictions') or {}
@@ -190,12 +191,12 @@ def check_row(
 
 # %% ../../nbs/measure/03_rows.ipynb #8d54388e
 class Predictions(NamedTuple):
-    "What a network said about a test set"
+    "The answers of a network for a test set"
     targs:np.ndarray # (N,) true class
     preds:np.ndarray # (N,) predicted class
-    groups:np.ndarray # (N,) code of the lesion or patient, or else the image's own number
+    groups:np.ndarray # (N,) code of the lesion or patient, or the number of the image
     test_hash:str # Of the images and their order
-    leaked:np.ndarray|None=None # (N,) bool, whether something of it was trained on; None: not known, or of none
+    leaked:np.ndarray|None=None # (N,) bool, whether its lesion was trained on; None: unknown
 
 # %% ../../nbs/measure/03_rows.ipynb #8d54388e-b
 def pack_predictions(
@@ -203,9 +204,9 @@ def pack_predictions(
     targs, # (N,) true class
     images:list, # (N,) names of the images
     groups=None, # (N,) code of the lesion or patient of each image, from 0, if known
-    leaked=None # (N,) bool, whether something of it was trained on, if known
-)->dict: # targs, preds, groups and perhaps leaked as packed text, test_hash; JSON-able
-    "What a row says under `predictions`"
+    leaked=None # (N,) bool, whether its lesion was trained on, if known
+)->dict: # JSON-able: test_hash, and the others as packed text
+    "The value of a row under `predictions`"
     codes = None if groups is None else pack_ints(groups)
     digest = hashlib.sha256('\n'.join(images).encode()).hexdigest()[:12]
     more = ({} if leaked is None or not np.any(leaked)
@@ -217,7 +218,7 @@ def pack_predictions(
 def unpack_predictions(
     row:dict # Row
 )->Predictions|None: # None for a row without predictions
-    "The predictions of a row; `ValueError` where they do not fit their images"
+    "The predictions of a row; raises `ValueError` if they do not fit their images"
     said = row.get('predictions')
     if not said: return None
     y, z = unpack_ints(said['targs']), unpack_ints(said['preds'])
@@ -237,14 +238,14 @@ _PACKAGES = dict.fromkeys(('torch', 'torchvision', 'timm', 'fastai', 'fastcore',
     'scikit-learn': 'sklearn', 'pillow': 'PIL', 'safetensors': None, 'accelerate': None}
 
 def _version(name, module=None):
-    "Of the loaded module, which knows its build, or else of the package; None if there is none"
+    "Version of the loaded module, or else of the package; None if it is not installed"
     module = sys.modules.get(module or name)
     if hasattr(module, '__version__'): return module.__version__
     try: return version(name)
     except PackageNotFoundError: return None
 
 def _git_state():
-    "Commit of the checkout that holds the package, and whether it has changes; None, None outside of one"
+    "Commit of the package's checkout, and whether it has changes; None, None without a checkout"
     root = Path(foprokd.__file__).resolve().parent.parent
     if not ((root/'.git').exists() and (root/'settings.ini').exists() and which('git')):
         return None, None
