@@ -13,13 +13,13 @@ from dataclasses import asdict, dataclass, field, fields
 
 # %% ../../nbs/deploy/00_notes.ipynb #de000007
 class _Part:
-    "Named fields; `None`: not recorded"
+    "Named fields; a field is `None` where nothing is recorded"
     _parts = {} # field -> its own class
 
     @classmethod
     def from_dict(cls,
         d # From JSON
-    ): # One of these; `d` itself if it is no dictionary
+    ): # One of these; `d` itself if it is not a dictionary
         "Read what JSON gave; unchecked"
         if not isinstance(d, dict): return d
         got = {f.name: d.get(f.name) for f in fields(cls)}
@@ -31,19 +31,19 @@ class _Part:
 class Difference(_Part):
     "How far two answers to the same images are apart"
     max_difference:float|None=None # Largest difference of a probability, in [0,1]
-    flips:int|None=None # Images that get another class
+    flips:int|None=None # Images whose predicted class changes
     failed:str|None=None # Why there was no answer
 
 # %% ../../nbs/deploy/00_notes.ipynb #de000009-b
 @dataclass
 class Parity(_Part):
-    "A file beside the network that it was made of"
+    "A file beside the network that it was made from"
     n:int|None=None # Images compared
     max_difference:float|None=None # Largest difference of a probability, in [0,1]
-    flips:int|None=None # Images that get another class
+    flips:int|None=None # Images whose predicted class changes
     raw:Difference|None=None # The same with the graph's own resize; None if it has none
     batch_difference:float|None=None # Largest difference between batches of 1 and of many, in [0,1]
-    tolerance:float|None=None # Largest difference that was allowed, in [0,1]
+    tolerance:float|None=None # Largest allowed difference, in [0,1]
     refused:str|None=None # Why the file was refused; None if it was not
     _parts = dict(raw=Difference)
 
@@ -53,7 +53,7 @@ class Fit(_Part):
     "How a picture becomes a rectangle of the input size"
     method:str|None=None # 'squish', 'crop' (centre) or 'pad'
     pad_mode:str|None=None # 'zeros', 'border' or 'reflection'
-    inside:bool|None=None # Whether the graph resizes; else it takes images of the input size only
+    inside:bool|None=None # True: the graph resizes; False: it takes the input size only
     left_out:Difference|None=None # Why it does not: how far its resize was off
     _parts = dict(left_out=Difference)
 
@@ -62,23 +62,23 @@ class Fit(_Part):
 class Int8(_Part):
     "How a file in eight bits was made"
     method:str|None=None # 'minmax', 'entropy' or 'percentile'
-    n_images:int|None=None # Training images that the ranges of activations are from
+    n_images:int|None=None # Training images that gave the ranges of activations
     per_channel:bool|None=None # One scale per output channel of a weight
     reduce_range:bool|None=None # Weights in 7 bits
-    images_per_class:list|None=None # (C,) of those images
+    images_per_class:list|None=None # (C,) how many of them show each class
     operators:dict|None=None # Operator -> [in integers, in all]
     onnxruntime:str|None=None # Its version
     summary:str|None=None # The report in words
-    report:dict|None=None # As quantization_report gives it, and on: 'test' or 'selection'
+    report:dict|None=None # From quantization_report, with `on`: 'test' or 'selection'
 
 # %% ../../nbs/deploy/00_notes.ipynb #de000024
 class _Json(_Part):
-    "A part that is a JSON object of its own; needs the field `more`"
+    "A part that is a whole JSON object; it needs the field `more`"
     @classmethod
     def from_dict(cls,
         d:dict # From JSON
     ): # One of these, unchecked
-        "Read what JSON gave; `ValueError` for what is no object"
+        "Read what JSON gave; raises `ValueError` if it is not an object"
         if not isinstance(d, dict):
             raise ValueError(f"The student's notes are no JSON object but {d!r:.60}.")
         res, known = super().from_dict(d), {f.name for f in fields(cls)} - {'more'}
@@ -89,8 +89,8 @@ class _Json(_Part):
     def from_json(cls,
         text:str|bytes # JSON
     ): # One of these, unchecked
-        "Read a JSON text; `ValueError` for anything else"
-        whole = lambda o: int(o) if len(o) < 19 else float(o) # no number of theirs is that long
+        "Read a JSON text; raises `ValueError` for anything else"
+        whole = lambda o: int(o) if len(o) < 19 else float(o) # real notes hold no longer number
         try: d = json.loads(text, parse_int=whole)
         except (ValueError, RecursionError):
             raise ValueError('The notes of the student file are no JSON.') from None
@@ -98,14 +98,14 @@ class _Json(_Part):
 
 # %% ../../nbs/deploy/00_notes.ipynb #de000025
 class _Written(_Json):
-    "A part that can be written; needs the field `more`"
+    "A part that can be written; it needs the field `more`"
     def to_dict(self)->dict: # JSON-able
         "Every field by its name, `None` where nothing is recorded"
         d = asdict(self)
         return d.pop('more') | d
 
     def to_json(self)->str:
-        "One line of JSON; `ValueError` for what JSON lacks, as NaN"
+        "One line of JSON; raises `ValueError` for a value that JSON lacks, such as NaN"
         return json.dumps(self.to_dict(), allow_nan=False, ensure_ascii=False)
 
 # %% ../../nbs/deploy/00_notes.ipynb #de000015
@@ -117,24 +117,63 @@ class _Pixels(_Written):
     model_size:list|None=None # [height, width] that the network gets, pixels
     open:str|None=None # 'upright' or 'plain'
     white:float|None=None # Value of white in images of 16 bits, 255 to 65535
-    assumed:bool|None=None # Whether the input size is that of the first image, for want of a Resize
+    assumed:bool|None=None # Whether the first image gave the input size, as there was no Resize
     resize:Fit|None=None # How a picture becomes a rectangle
     mean:list|None=None # (3,) subtracted from pixels in [0,1]
-    std:list|None=None # (3,) that they are divided by, > 0
+    std:list|None=None # (3,) divisors after that, > 0
 
 # %% ../../nbs/deploy/00_notes.ipynb #de000017
 @dataclass
-class _Answers(_Pixels):
+class _Outputs(_Pixels):
     "From logits to probabilities and sets"
     logit_scale:float|None=None # Factor of the network's output before the softmax, 1 but for LDAM
-    prior_of_logits:list|None=None # (C,) shares that the logits assume, sum 1
-    prior_source:str|None=None # Where that is known from; begins with 'assumed' if it is not
-    prior:list|None=None # (C,) shares that the file answers for, sum 1
+    prior_of_logits:list|None=None # (C,) prevalences that the logits assume, sum 1
+    prior_source:str|None=None # How that is known; begins with 'assumed' for a guess
+    prior:list|None=None # (C,) prevalences of the answers, sum 1
     temperature:float|None=None # Of the softmax, > 0
-    temperature_source:str|None=None # Where that is from; begins with 'not determined' if the images did not
+    temperature_source:str|None=None # Its origin; begins with 'not determined' if no image set it
     conformal:dict|None=None # Level as text -> overall, by_class (thresholds of 1-p, in [0,1]), ...
-    calibration:dict|None=None # As calibrate of the wing measure gives it
+    calibration:dict|None=None # As calibrate (measure) gives it
 
+# %% ../../nbs/deploy/00_notes.ipynb #de000017-a
+def _is_number(v): return type(v) in (int, float) and math.isfinite(v)
+
+def _error_said(
+    cal:dict # Calibration of the notes
+)->str: # Begins with a semicolon; '' if nothing is known
+    "The calibration error before and after, on the best images that there are"
+    test = cal['test'] if isinstance(cal.get('test'), dict) else {}
+    shown = next((o for o in (test, cal) if _is_number(o.get('ece_before'))
+        and _is_number(o.get('ece_after'))), None)
+    if shown is None: return ''
+    on = f"{shown.get('n')} test images" if shown is test else 'those images, across folds'
+    return (
+        f"; calibration error {shown['ece_before']:.3f} before, {shown['ece_after']:.3f} "
+        f"after, on {on}")
+
+# %% ../../nbs/deploy/00_notes.ipynb #de000017-b
+def _calibration_said(
+    notes # With temperature, temperature_from and calibration
+)->str: # One sentence, without full stop
+    "What is known of the temperature, in words"
+    cal = notes.calibration if isinstance(notes.calibration, dict) else {}
+    why = notes.temperature_from
+    if not why or not _is_number(cal.get('n')):
+        return (
+            f"calibration: {why or 'nothing is recorded'}; probabilities may be too sure or "
+            "not sure enough")
+    if not why.startswith('fitted'):
+        return f"calibration: the temperature is {notes.temperature:g}, {why}"
+    of = f" of {cal['n_lesions']} lesions or patients" * _is_number(cal.get('n_lesions'))
+    said = f"calibration: temperature {notes.temperature:.3g}, fitted on {cal['n']:g} images{of}"
+    span = cal.get('fold_temperatures')
+    if isinstance(span, list) and len(span) == 2 and all(map(_is_number, span)):
+        said += f" ({span[0]:.3g} to {span[1]:.3g} on parts of them)"
+    return said + _error_said(cal)
+
+# %% ../../nbs/deploy/00_notes.ipynb #de000017-c
+class _Answers(_Outputs):
+    "What follows from the fields, in words and numbers"
     @property
     def guessed(self)->bool: # Whether answers at another prior are a guess
         "The prior of the logits is an assumption"
@@ -142,7 +181,7 @@ class _Answers(_Pixels):
 
     @property
     def temperature_from(self)->str|None: # None where nothing is known
-        "Where the temperature is from, in older files too"
+        "Where the temperature comes from, in older files too"
         if isinstance(self.temperature_source, str): return self.temperature_source
         cal = self.calibration if isinstance(self.calibration, dict) else {}
         if cal.get('at_bound'):
@@ -151,30 +190,8 @@ class _Answers(_Pixels):
 
     @property
     def calibrated(self)->str: # One sentence, without full stop
-        "How sure its probabilities are: the images behind the temperature, and the error they left"
-        cal = self.calibration if isinstance(self.calibration, dict) else {}
-        why, is_number = (self.temperature_from, lambda v: type(v) in (int, float)
-            and math.isfinite(v))
-        if not why or not is_number(cal.get('n')):
-            return (
-                f"calibration: {why or 'nothing is recorded'}; probabilities may be too sure or "
-                "not sure enough")
-        if not why.startswith('fitted'):
-            return f"calibration: the temperature is {self.temperature:g}, {why}"
-        def ends(v):
-            return v if isinstance(v, list) and len(v) == 2 and all(map(is_number, v)) else None
-        of = f" of {cal['n_lesions']} lesions or patients" * is_number(cal.get('n_lesions'))
-        said = f"calibration: temperature {self.temperature:.3g}, fitted on {cal['n']:g} images{of}"
-        if span := ends(cal.get('fold_temperatures')):
-            said += f" ({span[0]:.3g} to {span[1]:.3g} on parts of them)"
-        test = cal['test'] if isinstance(cal.get('test'), dict) else {}
-        shown = next((o for o in (test, cal) if is_number(o.get('ece_before'))
-            and is_number(o.get('ece_after'))), None)
-        if shown is None: return said
-        on = f"{shown.get('n')} test images" if shown is test else 'those images, across folds'
-        return (
-            f"{said}; calibration error {shown['ece_before']:.3f} before, {shown['ece_after']:.3f} "
-            f"after, on {on}")
+        "How far its probabilities can be trusted: the images of the temperature, and the error"
+        return _calibration_said(self)
 
     @property
     def levels(self)->list: # Coverages in (0,1), ascending
@@ -184,7 +201,7 @@ class _Answers(_Pixels):
     def thresholds(self,
         level:float, # Coverage, in (0,1)
         by_class:bool=True # One threshold per class, or one for all
-    ): # (C,) or one threshold of 1-p, in [0,1]; None if there is none for that level
+    ): # (C,) or one threshold of 1-p, in [0,1]; None for an unknown level
         "Thresholds of conformal sets"
         for at, q in (self.conformal or {}).items():
             if math.isclose(float(at), level): return q['by_class' if by_class else 'overall']
@@ -195,30 +212,31 @@ class _Measured(_Answers):
     "What is known of its answers"
     counts:list|None=None # (C,) training images
     training_prior:list|None=None # (C,) their shares, sum 1
-    metrics:dict|None=None # As evaluate of the wing measure gives it, and `on`: 'test' or 'selection'
+    metrics:dict|None=None # From evaluate (measure), with `on`: 'test' or 'selection'
     parity:Parity|None=None # The file beside its network
     int8:Int8|None=None # For a file in eight bits
 
     @property
-    def measured_on(self)->str|None: # 'test' or 'selection'; None where it is not said
-        "Which images the scores are from"
+    def measured_on(self)->str|None: # 'test' or 'selection'; None where the notes do not say
+        "Which images gave the scores"
         on = self.metrics.get('on') if isinstance(self.metrics, dict) else None
         return on if isinstance(on, str) else None
 
+# %% ../../nbs/deploy/00_notes.ipynb #de000019-b
 def scores_on(
     scores:dict, # Scores, or a report
     tested:bool # Whether the images selected nothing
 )->dict: # With `on`: 'test' or 'selection'
-    "Scores that say which images they are from"
+    "Scores that say which images they come from (ours)"
     return dict(on='test' if tested else 'selection') | scores
 
 # %% ../../nbs/deploy/00_notes.ipynb #de000021
-NOTES_KEY = 'foprokd' # Of the JSON text in an ONNX file's metadata
+NOTES_KEY = 'foprokd' # Name of the JSON text in the metadata of an ONNX file
 
 # %% ../../nbs/deploy/00_notes.ipynb #de000021-b
 @dataclass
 class Notes(_Measured):
-    "All that a deployed file says of itself; `None`: not recorded"
+    "All that a deployed file says of itself (ours); a field is `None` where nothing is recorded"
     arch:str|None=None # timm's name where it has one
     n_parameters:int|None=None # Of the network
     precision:str|None=None # 'fp32' or 'int8'
@@ -227,9 +245,9 @@ class Notes(_Measured):
     torch:str|None=None # Version
     timm:str|None=None # Version
     git_commit:str|None=None # Of the working copy, where there was one
-    settings_hash:str|None=None # 12 hexadecimal digits that stand for settings and phases of the training
+    settings_hash:str|None=None # 12 hexadecimal digits: a hash of the training's settings
     created:str|None=None # UTC, ISO 8601
-    format:int=1 # Of the notes; a later one is not guessed at
+    format:int=1 # Version of the notes' format
     more:dict=field(default_factory=dict) # Keys that this version does not know
     _parts = dict(resize=Fit, parity=Parity, int8=Int8)
 
@@ -237,7 +255,7 @@ class Notes(_Measured):
 def _numbers(
     v, # Value
     n:int, # How many there must be
-    low:float=-math.inf, # All are larger
+    low:float=-math.inf, # All are above this
     high:float=math.inf # All are at most this
 )->bool:
     "Whether `v` is a list of `n` finite numbers in (`low`, `high`]"
@@ -284,7 +302,7 @@ _OPTIONAL = dict(
 def check_notes(
     notes:Notes # From a file
 )->Notes: # The same
-    "Notes that a student can work with; `ValueError` with one sentence that says which field is wrong (ours)"
+    "Check notes before use (ours); raises `ValueError` with a sentence that names the wrong field"
     made = notes.format
     if type(made) is int and made > 1:
         raise ValueError(
