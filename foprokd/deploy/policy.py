@@ -20,7 +20,7 @@ from ..data.loaders import OpenImage
 def _opener(
     dl # A `TfmdDL` over image files
 ): # The items, the function item -> source, the function source -> image
-    "What a loader does before its item transforms; `ValueError` if it has no such list"
+    "What a loader does before its item transforms; raises `ValueError` if it has no such list"
     tls = getattr(getattr(dl, 'dataset', None), 'tls', None)
     fs = list(tls[0].tfms.fs) if tls else []
     if not fs:
@@ -32,11 +32,12 @@ def _opener(
         return item
     return tls[0].items, source, fs[-1]
 
+# %% ../../nbs/deploy/01_policy.ipynb #763d12fe-b
 def image_sources(
     dl, # A `TfmdDL`, e.g. `dls.valid`
     idxs=None # Positions of the items wanted; None: all
-)->list: # A path, bytes, or picture per item
-    "The pictures behind a loader, in its order; `ValueError` for a loader that does not say how it opens them"
+)->list: # A path, bytes or a picture per item
+    "The pictures behind a loader, in its order; raises `ValueError` if it cannot tell"
     items, source, _ = _opener(dl)
     idxs = range(len(items)) if idxs is None else idxs
     found = [source(items.iloc[int(i)] if hasattr(items, 'iloc') else items[int(i)]) for i in idxs]
@@ -66,7 +67,7 @@ def _measure_resampling(
     fs:list, # Batch transforms, without conversion and normalisation
     size:tuple # (H,W) that they get
 )->tuple|None: # A (h,H) and B (w,W) with x' = A x B^T; None for the identity
-    "Batch transforms as two matrices; `ValueError` if they are something else"
+    "Batch transforms as two matrices; raises `ValueError` if they are something else"
     H, W = size
     x = torch.rand(2, 3, H, W, generator=torch.Generator().manual_seed(0))
     names = ', '.join(type(f).__name__ for f in fs)
@@ -77,8 +78,7 @@ def _measure_resampling(
     if out.ndim != 4 or not torch.allclose(A @ x @ B.T, out, atol=1e-4):
         raise ValueError(
             f"The validation images go through {names}, which is no resizing, cropping or "
-            "flipping: such "
-            "a step cannot be put into a file.")
+            "flipping: such a step cannot be put into a file.")
     return A.contiguous(), B.contiguous()
 
 # %% ../../nbs/deploy/01_policy.ipynb #f012b2e8
@@ -94,15 +94,14 @@ def _item_policy(
     fs:list, # Item transforms of validation
     found:tuple # (H,W) that the first image has after them
 )->tuple[dict, tuple|None]: # method, pad_mode, input_size; matrices of a crop that follows
-    "How an opened picture becomes a rectangle; `ValueError` for a transform that is not known"
+    "How an opened picture becomes a rectangle; raises `ValueError` for an unknown transform"
     fs = [f for f in fs if not isinstance(f, ToTensor) and f.split_idx != 0]
     odd = [type(f).__name__ for f in fs if type(f) not in (Resize, RandomResizedCrop)]
     if odd or len(fs) > 1:
         named = odd[0] if odd else ' and '.join(type(f).__name__ for f in fs)
         raise ValueError(
             f"The validation images go through {named}, which cannot be put into a file: use "
-            "fastai's "
-            "Resize, or give the policy.")
+            "fastai's Resize, or give the policy.")
     if not fs: return dict(method='squish', pad_mode='zeros', input_size=list(found)), None
     f = fs[0]
     if f.mode != Image.BILINEAR:
@@ -118,8 +117,8 @@ def _item_policy(
 # %% ../../nbs/deploy/01_policy.ipynb #3c821a73
 def _opened(
     dl # Validation loader
-)->tuple[dict, torch.Tensor]: # open, white and perhaps the item policy; the first image (3,H,W) as batches are made of
-    "How files are opened; `ValueError` for gray images"
+)->tuple[dict, torch.Tensor]: # open, white, perhaps the item policy; the first image (3,H,W)
+    "How files are opened; raises `ValueError` for gray images"
     opener, first = _opener(dl)[2], dl.do_item(0)[0]
     if first.ndim != 3 or first.shape[0] != 3:
         raise ValueError(
@@ -133,8 +132,9 @@ def _opened(
 # %% ../../nbs/deploy/01_policy.ipynb #3c821a73-b
 def read_policy(
     dls # fastai `DataLoaders` of images
-)->dict: # open, white, method, pad_mode, input_size [H,W], model_size, resample (A,B) or None, mean, std, assumed
-    "The pixel policy of a `DataLoaders` in validation (ours); `ValueError` for a step that cannot be put into a file"
+)->dict: # open, white, method, pad_mode, mean, std, assumed, [H,W] as input_size and model_size,
+    # resample: matrices (A,B) or None
+    "The pixel policy of a `DataLoaders` in validation (ours); raises `ValueError` for odd steps"
     dl = dls.valid
     policy, first = _opened(dl)
     item, crop = _item_policy(list(dl.after_item.fs), tuple(first.shape[-2:]))
