@@ -131,9 +131,9 @@ def _why_not(
 
 # %% ../../nbs/data/02a_dicom.ipynb #d1c00017
 _GRAY = (
-         'PhotometricInterpretation PixelRepresentation BitsStored BitsAllocated '
-         'ModalityLUTSequence RescaleSlope '
-         'RescaleIntercept VOILUTSequence WindowCenter WindowWidth VOILUTFunction').split()
+    'PhotometricInterpretation PixelRepresentation BitsStored BitsAllocated '
+    'ModalityLUTSequence RescaleSlope '
+    'RescaleIntercept VOILUTSequence WindowCenter WindowWidth VOILUTFunction').split()
 
 def _view(
     ds, # `pydicom.Dataset`

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np, pandas as pd
 from .labels import check_columns
 from .longtail import longtail_counts, subsample_longtail
-from .released import (IMAGE_FILE, attach_about, check_choice, existing_folder,
-                              find_file,
-                              handle_missing)
+from foprokd.data.released import (IMAGE_FILE, attach_about, check_choice, existing_folder,
+    find_file,
+    handle_missing)
 from .splits import crossing_groups
 from .tables import read_table
 from .texts import SPLIT_PARTS, clean_text
@@ -41,7 +41,7 @@ def _isic_ratio(
     near = [r for r in _IF if x > 0 and abs((x if x >= 1 else 1 / x) - r) < 1e-6 * r]
     if not near:
         raise ValueError(f"imbalance={imbalance!r} is none of ISIC-2019-LT's: give 100, 200 or 500 "
-                                  "(or .01, .005, .002).")
+            "(or .01, .005, .002).")
     return near[0]
 
 def isic_lt_counts(
@@ -230,10 +230,10 @@ def isic2019_lt(
         missing)
     facts['crossing'] = len(crossing_groups(df)) if 'group' in df else None
     return attach_about(df, f'ISIC-2019-LT, fold {fold}, {protocol} split', not_found, ratio,
-                       _isic_notes(facts),
-                       name='isic2019_lt', protocol=protocol, fold=int(fold), seed=int(seed),
-                       licence='CC BY-NC 4.0',
-                       found_twice=twice, **facts)
+        _isic_notes(facts),
+        name='isic2019_lt', protocol=protocol, fold=int(fold), seed=int(seed),
+        licence='CC BY-NC 4.0',
+        found_twice=twice, **facts)
 
 # %% ../../nbs/data/13_isic.ipynb #530256dd-b
 def _isic_notes(

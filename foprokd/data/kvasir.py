@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np, pandas as pd
 from .labels import check_columns
 from .longtail import class_groups
-from .released import (IMAGE_FILE, attach_about, check_choice, existing_folder,
-                              find_file,
-                              handle_missing)
+from foprokd.data.released import (IMAGE_FILE, attach_about, check_choice, existing_folder,
+    find_file,
+    handle_missing)
 from .splits import split_data, split_folds
 from .tables import read_table
 from .texts import SPLIT_PARTS
@@ -47,7 +47,7 @@ def _hk_folds(
 )->pd.DataFrame: # Columns image (file name), label (name of the folder), fold (0-4)
     "The official folds, or `ValueError` for an absent file or an unknown class"
     path = find_file(files, '5_fold_split.csv', 'get official_splits/5_fold_split.csv from '
-                'https://github.com/simula/hyper-kvasir and name its folder as splits (--splits)')
+        'https://github.com/simula/hyper-kvasir and name its folder as splits (--splits)')
     df = read_table(path, numbers=True)
     check_columns(df, 'file-name', 'class-name', 'split-index', what='5_fold_split.csv')
     tree = {v: k for k, v in HYPER_KVASIR_NAMES.items()}
@@ -116,6 +116,6 @@ def hyper_kvasir(
     notes = ('no patient ids, so split by image',
              *([f'{extra} files of these classes are not in the fold file'] if extra else []))
     return attach_about(df, f'HyperKvasir, fold {fold}, {protocol} split', not_found, None, notes,
-                       name='hyper_kvasir',
-                       protocol=protocol, fold=int(fold), seed=int(seed), licence='CC BY 4.0',
-                       class_groups=_hk_groups(df), not_listed=extra, as_published=as_published)
+        name='hyper_kvasir',
+        protocol=protocol, fold=int(fold), seed=int(seed), licence='CC BY 4.0',
+        class_groups=_hk_groups(df), not_listed=extra, as_published=as_published)

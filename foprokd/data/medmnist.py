@@ -236,7 +236,7 @@ def medmnist_set(
     notes = ('no patient ids', *grades,
         *([] if as_published else ['counts differ from the published ones']))
     return attach_about(df, f'MedMNIST {flag}, {size} px, official split', not_found, None, notes,
-                       fold=None, size=size,
-                       name=f'medmnist:{flag}', protocol=protocol, labels=source,
-                       as_published=as_published,
-                       licence='CC BY-NC 4.0' if flag == 'dermamnist' else 'CC BY 4.0')
+        fold=None, size=size,
+        name=f'medmnist:{flag}', protocol=protocol, labels=source,
+        as_published=as_published,
+        licence='CC BY-NC 4.0' if flag == 'dermamnist' else 'CC BY 4.0')

@@ -346,9 +346,9 @@ def overview_text(
         n, bare = df.group.value_counts(), int(df.group.isna().sum())
         crossing = f'; {len(crossing_groups(df)):,} are in two parts' if 'split' in df else ''
         lines['groups'] = (
-                           f"{len(n):,}, the largest is {n.index[0]!r} with {n.iloc[0]:,} "
-                           f"images{crossing}"
-                           + (f'; {bare:,} images have none' if bare else ''))
+            f"{len(n):,}, the largest is {n.index[0]!r} with {n.iloc[0]:,} "
+            f"images{crossing}"
+            + (f'; {bare:,} images have none' if bare else ''))
     if 'split' in df: lines['parts'] = _parts_line(df, table)
     asked = (f", {cut['imbalance']:g} asked, {cut['cut_off']:,} images left out"
         if cut.get('imbalance') else '')

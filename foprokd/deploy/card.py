@@ -280,10 +280,10 @@ def _limits(notes, data, groups):
     tail = ', '.join(f'{escape_markdown(names[k])} ({_value(notes.counts[k])})'
         for k in groups.get('tail', ()))
     out = [f'Tail classes, with their training images: {tail or _unknown}. What is said of them '
-               'rests on few images.',
+        'rests on few images.',
            'Every image gets a class: nothing here notices an image of another kind.',
            'Intervals are about other images like these, not about another hospital or another '
-               'training run.']
+        'training run.']
     if not data.get('population'):
         out.append('How it does on different skin tones, ages or sexes is unknown.')
     if not data.get('devices'): out.append('How it does on other cameras and devices is unknown.')

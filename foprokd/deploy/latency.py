@@ -171,7 +171,7 @@ def deploy_table(
                  **one.loc[k, ['ratio', 'ratio_lower', 'ratio_upper']],
                  threads=times.attrs.get('threads', {}).get(k),
                  **dict(zip(_SCORES, accuracy.get(k, [np.nan] * 3), strict=True)))
-                 for k, m in models.items()]
+        for k, m in models.items()]
     res = pd.DataFrame(rows).astype(dict(parameters='Int64', macs='Int64'))
     res.attrs = dict(latency_batch=int(s.batch.min()), throughput_batch=int(s.batch.max()))
     return res

@@ -191,6 +191,6 @@ def check_tail(
     many = (f" {len(report['lost'])} images that were right are wrong now: {worst}"
         if report['lost'] else '')
     more = ', ... (all in the error\'s `lost`)' if len(report['lost']) > 3 else ''
-    raise (TailLossError(
+    raise TailLossError(
         f"{name} is refused. {said}{many}{more}{'.' * bool(many)} Quantise it in another way, use "
-        "the float student, or state a larger margin.", report))
+        "the float student, or state a larger margin.", report)

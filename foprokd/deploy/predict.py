@@ -287,10 +287,10 @@ def _images(
     files, others = search_images(names)
     n, many, folders = len(others), len(others) != 1, ', '.join(map(repr, names))
     if not files and others:
-        raise (ValueError(
+        raise ValueError(
             f"{folders} hold{'s' * (len(names) == 1)} {n} file{'s' * many} "
             f"({suffixes_of(others)}), "
-                         f"and none whose name ends in {' '.join(IMAGE_SUFFIXES)}."))
+            f"and none whose name ends in {' '.join(IMAGE_SUFFIXES)}.")
     if not files: raise ValueError(f'there is no image in {folders}.')
     were = 'were' if many else 'was'
     said = f"; {n} other file{'s' * many} in the folders {were} passed over ({suffixes_of(others)})"

@@ -82,9 +82,9 @@ def _batches(
     for a in [images] if isinstance(images, np.ndarray) else images:
         a = np.asarray(a)
         if a.dtype != np.uint8 or a.ndim != 4 or list(a.shape[1:]) != [*size, 3]:
-            raise (ValueError(
+            raise ValueError(
                 f"Images must be uint8 (N,{size[0]},{size[1]},3), fitted to the student's input, "
-                             f"got {a.dtype} {a.shape}."))
+                f"got {a.dtype} {a.shape}.")
         for i in range(0, len(a), n): yield a[i:i + n]
 
 # %% ../../nbs/deploy/09_quantize.ipynb #f9a0972b

@@ -201,8 +201,8 @@ def prompt_response(
         prompted.append(f.mean(0).cpu().numpy())
     group = np.arange(n) if group is None else as_array(group)
     out = PromptResponse(pd.DataFrame(dict(prompt=list(prompts))),
-                   *np.stack(shifts, -1).transpose(1, 2, 0), group,
-                   name=getattr(model, 'name', type(model).__name__))
+        *np.stack(shifts, -1).transpose(1, 2, 0), group,
+        name=getattr(model, 'name', type(model).__name__))
     if labels is None: return out
     out.labels = as_array(labels)
     if probe is None: probe = linear_probe(.1)
@@ -235,7 +235,7 @@ def band_response(
             if BandPrompt(lo, hi, angle=a, width=width).band(x.shape[-2:]).any()]
     names = [' '.join([f"{r['low']:.3g}-{r['high']:.3g}", f"x{r['gain']:g}"] +
                       ([] if r['angle'] is None else [f"at {math.degrees(r['angle']):.0f} deg"]))
-                      for r in rows]
+        for r in rows]
     prompts = {n: BandPrompt(**r, width=width) for n, r in zip(names, rows)}
     out = prompt_response(model, x, prompts, **kwargs)
     out.prompts = pd.concat([out.prompts, pd.DataFrame(rows)], axis=1)

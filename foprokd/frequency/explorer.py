@@ -177,8 +177,8 @@ def read_upload(
             pixels = im.width * im.height
         if pixels <= 50e6: rgb = open_rgb(data).resize(size[::-1], Image.BILINEAR)
     except Exception: # whatever Pillow finds wrong with a stranger's bytes
-        raise (ValueError(
-            "The file is no image that can be read (JPEG, PNG, TIFF, BMP and the like can).")) from None
+        raise ValueError(
+            "The file is no image that can be read (JPEG, PNG, TIFF, BMP and the like can).") from None
     if pixels > 50e6:
         raise ValueError(f"The image has {pixels/1e6:.0f} million pixels, more than 50.")
     return torch.from_numpy(np.array(rgb)).permute(2, 0, 1) / 255

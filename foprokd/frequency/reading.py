@@ -151,7 +151,7 @@ def class_relation(self:PromptReading,
     return pd.DataFrame([dict(rank_correlation(self.log_gain, m[None], self.width, **kwargs),
                          **{'class': c})
                          for c, m in zip(spectra.classes, more)])[['class', 'rho', 'lower',
-                         'upper']]
+        'upper']]
 
 # %% ../../nbs/frequency/04_reading.ipynb #30dbf60b
 @patch

@@ -76,7 +76,7 @@ def fit_temperature(
     logits, # (N,C) raw logits of the selection set
     targs, # (N,) class indices
     weights=None, # None: equal images; 'balanced': equal classes; or (N,) numbers >= 0
-)->float: # At most 20; at least 1 if the images do not determine it
+)->float: # Temperature in (0,20]; at least 1 if the images do not determine it
     "The number to divide logits by (Guo et al. 2017); warns if the images do not determine it"
     z, y = _checked(logits, targs)
     t, why = _fit(z, y, _image_weights(weights, y))
@@ -182,7 +182,7 @@ def conformal_thresholds(
         out[f'{level:g}'] = dict(overall=_threshold(score, level), by_class=q, n=len(y),
                                  too_few=few.tolist(),
                                  too_few_overall=bool(
-                                     np.ceil((len(y) + 1) * level - 1e-9) > len(y)))
+            np.ceil((len(y) + 1) * level - 1e-9) > len(y)))
     return out
 
 # %% ../../nbs/measure/02_calibration.ipynb #1645bae4-c

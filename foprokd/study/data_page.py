@@ -167,12 +167,12 @@ def _leaks(
                           ', '.join(map(os.path.basename, r.images[:4]))
                           + (' ...' if r.n > 4 else '')]
                          for r in wrong.head(50).itertuples()],
-                         columns=['kind', 'parts', 'labels', 'files'])
+        columns=['kind', 'parts', 'labels', 'files'])
     res = (_text(
         f'Sets of images that belong together: {len(report):,}. They cross the parts of the split: '
-                f'{report.crosses.sum():,}. The same picture has more than one label: '
-                f'{torn.sum():,}.',
-                'note' if len(wrong) else ''))
+        f'{report.crosses.sum():,}. The same picture has more than one label: '
+        f'{torn.sum():,}.',
+        'note' if len(wrong) else ''))
     summary = leakage_summary(report).rename(columns=lambda c: c.replace('_', ' '))
     res += _html_table(summary.rename_axis('what is shared').reset_index())
     if 'split' in df:

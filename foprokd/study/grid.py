@@ -82,7 +82,7 @@ def read_grid(
     seeds:str|list|None=None, # Seeds that replace those of the file
     **overrides # Settings that replace those of the file
 )->list[tuple[RunConfig, list[int]]]: # Settings and seeds of each run; folds are in the settings
-    "The runs of a grid file (ours). A `ValueError` names the entry that is wrong."
+    "The runs of a grid file (ours); a `ValueError` names the entry that is wrong"
     grid, name, res = _read_file(Path(file)), Path(file).name, []
     shared = grid.get('shared') or {}
     for i, entry in enumerate(grid['runs']):
@@ -107,7 +107,7 @@ def read_grid(
 def parse_seeds(
     text:str # e.g. '0 1 2' or '0,1,2'
 )->list[int]: # Seeds in the order given
-    "Seeds from text (ours). Raises `ValueError` for other words and for repeated seeds."
+    "Seeds from text (ours); raises `ValueError` for other words and for repeated seeds"
     words = re.split(r'[\s,]+', str(text).strip())
     if not all(w.isdigit() for w in words):
         raise ValueError(f"seeds={text!r} is no list of numbers like '0 1 2'.")
@@ -141,7 +141,7 @@ def rows_for_grid_file(
     rows:list, # From load_results, with the failed ones beside
     grid:str='' # Grid file; '': all rows as they are
 )->list: # Of the same kind: those of the grid, under its names, in its order
-    "Rows that belong to a grid file (ours). Raises `ValueError` if no row does."
+    "Rows that belong to a grid file (ours); raises `ValueError` if no row does"
     if not grid: return rows
     runs = read_grid(grid)
     res = type(rows)(rows_of_grid(runs, rows), rows_of_grid(runs, rows.failed))

@@ -181,7 +181,7 @@ def learner_from_config(
     df:pd.DataFrame, # Split table of load_data
     seed:int # Of initialisation, batches and augmentation; sets fastai's global seeds
 )->FoProLearner: # Ready to train; `teacher` is None for methods without prompts
-    "The Learner of a run (ours). Raises `ValueError` for settings that cannot work."
+    "The Learner of a run (ours); raises `ValueError` for settings that cannot work"
     if cfg.bs % n_ranks():
         raise ValueError(
             f"bs={cfg.bs} cannot be shared by {n_ranks()} processes: give a multiple.")

@@ -162,8 +162,7 @@ def _say_draw(want, drawn, sampled, name, classes):
 # %% ../../nbs/train/01a_first_batch.ipynb #fb000032
 def check_draw(
     dl, # Training loader
-    # Loss of logits and classes; `balances`: it corrects for a tail; `prior`: for these shares
-    loss_func,
+    loss_func, # Loss of logits and classes; `balances`: corrects a tail; `prior`: for these shares
     n_classes:int|None=None, # C; None: the number that the loader names
     by_hand:bool=False, # True if the counts were given, not read from the loader
     classes=None # C class names, for the message only

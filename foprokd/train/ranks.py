@@ -43,8 +43,7 @@ def sum_over_ranks(
 
 # %% ../../nbs/train/00_ranks.ipynb #5aa94131
 def pool_moments(
-    # For each layer: (d,) means, (d,) biased variances, values per channel
-    parts:Iterable[tuple[Tensor, Tensor, int]]
+    parts:Iterable[tuple[Tensor, Tensor, int]] # A layer: (d,) means, (d,) variances, values each
 )->list[tuple[Tensor, Tensor]]: # For each layer: (d,) means and (d,) biased variances of all ranks
     "Moments of the global batch from the moments of this rank, with gradients (Chan et al. 1983)"
     parts = list(parts)
