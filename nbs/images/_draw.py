@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from foprokd.measure.draws import compare_draws
-from foprokd.measure.rows import unpack_ints, unpack_predictions
+from foprokd.measure.draws import compare_draws, paired_draws
+from foprokd.measure.rows import unpack_ints
 from foprokd.prompt import polar_basis
 from foprokd.spectrum import amplitude_phase, from_amplitude_phase, full_plane
 from foprokd.data.synth import synth_images
@@ -158,10 +158,7 @@ def probes(teacher):
 def students(one, other):
     "Of each draw: true classes, the answers of two students, lesions"
     lesions = json.loads((HERE.parents[1]/'results'/'skin_draws_lesions.json').read_text(encoding='utf-8'))
-    said = {(r['name'], r['settings']['split_seed']): unpack_predictions(r) for r in read('skin_draws.jsonl')}
-    for name, draw in sorted(said):
-        a, b = said[name, draw], said.get((other, draw))
-        if name == one: yield a.targs, a.preds, b.preds, unpack_ints(lesions[a.test_hash])
+    return paired_draws(read('skin_draws.jsonl'), one, other, {k: unpack_ints(v) for k, v in lesions.items()})
 
 
 def claims():
