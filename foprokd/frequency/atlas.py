@@ -1,4 +1,4 @@
-"""The frequency preferences of many models on the same images, measured once, kept, and laid side by side.
+"""The frequency preferences of many models, measured once on the same images, kept in a folder and compared.
 
 Docs: https://foprokd.github.io/foprokd/frequency/atlas.html.md"""
 
@@ -28,10 +28,10 @@ from ..teacher import EMBEDDED_TEACHER, FrozenTeacher
 
 # %% ../../nbs/frequency/05_atlas.ipynb #eab67fcb
 def open_model(
-    spec, # timm name, 'embedded', path, module, FrozenTeacher, or a dict of FrozenTeacher's arguments and `seed`
-    size='image' # Side the images are resized to, where the spec does not say; 'image': as they come
+    spec, # timm name, 'embedded', path, module, FrozenTeacher, or a dict (its arguments, `seed`)
+    size='image' # Side of the images, pixels, where the spec gives no side; 'image': as they come
 )->FrozenTeacher: # `spec` itself if it is one
-    "The frozen model of a spec; `seed` draws the random weights of `pretrained=False`; errors as of `FrozenTeacher`"
+    "The frozen model of a spec (ours); `seed` draws the random weights of `pretrained=False`"
     if isinstance(spec, FrozenTeacher): return spec
     kwargs = dict(spec) if isinstance(spec, dict) else dict(model=spec)
     seed = kwargs.pop('seed', 0)
@@ -47,7 +47,7 @@ def _file_key(path):
 def model_fingerprint(
     spec # As in open_model
 )->str: # Text, equal for equal models
-    "What tells one model from another, weights included"
+    "A text that tells models apart, weights included (ours)"
     if isinstance(spec, nn.Module):
         h = hashlib.sha256(repr(spec).encode())
         for k, v in spec.state_dict().items():
@@ -66,11 +66,11 @@ def model_fingerprint(
 # %% ../../nbs/frequency/05_atlas.ipynb #a024e45a
 @dataclass(eq=False)
 class Atlas:
-    "Sensitivity map and band response of each model, on the same images"
+    "Sensitivity map and band response of each model, on the same images (ours)"
     maps:dict # name -> SensitivityMap
     bands:pd.DataFrame # model, and the columns of `PromptResponse.frame`
 
-_FORMAT = 2 # To be raised whenever a measurement changes, so that older files are not taken for it
+_FORMAT = 2 # Raise it when a measurement changes, so that older files are not read as the new one
 
 # %% ../../nbs/frequency/05_atlas.ipynb #a024e45a-b
 def _digest(*parts):
@@ -85,7 +85,7 @@ def _digest(*parts):
 def _read_bands(
     file:Path # Written by `_measure_model`
 )->pd.DataFrame: # The columns of `PromptResponse.frame`
-    "A kept band response; `ValueError` if something else is in its place"
+    "Read a kept band response. Raises `ValueError` if the file holds something else"
     wanted = {'measure', 'low', 'high', 'gain', 'value', 'lower', 'upper'}
     try:
         df = pd.read_csv(file)
@@ -98,7 +98,7 @@ def _read_bands(
 def _measure_model(spec, name, x, files, size, map_kwargs, band_kwargs):
     "Measure one model and write its two files, the map last"
     model = open_model(spec, size).to(x.device)
-    # alike for all
+    # the same phases for all models
     if map_kwargs.get('phase') == 'random':
         map_kwargs['generator'] = torch.Generator().manual_seed(0)
     frame = band_response(model, x, **band_kwargs).frame()
@@ -114,14 +114,14 @@ def frequency_atlas(
     path:str|Path, # Folder of what has been measured, made if needed
     labels=None, # (N,) classes, for the probe; None: feature shifts only
     group=None, # (N,) lesion or patient of each image; None: each its own
-    size='image', # Side the images are resized to, where a spec does not say; 'image': as they come
+    size='image', # Side of the images, pixels, where a spec gives no side; 'image': as they come
     edges=OCTAVES, # Cuts between bands, cycles/pixel
     gains=(0., .5, 2., 4.), # Factors on the amplitudes of a band
     chunk:int=256, # Forward passes at once
-    report=None, # Function that is told each name and whether it was measured or found; None: nobody
+    report=None, # Called with each name and 'measured' or 'found'; None: not called
     **map_kwargs # eps, step, tol, phase, progress for sensitivity_map
 )->Atlas: # A map and a band response per model
-    "Sensitivity maps and band responses of all models (ours); `ValueError` for an empty list or a `generator`"
+    "Sensitivity maps and band responses of all models (ours)"
     if 'generator' in map_kwargs:
         raise ValueError(
             "An atlas draws random phases from seed 0, the same for all models: leave `generator` "
@@ -152,8 +152,8 @@ def frequency_atlas(
 @patch
 def frame(self:Atlas,
     kind:str='cosine' # Measure of the maps, 'cosine' or 'l2'
-)->pd.DataFrame: # model, what ('ring' or 'band'), measure, freq, low, high, gain, value, lower, upper
-    "All of it as one tidy table: radial profiles of the maps, and the band responses"
+)->pd.DataFrame: # One row per ring or band; frequencies in cycles/pixel
+    "One tidy table (ours): the radial profiles of the maps, and the band responses"
     rings = [m.radial(kind).rename(columns=dict(mean='value')).assign(model=k, what='ring',
              measure=kind)
              for k, m in self.maps.items()]
@@ -167,7 +167,7 @@ def agreement(self:Atlas,
     kind:str='cosine', # 'cosine' or 'l2'
     **kwargs # n_boot, seed
 )->pd.DataFrame: # a, b, rho, lower, upper: one row per pair
-    "Rank correlation of the mean maps of every two models, 95 % interval over images"
+    "Rank correlation of the mean maps of every two models (ours), 95 % interval over images"
     names = list(self.maps)
     pairs = [(a, b) for i, a in enumerate(names) for b in names[:i]]
     rho = lambda a, b: rank_correlation(a.values(kind), b.values(kind), a.width,
@@ -177,32 +177,39 @@ def agreement(self:Atlas,
     return pd.DataFrame(rows, columns=['a', 'b', 'rho', 'lower', 'upper'])
 
 # %% ../../nbs/frequency/05_atlas.ipynb #9fada0df
+def _draw_profile(ax, r, others):
+    "One radial profile with its interval, in front of grey ones"
+    for o in others: ax.semilogy(o.freq, o['mean'], c='.8', lw=.8, zorder=1)
+    ax.semilogy(r.freq, r['mean'], c='#00496b', zorder=3)
+    ax.fill_between(r.freq, r.lower, r.upper, color='#00496b', alpha=.25, lw=0, zorder=2)
+
+def _draw_column(top, low, m, r, others, kind, lo, hi):
+    "The map of a model above its profile, both from `lo` to `hi`; returns the map's image"
+    im = top.imshow(m.full(kind), extent=spectrum_axes(top, m.size), cmap='cividis', norm='log')
+    im.set_clim(lo, hi)
+    _draw_profile(low, r, others)
+    low.set(xlabel=f'cycles/pixel\n(1/{min(m.size)}: one per image)', xlim=(0, .5**.5),
+        ylim=(lo, hi * 1.3))
+    return im
+
+# %% ../../nbs/frequency/05_atlas.ipynb #9fada0df-b
 @patch
 def plot(self:Atlas,
     kind:str='cosine', # 'cosine' or 'l2'
     cols:int=6 # Models in a row
 )->Figure: # Two panels per model
-    "Small multiples, all on one scale: the map of each model, and below it its profile before those of the others"
+    "The map of each model, and below it its radial profile, all on one scale (ours)"
     names, label = list(self.maps), {'cosine': '1 - cos', 'l2': 'relative distance'}[kind]
     cols, profiles = min(cols, len(names)), {k: m.radial(kind) for k, m in self.maps.items()}
     rows = -(-len(names) // cols)
     values = np.concatenate([m.mean(kind).ravel()[1:] for m in self.maps.values()])
     lo, hi = (max(np.percentile(values, q), 1e-7 * (1 + q)) for q in (1, 99.8))
     fig, axs = plt.subplots(2 * rows, cols, figsize=(2.1 * cols + .6, 3.6 * rows), squeeze=False,
-                            layout='constrained',
-                            sharey='row')
+                            layout='constrained', sharey='row')
     for i, k in enumerate(names):
         top, low = axs[2 * (i // cols)][i % cols], axs[2 * (i // cols) + 1][i % cols]
-        m = self.maps[k]
-        im = top.imshow(m.full(kind), extent=spectrum_axes(top, m.size), cmap='cividis', norm='log')
-        im.set_clim(lo, hi)
+        im = _draw_column(top, low, self.maps[k], profiles[k], profiles.values(), kind, lo, hi)
         top.set_title(k)
-        for r in profiles.values(): low.semilogy(r.freq, r['mean'], c='.8', lw=.8, zorder=1)
-        r = profiles[k]
-        low.semilogy(r.freq, r['mean'], c='#00496b', zorder=3)
-        low.fill_between(r.freq, r.lower, r.upper, color='#00496b', alpha=.25, lw=0, zorder=2)
-        low.set(xlabel=f'cycles/pixel\n(1/{min(m.size)}: one per image)', xlim=(0, .5**.5),
-            ylim=(lo, hi * 1.3))
         if i % cols: top.set_ylabel('')
         else: low.set_ylabel(label)
     for ax in axs.ravel():
