@@ -20,11 +20,11 @@ from .notes import NOTES_KEY, Notes
 
 # %% ../../nbs/deploy/02_graph.ipynb #eee58a95
 ONNX_OPSET = 18 # The first with an antialiasing `Resize`
-_IR = 8 # Format of the file; the newest that onnxruntime 1.15 reads, and new enough for that opset
+_IR = 8 # File format; the newest that onnxruntime 1.15 reads, and enough for that opset
 
 # %% ../../nbs/deploy/02_graph.ipynb #eee58a95-b
 def import_onnx(): # The module
-    "The `onnx` package with what writes it; `ImportError` with the way to get it"
+    "The `onnx` package; raises `ImportError` that says how to install it"
     try:
         import onnx, onnx.compose, onnxscript # noqa: F401
         return onnx
@@ -37,7 +37,7 @@ def network_graph(
     net:nn.Module, # (N,3,h,w) -> (N,C); put into eval mode
     size:tuple # (h,w) of its images
 ): # `onnx.ModelProto`: input `normalised` (N,3,h,w), output raw (N,C), N free
-    "A network as an ONNX graph (torch's exporter); `ValueError` if that fails, `ImportError` without onnx"
+    "A network as an ONNX graph (torch's exporter); raises `ValueError` if that fails"
     import_onnx()
     x = torch.rand(2, 3, *size,
         generator=torch.Generator().manual_seed(0)).to(next(net.parameters()).device)
@@ -49,8 +49,7 @@ def network_graph(
             program = torch.onnx.export(net.eval(), (x,), input_names=['normalised'],
                                         output_names=['raw'], dynamo=True,
                                         dynamic_shapes=free, opset_version=ONNX_OPSET,
-                                        external_data=False,
-                                        verbose=False)
+                                        external_data=False, verbose=False)
     except Exception as e: # whatever the tracer, the decompositions and the translation may raise
         # the exporter's own message is mostly advice
         why = ' '.join(str(e.__cause__ or e).split())[:300]
@@ -71,7 +70,8 @@ def _without_traces(
     return model
 
 # %% ../../nbs/deploy/02_graph.ipynb #7d0a9d5c
-_PADS = dict(zeros='constant', border='edge', reflection='reflect') # fastai's names -> those of ONNX
+# fastai's names -> those of ONNX
+_PADS = dict(zeros='constant', border='edge', reflection='reflect')
 
 class _Nodes:
     "Collects nodes and constants of a graph under names that begin with `prefix`"
@@ -148,7 +148,7 @@ def _pixels(
 
 # %% ../../nbs/deploy/02_graph.ipynb #1d6859ef
 def _probabilities(
-    prior_of_logits, # (C,) prior that the logits speak of
+    prior_of_logits, # (C,) prior that the logits assume
     scale:float # Factor of the network's output, 1 but for LDAM
 ): # `onnx.ModelProto`: raw (N,C) -> `logits` and `probabilities` (N,C)
     "The part of the graph after the network"
@@ -177,11 +177,11 @@ def _joined(
 def student_graph(
     net:nn.Module, # (N,3,h,w) normalised -> (N,C) logits
     policy:dict, # As read_policy gives it
-    prior_of_logits, # (C,) prior that the logits speak of: uniform for balanced softmax
+    prior_of_logits, # (C,) prior that the logits assume: uniform for balanced softmax
     scale:float=1., # Factor of the network's output before the softmax
     inside:bool=True # Resize in the graph; else it takes images of `input_size` only
-): # `onnx.ModelProto`: `images` (N,H,W,3) uint8 [, `prior` (C,), `temperature`] -> `probabilities`, `logits` (N,C)
-    "The deployed student as one graph (ours); `ValueError` for a prior that is none, `ImportError` without onnx"
+): # `onnx.ModelProto`: `images` (N,H,W,3) uint8 -> `probabilities`, `logits` (N,C)
+    "The deployed student as one graph (ours); raises `ValueError` for shares that are not a prior"
     onnx, body = import_onnx(), network_graph(net, tuple(policy['model_size']))
     body.ir_version = _IR
     prior = _check_prior(prior_of_logits)
@@ -198,7 +198,7 @@ def student_graph(
 def _check_prior(
     prior # (C,) shares
 )->np.ndarray: # (C,) float64, sum 1
-    "`ValueError` for shares that are no prior"
+    "Raises `ValueError` for shares that are not a prior"
     p = np.asarray(prior, np.float64)
     if p.ndim != 1 or len(p) < 2 or not np.isfinite(p).all() or (p <= 0).any():
         raise ValueError(
@@ -210,9 +210,9 @@ def set_inputs(
     model, # `onnx.ModelProto` of student_graph; changed
     **values # `prior` (C,), `temperature` > 0: new defaults
 ):
-    """Set the defaults of a graph's optional inputs; `ValueError` for another input, a bad prior or temperature
+    """Set the defaults of a graph's optional inputs (ours)
 
-    An `ImportError` without onnx."""
+    Raises `ValueError` for an unknown input, a bad prior or a bad temperature."""
     odd = sorted(set(values) - {'prior', 'temperature'})
     if odd: raise ValueError(f"The graph has no input {odd[0]!r}: set prior or temperature.")
     if 'prior' in values: values['prior'] = _check_prior(values['prior'])
@@ -242,11 +242,12 @@ def _doc_string(
             'policy: JSON under '
             f'the metadata key {NOTES_KEY}. Research only, not a medical device.')
 
+# %% ../../nbs/deploy/02_graph.ipynb #d11b8c16-c
 def set_notes(
     model, # `onnx.ModelProto`; changed
-    notes:Notes # What the file shall say of itself
+    notes:Notes # What the file will say of itself
 ):
-    "Put notes and a `doc_string` into a graph; `ValueError` for what JSON lacks, as NaN"
+    "Put notes and a `doc_string` into a graph (ours); raises `ValueError` for NaN"
     entry = import_onnx().StringStringEntryProto(key=NOTES_KEY, value=notes.to_json())
     kept = [o for o in model.metadata_props if o.key != NOTES_KEY]
     del model.metadata_props[:]
@@ -257,7 +258,7 @@ def set_notes(
 def read_notes(
     model # `onnx.ModelProto`
 )->Notes: # Not checked
-    "The notes of a graph; `ValueError` if it has none"
+    "The notes of a graph; raises `ValueError` if there are no notes"
     text = next((o.value for o in model.metadata_props if o.key == NOTES_KEY), None)
     if text is None:
         raise ValueError("The file has no notes of foprokd: write it with learn.export_student.")
@@ -267,7 +268,7 @@ def read_notes(
 def check_folder(
     file:str|Path # Where to
 )->Path: # The same
-    "Make the folder of a file, before anything is computed; `ValueError` where that is not possible"
+    "Make the folder of a file before anything is computed; raises `ValueError` if that fails"
     file = Path(file)
     try: file.parent.mkdir(parents=True, exist_ok=True)
     except OSError as e:
@@ -281,6 +282,6 @@ def save_graph(
     model, # `onnx.ModelProto`
     file:str|Path # Where to
 )->Path: # The file
-    "Write a graph in one step: whoever looks finds all of it or nothing"
+    "Write a graph in one step: a reader finds all of it or nothing"
     with write_aside(file) as part: part.write_bytes(model.SerializeToString())
     return Path(file)
