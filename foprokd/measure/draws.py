@@ -17,15 +17,14 @@ from .rows import row_name, unpack_predictions
 
 # %% ../../nbs/measure/05a_draws.ipynb #dr000006
 def compare_draws(
-    draws:Iterable, # For each draw: (N,) true classes, (N,) predictions of one method, of the other, (N,) lesions
+    draws:Iterable, # Per draw: (N,) classes, answers of both methods, lesions
     classes=None, # Classes whose recall is averaged; None: all
     n_boot:int=1000, # Resamples
-    level:float=.95, # Coverage aimed at, in (0,1)
-    seed:int=0 # Of the resampling
-)->dict: # draws, one, other, diff, lower, upper, detectable: shares in [0,1], and per_draw, (n,) differences
-    "Mean recall of two methods over draws of the data (ours); `ValueError` for fewer than two draws"
-    draws, rng = ([[np.asarray(o) for o in d] for d in draws],
-        np.random.default_rng(seed))
+    level:float=.95, # Wanted coverage, in (0,1)
+    seed:int=0 # Seed of the resampling
+)->dict: # number of draws, mean recalls, difference, its ends and the detectable one
+    "Mean recall of two methods over draws of the data (ours), with an interval"
+    draws, rng = [[*map(np.asarray, d)] for d in draws], np.random.default_rng(seed)
     n = len(draws)
     if n < 2:
         raise ValueError(f"An interval over draws needs at least 2 of them, not {n}.")

@@ -1,4 +1,4 @@
-"""Which runs a file of results holds, which of them are meant, and which belong together.
+"""Which runs a file of results holds, which of them you want, and which belong together.
 
 Docs: https://foprokd.github.io/foprokd/measure/results.html.md"""
 
@@ -21,7 +21,7 @@ from .scores import scores_from_counts
 
 # %% ../../nbs/measure/04_results.ipynb #a9e5407c
 class ResultRows(list):
-    "Rows with numbers; those of runs that failed are in `failed`"
+    "Rows with numbers; the rows of failed runs are in `failed`"
     def __init__(self,
         rows=(), # Rows with numbers
         failed=(), # Rows of failed runs
@@ -33,7 +33,7 @@ class ResultRows(list):
 def newest_rows(
     rows # Rows, older before newer
 )->ResultRows: # One row per settings, seed and fold
-    "The last row of each run, with a warning if it had another name; a failure counts only while there is no success"
+    "The last row of each run; warns if its name changed; a success replaces a failure"
     good, bad, names = {}, {}, []
     for r in [*rows, *getattr(rows, 'failed', ())]:
         if r.get('fold') == 'pooled': continue
@@ -52,7 +52,7 @@ def newest_rows(
 def load_results(
     files:str|Path|list # Path(s) of JSONL files, or of folders that hold a `results.jsonl`
 )->ResultRows: # The newest row of each run, in the order of their first appearance
-    "Rows of one or more files; `ValueError` for a missing file and if no run has finished"
+    "Rows of one or more files; raises `ValueError` if a file is missing or no run has finished"
     paths = [Path(f) for f in ([files] if isinstance(files, (str, Path)) else files)]
     if not paths: raise ValueError("Name at least one file of results, got none.")
     found = [(r, p) for p in paths for r in read_rows(p/'results.jsonl' if p.is_dir() else p)]
@@ -67,7 +67,7 @@ def row_value(
     row:dict, # Row
     key:str # name, or a key of the settings or of the row
 ): # The value, of whatever type
-    "What a row says under `key`; None if it says nothing"
+    "The value of a row under `key`; None if it has none"
     if key == 'name': return row_name(row)
     own, settings = row.get(key), row.get('settings') or {}
     if key in ('method', 'seed', 'fold'): return own
@@ -75,9 +75,9 @@ def row_value(
 
 # %% ../../nbs/measure/04_results.ipynb #23806c5a-b
 def option_words(
-    o:str|list|None # Words, split at blanks and commas if it is text
+    o:str|list|None # Words; text is split at blanks and commas
 )->list[str]: # Words without blanks
-    "The words of an option, [] for none"
+    "The words of an option; [] for None"
     return [w for w in re.split(r'[\s,]+', o) if w] if isinstance(o, str) else list(o or [])
 
 # %% ../../nbs/measure/04_results.ipynb #23806c5a-c
@@ -85,7 +85,7 @@ def _check_keys(
     rows, # Rows
     keys:list # Keys
 )->None:
-    "One sentence for a key that no row has"
+    "Raises `ValueError` for a key that no row has"
     rows = [*rows, *getattr(rows, 'failed', ())]
     for k in keys:
         if all(row_value(r, k) is None for r in rows) and not any(k in (r.get('settings') or {})
@@ -96,9 +96,9 @@ def _check_keys(
 
 def label_rows(
     rows, # Rows
-    by:str|list='name' # What makes the label: name, method, or any setting; several as 'student,teacher'
+    by:str|list='name' # Name, method or any setting; several as 'student,teacher'
 )->list[str]: # One label per row; settings as key=value where there are several
-    "Which row of a table each run belongs to; `ValueError` for a key that no row has"
+    "The label of each row; raises `ValueError` for a key that no row has"
     keys = option_words(by)
     if not keys: raise ValueError("Say by what the rows are labelled, e.g. by='name'.")
     _check_keys(rows, keys)
@@ -110,7 +110,7 @@ def label_rows(
 def _pairs(o): return o.split(',') if all('=' in w for w in o.split(',')) else [o]
 
 def _plain(v):
-    "A value as a number where it is one, else as text: .001 and 1e-3 are the same"
+    "A value as a number if it is one, else as text"
     try: return float(v)
     except (TypeError, ValueError): return str(v)
 
@@ -118,7 +118,7 @@ def filter_rows(
     rows, # Rows
     where:str|dict='' # 'method=ekd method=bsm size=64', or {key: value or list of values}
 )->ResultRows: # Those that fit
-    "Rows with the wanted settings; `ValueError` for a bad word, an unknown key, and if none is left"
+    "Rows with the wanted settings; raises `ValueError` if no row is left or a word is wrong"
     pairs = [(k, v) for k, o in where.items()
         for v in (o if isinstance(o, (list, tuple)) else [o])] \
         if isinstance(where, dict) else [w.partition('=')[::2] for o in shlex.split(where)
@@ -140,7 +140,7 @@ def _check_label(
     label:str, # Label
     rows:list # Its rows
 )->None:
-    "One sentence for a label that mixes settings, for a seed that comes twice, and for folds beside whole runs"
+    "Raises `ValueError` if a label mixes settings or folds, or repeats a seed"
     settings = [r.get('settings') or {} for r in {r.get('settings_hash') or id(r): r
         for r in rows}.values()]
     for k in dict.fromkeys(k for o in settings for k in o if k not in _FREE):
@@ -166,12 +166,12 @@ class LabelRun:
     y:np.ndarray=None # (N,) true class
     z:np.ndarray=None # (N,) predicted class
     cluster:np.ndarray=None # (N,) code of the lesion, 0..K-1
-    leaked:np.ndarray=None # (N,) bool, whether something of it was trained on; None: of none, or not known
+    leaked:np.ndarray=None # (N,) bool, whether its lesion was trained on; None: unknown
 
     def part(self,
         metric:str # Key of a score
     )->np.ndarray: # (N,) bool
-        "The test images that a score is of: all, or those that its ending names"
+        "The test images of a score: all, or the clean or leaked ones"
         end = metric.rpartition('_')[2]
         if self.leaked is None or end not in ('clean', 'leaked'): return np.ones(len(self.y), bool)
         return self.leaked if end == 'leaked' else ~self.leaked
@@ -212,10 +212,10 @@ def _pool(
 
 # %% ../../nbs/measure/04_results.ipynb #57403467-d
 def label_runs(
-    rows, # Rows; those of failed runs and older ones of the same run are passed over
+    rows, # Rows; failed runs and older rows of a run are skipped
     by:str|list='name' # What makes the label
-)->tuple[dict, list]: # Label -> LabelRun of each seed, seeds rising; notes on seeds left out
-    "The runs of each label, folds pooled; `ValueError` for a label of mixed settings and a seed that comes twice"
+)->tuple[dict, list]: # Label -> runs of its seeds in order; notes on seeds left out
+    "The runs of each label, folds pooled; raises `ValueError` if a label mixes settings"
     if not (rows := newest_rows(rows)): raise ValueError("There are no finished runs.")
     res, notes, labels = {}, [], label_rows(rows, by)
     for label in dict.fromkeys(labels):
@@ -247,12 +247,12 @@ def cluster_counts(
 # %% ../../nbs/measure/04_results.ipynb #b20m0504
 @lru_cache(2)
 def _drawn(
-    held:bytes, # Of (K,C) images of each cluster and class, float64
+    held:bytes, # Bytes of the (K,C) images of each cluster and class, float64
     c:int, # Classes that have images
     n_boot:int, # Resamples
-    seed:int # Of the draw
+    seed:int # Seed of the draw
 )->np.ndarray: # (1+n_boot, K)
-    "What `cluster_weights` gives; kept, as one test set is asked about many times"
+    "The weights; kept, as a table asks for one test set many times"
     held, rng = np.frombuffer(held).reshape(-1, c), np.random.default_rng(seed)
     stratum = np.where(held > 0, held.sum(0), np.inf).argmin(1)
     def draw(b): return stratified_weights(stratum, rng, b, rao_wu=True)
@@ -269,8 +269,8 @@ def _drawn(
 def cluster_weights(
     run:LabelRun, # With predictions
     n_boot:int, # Resamples
-    seed:int # Of the draw
-)->np.ndarray: # (1+n_boot, K) weights of the clusters, the first row ones; not to be changed
+    seed:int # Seed of the draw
+)->np.ndarray: # (1+n_boot, K) weights of the clusters; read-only, the first row ones
     "Clusters resampled within their rarest class (Rao & Wu 1988); no resample loses a class"
     held = cluster_counts(run.cluster, run.y, int(run.y.max()) + 1)
     held = np.ascontiguousarray(held[:, held.sum(0) > 0])
@@ -278,7 +278,7 @@ def cluster_weights(
 
 # %% ../../nbs/measure/04_results.ipynb #b20m0506
 def _part_scores(run, w, groups, keep, c):
-    "Mean recalls over some of the images; a resample that loses a class of them averages over the others"
+    "Mean recalls over some images; a class that a resample loses is left out of its mean"
     hit, true = (w @ cluster_counts(run.cluster, run.y, c, o)
         for o in (keep & (run.y == run.z), keep))
     here = true[0] > 0

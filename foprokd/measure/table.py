@@ -41,7 +41,7 @@ def _cells(
 def _kind_text(
     tidy:pd.DataFrame # From compare_runs
 )->str:
-    "What the numbers in a cell are"
+    "What the numbers in a cell mean"
     a = tidy.attrs
     pc = f"{100 * a['level']:g} %"
     what = 'lesions or patients' if a['n_clusters'] < a['n_test'] else 'images'
@@ -82,9 +82,9 @@ def _caption(
 # %% ../../nbs/measure/06_table.ipynb #f6022ef8-d
 def _by_chance(
     kind:str, # Interval of the table
-    n:float # Differences that would exclude zero if the interval held all chance
+    n:float # Expected number if the interval held all chance
 )->str: # End of a sentence
-    "What an interval beyond zero is worth, where there is no true difference"
+    "How many intervals exclude zero where there is no true difference"
     if kind == 'both': return f"without any true difference about {n:.2g} would exclude zero."
     lacks = dict(images='another seed', seeds='other test images')[kind]
     return (
@@ -131,7 +131,7 @@ def format_results(
     fmt:str='markdown', # markdown, latex or csv
     digits:int=3 # Decimals; CSV has all
 )->str: # Ends with a line break
-    "The comparison as text, with its caption; `ValueError` for another format"
+    "The comparison as text, with its caption; raises `ValueError` for an unknown format"
     if fmt in ('markdown', 'md'): return _markdown(tidy, digits)
     if fmt in ('latex', 'tex'): return _latex(tidy, digits)
     if fmt == 'csv': return ''.join(f'# {o}\n' for o in _caption(tidy)) + tidy.to_csv(index=False)
