@@ -121,7 +121,7 @@ def search_prompt(
     repeats:int=2, # Number of cuts into folds
     views:int=4, # Flips and turns of an image, as in dihedral_views
     level:float=.1, # Largest chance at which a prompt is taken, in (0,1)
-    least:float=.01, # Smallest gain that counts: probability of the right class, in [0,1)
+    least:float=.01, # Smallest gain in the right probability that counts, in [0,1)
     seed:int=0 # Seed of folds and resampling; leaves torch's global state alone
 )->PromptWorth: # Printed, it is a sentence
     """Find out which prompt helps the teacher on images in memory, if any (ours)
