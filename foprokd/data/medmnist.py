@@ -42,7 +42,7 @@ def _med_flag(
     if name in _MED_REFUSED:
         raise ValueError(f"{flag!r} {_MED_REFUSED[name]}: only the 2D sets with one class "
             "per image can be read, such as dermamnist.")
-    near = get_close_matches(name, [*MEDMNIST, *_MED_REFUSED]) or MEDMNIST
+    near = get_close_matches(name, MEDMNIST) or MEDMNIST
     if name not in MEDMNIST:
         raise ValueError(f"MedMNIST has no set {flag!r}: did you mean {' or '.join(near)}?")
     return name
