@@ -20,17 +20,19 @@ from ..data.files import write_aside
 
 # %% ../../nbs/train/08_phase_log.ipynb #pl000007
 def _is_board(cb):
-    "Whether it is one of fastai's TensorBoard callbacks, whose module needs tensorboard"
+    "Whether it is a TensorBoard callback of fastai, whose module needs tensorboard"
     return any(c.__name__ == 'TensorBoardBaseCallback' for c in type(cb).__mro__)
 
 # %% ../../nbs/train/08_phase_log.ipynb #pl000007-b
 class PhaseLog:
-    "Callbacks that write files, over all phases of a call (ours); a context, inactive for fewer than two phases"
+    """Let callbacks that write files work over all phases of a call (ours)
+
+    It is a context manager. It does nothing for fewer than two phases."""
     def __init__(self,
         phases=(), # The plan, each with `name`, `epochs` and `round`
         learn=None, # The Learner that is called
         cbs=None, # Callbacks of the call
-        resume:bool=False # Lines of a CSV file are kept, up to the epoch that is gone on with
+        resume:bool=False # Keep the lines of a CSV file up to the epoch that comes next
     ):
         self.phases, self.learn, self.resume = list(phases), learn, resume
         cbs = L(cbs).map(lambda cb: cb() if isinstance(cb, type) else cb)
@@ -78,7 +80,7 @@ def kept(self:PhaseLog,
 def write(self:PhaseLog,
     row:dict # Column -> value, of one epoch
 )->None:
-    "Add a line to each file, and a column where one is new"
+    "Add a line to each file, and a column for each new name"
     if rank_distrib(): return
     for cb, rows in self.rows.items():
         done = lambda r: not r['epoch'].isdigit() or int(r['epoch']) < row['epoch']
@@ -123,7 +125,7 @@ def callbacks(self:PhaseLog,
 # %% ../../nbs/train/08_phase_log.ipynb #pl000010
 @docs
 class PhaseCount(Callback):
-    "Let the callbacks of a `PhaseLog` count on from the phases before, and write its lines (ours)"
+    "Count epochs and steps from the start of a call, and write its lines (ours)"
     order = CSVLogger.order
     def __init__(self,
         log:PhaseLog, # Of the call
@@ -156,6 +158,6 @@ class PhaseCount(Callback):
         self.log.write(about | dict(zip(names, values)))
 
     _docs = (
-        dict(before_fit="The best of the student's phases before counts; one folder for all curves",
-        before_epoch="Epochs count on", before_batch="Steps count on",
+        dict(before_fit="Keep the best value of earlier phases, and one folder for all curves",
+        before_epoch="Show the epoch of the call", before_batch="Show the step of the call",
         after_epoch="A line per epoch"))
