@@ -15,7 +15,7 @@ from fastcore.basics import patch
 
 # %% ../../nbs/train/09_bank.ipynb #bk000007
 class AnswerBank:
-    "Answers to the pictures of `views` passes over `rows` images, below `folder` (ours)"
+    "Answers of a frozen network to several passes over the images, in a folder (ours)"
     def __init__(self,
         folder:str|Path, # Where banks lie; made if absent
         about:dict, # What an answer depends on, plain data; its digest names the bank
@@ -50,7 +50,7 @@ def nbytes(self:AnswerBank,
 def check_room(self:AnswerBank,
     spare:int=2**28 # Bytes that stay free
 )->None:
-    "`ValueError` if the disk cannot take the views that are not there yet"
+    "Raise `ValueError` if the disk has no room for the views that are missing"
     self.folder.mkdir(parents=True, exist_ok=True)
     missing = sum(not self.has(k) for k in range(self.views))
     need, free = self.nbytes(missing), shutil.disk_usage(self.folder).free - spare
@@ -73,8 +73,8 @@ def _checksum(file):
 @patch
 def has(self:AnswerBank,
     k:int # Number of the view
-)->bool: # False, too, for one that was torn
-    "Whether a view is there, whole; a torn one is removed with a warning"
+)->bool: # False also for a view that was torn
+    "Whether a whole view is there; removes a torn one with a warning"
     path = self.view(k)
     if not path.is_dir(): return False
     if k in self.checked: return True
@@ -128,7 +128,7 @@ class ViewWriter:
         start:int, # First row
         **arrays # Name -> (n, ...) values
     )->None:
-        "Write `n` rows; `ValueError` for numbers that half precision cannot hold"
+        "Write `n` rows; raises `ValueError` for numbers too large for half precision"
         for name, v in arrays.items():
             to = self.maps[name][start:start + len(v)]
             with np.errstate(over='ignore'): to[:] = v

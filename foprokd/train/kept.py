@@ -1,4 +1,4 @@
-"""Several phases after one another, each with a Learner of its own, that go on after a kill from the newest checkpoint.
+"""Several phases, each with a Learner of its own. After a kill the run resumes from the newest checkpoint.
 
 Docs: https://foprokd.github.io/foprokd/train/kept.html.md"""
 
@@ -42,7 +42,7 @@ def settings_text(
 def shapes_digest(
     net:nn.Module|None # Network
 )->str|None: # Its class and 8 hexadecimal digits; None for None
-    "What a state dictionary must fit (ours)"
+    "A short name for the layers that a state dictionary must fit (ours)"
     if net is None: return None
     text = repr([(k, tuple(v.shape)) for k, v in net.state_dict().items()])
     return f'{type(net).__name__} {hashlib.sha256(text.encode()).hexdigest()[:8]}'
@@ -51,7 +51,7 @@ def shapes_digest(
 def weights_digest(
     net:nn.Module # Network
 )->str: # 8 hexadecimal digits
-    "A name for its weights (ours)"
+    "A short name for the weights of a network (ours)"
     seen = hashlib.sha256()
     for v in net.state_dict().values():
         seen.update(v.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
@@ -79,7 +79,7 @@ def check_settings(
     state:dict, # Checkpoint
     settings:dict[str, str] # Of this run, from settings_text
 )->None:
-    "`ValueError` for the checkpoint of a run with other settings (ours)"
+    "Raise `ValueError` for the checkpoint of a run with other settings (ours)"
     old = state.get('settings')
     if not isinstance(old, dict): raise ValueError("The checkpoint is none of fit_fopro.")
     for k, v in settings.items():
@@ -94,7 +94,7 @@ class KeptRun:
     "A run of several phases that is kept in a folder of checkpoints (ours)"
     def __init__(self,
         folder:CheckpointFolder, # Where the checkpoints lie
-        settings:dict[str, str], # What must be the same for the run to be continued, from settings_text
+        settings:dict[str, str], # What must be the same to resume, from settings_text
         dls, # `DataLoaders` of all phases
         history:list[dict], # Results of the phases that ended, extended in place
         states:Callable[[], dict], # Gives name -> state of each part, plain data
@@ -117,7 +117,7 @@ class KeptRun:
     def restore(self,
         state:dict # From `snapshot`
     )->None:
-        "Take over a checkpoint, but for the state of a fit, which is its Learner's"
+        "Take over a checkpoint, except the state of a fit, which its Learner takes"
         self.load_states({k: v for k, v in state.items() if k not in _OWN})
         self.history[:] = state['history']
         if state['fit'] is None: set_run_rng_state(self.dls, state['draws'])
@@ -127,7 +127,7 @@ class KeptRun:
 def newest(self:KeptRun,
     resume:bool # Whether to go on
 )->dict|None: # The newest checkpoint; None for a run that begins
-    "`ValueError` for checkpoints of a different run, or if none are expected"
+    "Find the newest checkpoint; raises `ValueError` for those of a different run"
     path = str(self.folder.path)
     if not resume and self.folder.files():
         raise ValueError(
@@ -153,7 +153,7 @@ def _write(self:KeptRun, phase, fit=None, spent=0.):
 
 @patch
 def _begin(self:KeptRun, state, phases, learner):
-    "Write the first checkpoint, or take over the newest; number of the phase to go on with, and its seconds so far"
+    "Begin or take over a checkpoint; gives the next phase and its seconds so far"
     if state is None:
         self._write(0)
         return 0, 0.
@@ -165,12 +165,14 @@ def _begin(self:KeptRun, state, phases, learner):
 @patch
 def fit(self:KeptRun,
     phases:list, # The plan
-    train:Callable, # Trains a phase with a CheckpointCallback, and appends a dict of results to the history
+    train:Callable, # Trains a phase with a CheckpointCallback, appends its results to the history
     learner:Callable, # Phase -> the ResumableLearner that trains it
     resume:bool=False, # Go on from the newest checkpoint; begin if there is none
     minutes:float=10. # Between checkpoints inside an epoch
 )->None:
-    "Run the phases, from the newest checkpoint on (ours); `Preempted`, with exit code 0, after a SIGTERM"
+    """Run the phases from the newest checkpoint on (ours)
+
+    After a SIGTERM it raises `Preempted`, with exit code 0."""
     with self._opened(resume) as (state, asked):
         first, spent = self._begin(state, phases, learner)
         for i in range(first, len(phases)):
