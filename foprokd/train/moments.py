@@ -23,7 +23,7 @@ def _wide(x):
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 class _Moments(torch.autograd.Function):
-    "Mean (d,) and biased variance (d,) of (B,d,...) over everything but channels; keeps `x` as it came"
+    "Mean and biased variance (d,) of each channel of (B,d,...); keeps `x` as it came"
     @staticmethod
     def forward(ctx, x):
         w = _wide(x)
@@ -47,14 +47,14 @@ class _Moments(torch.autograd.Function):
 def channel_moments(
     x:torch.Tensor # (B,d) features or (B,d,h,w) maps
 )->tuple[torch.Tensor, torch.Tensor]: # (d,) means and (d,) biased variances, float32
-    "Mean and variance per channel over everything else"
+    "Compute mean and variance of each channel over everything else"
     return _Moments.apply(x if x.dtype in (torch.float16, torch.bfloat16) else x.float())
 
 # %% ../../nbs/train/03_moments.ipynb #mo000012
 def batch_moments(
-    xs:list[torch.Tensor] # (B,d) features or (B,d,h,w) maps, or (mean, variance, values per channel) of them
+    xs:list[torch.Tensor] # (B,d) or (B,d,h,w); or (mean, variance, values per channel)
 )->list[tuple[torch.Tensor, torch.Tensor]]: # (d,) means and (d,) biased variances, for each
-    "Moments of the batch; what is trained on is that of all processes"
+    "Compute the moments of a batch; with gradients, of the batch of all processes"
     parts = [(*channel_moments(x), x.numel() // x.shape[1]) if isinstance(x, torch.Tensor) else x
         for x in xs]
     return pool_moments(parts) if parts[0][0].requires_grad else [p[:2] for p in parts]
@@ -70,9 +70,9 @@ def layers_with_memory(
 @contextmanager
 def watch_moments(
     layers:list, # BatchNorm layers
-    seen:list # Gets layer, (d,) mean, (d,) variance and values per channel for each layer and forward pass
+    seen:list # Gets (layer, (d,) mean, (d,) variance, values per channel) of each pass
 ): # Context that gives `seen`
-    "For the time of the context, note the moments of what enters each layer"
+    "Note the moments of what enters each layer, while the context is open"
     def watch(m, inp): seen.append((m, *channel_moments(inp[0]), inp[0].numel() // inp[0].shape[1]))
     hooks = [m.register_forward_pre_hook(watch) for m in layers]
     try: yield seen
@@ -89,8 +89,8 @@ def uncompiled(): # Context
 # %% ../../nbs/train/03_moments.ipynb #mo000018
 def inner_blocks(
     net:nn.Module # Network
-)->list[nn.Module]: # None lies in another
-    "The composite members of `nn.Sequential` and `nn.ModuleList`; of nested ones the inner, if there are at least two"
+)->list[nn.Module]: # The inner ones of nested blocks, if there are at least two
+    "Find the composite members of each `nn.Sequential` and `nn.ModuleList`"
     found, holds = [], isinstance(net, (nn.Sequential, nn.ModuleList))
     for c in net.children():
         inner, block = inner_blocks(c), holds and any(True for _ in c.children())
@@ -99,14 +99,14 @@ def inner_blocks(
 
 # %% ../../nbs/train/03_moments.ipynb #7799f134
 class RecomputedBlock:
-    "The forward of a block that keeps nothing but its input for the backward pass, and the moments it saw"
+    "The forward of a block that keeps only its input for the backward pass (ours)"
     def __init__(self,
         block:nn.Module # One of inner_blocks
     ):
         self.block, self.layers, self.seen = block, layers_with_memory(block), None
 
     def _run(self, watch, *args, **kwargs):
-        "Output, and what was noted of each watched layer"
+        "Run the block; gives its output and what was noted of each layer"
         with watch_moments(self.layers if watch else [], []) as seen:
             return type(self.block).forward(self.block, *args, **kwargs), seen
 
