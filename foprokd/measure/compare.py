@@ -1,4 +1,4 @@
-"""Over seeds and test images: how much better one method is than another, how sure that is, and what the two do not have in common.
+"""How much better one method is than a different one, how sure that is over seeds and test images, and in what else the two differ.
 
 Docs: https://foprokd.github.io/foprokd/measure/compare.html.md"""
 
@@ -35,7 +35,7 @@ def _stated(
     run:LabelRun, # Its rows
     metric:str # Key of the score
 )->float: # NaN if a row lacks it
-    "A score as the rows state it: the mean over folds; of the calibration error the pooled bins where they are known"
+    "A score as the rows state it, mean over folds; the calibration error from pooled bins if known"
     if metric == 'ece' and len(run.rows) > 1 and (bins := run.bins):
         n, conf, right = pool_bins(bins).T
         return float(np.abs(conf - right).sum() / n.sum())
@@ -57,7 +57,7 @@ def _check_stated(
     run:LabelRun, # With predictions
     scores:dict # From them
 )->None:
-    "One sentence for a row whose numbers are not those of its predictions"
+    "Raises `ValueError` if the numbers of a row do not follow from its predictions"
     for m in ('accuracy', 'balanced_accuracy') if len(run.rows) == 1 else ():
         v = run.rows[0].get(m)
         if v is not None and abs(v - scores[m][0]) > 1e-3:
@@ -84,7 +84,7 @@ def _ends(
     v:np.ndarray, # (1+B,S) scores or differences, the first row observed
     kind:str, # sd, seeds or both
     level:float # Coverage aimed at, in (0,1)
-)->tuple[float, float]: # NaN where there is none
+)->tuple[float, float]: # NaN if there is no interval
     "The interval over seeds, or over both, of the mean over S seeds"
     boot, n, mean = v[1:].mean(1), v.shape[1], v[0].mean()
     images = boot.var() if len(boot) and kind == 'both' else 0.
@@ -98,8 +98,8 @@ def _ends(
 # %% ../../nbs/measure/05_compare.ipynb #8c054c13-b
 def _pair(
     a:tuple, # Runs and (1+B,S) scores of one label
-    b:tuple # The same of another
-)->np.ndarray|None: # (1+B, shared seeds) a - b; None if no seed is shared or other images were tested
+    b:tuple # The same of a different label
+)->np.ndarray|None: # (1+B, shared seeds) a - b; None if no seed or not the images are shared
     "Differences seed by seed, on the same resamples"
     (ra, va), (rb, vb) = a, b
     seeds = [r.seed for r in rb]
@@ -115,7 +115,7 @@ def _witnesses(
     run:LabelRun, # Of any seed
     metric:str, # Key of the score
     groups:dict # Name -> class indices
-)->tuple[float, float]: # How many lesions count for the score, lesions of the smallest class; NaN if unknown
+)->tuple[float, float]: # Effective lesions of the score, lesions of the smallest class; or NaN
     "What an interval rests on"
     if run.test is None: return np.nan, np.nan
     whole = metric.removesuffix('_clean').removesuffix('_leaked')
@@ -133,7 +133,7 @@ def _interval(
     metric:str, # Key of the score
     n:float, # Lesions that count for it
     paired:bool=False # Whether these are differences
-)->tuple[float, float]: # NaN where there is none
+)->tuple[float, float]: # NaN if there is no interval
     "The interval of the mean over S seeds, within what is possible"
     low, high = score_bounds(metric)
     start, unit = 0 if paired else low, high - low
@@ -146,13 +146,14 @@ def _interval(
     return tuple(np.clip(ends, -unit if paired else low, unit if paired else high).tolist())
 
 # %% ../../nbs/measure/05_compare.ipynb #580a17a8
-INTERVALS = 'sd', 'seeds', 'images', 'both' # What is drawn again: nothing, seeds, test images, or both
+# What is drawn again: nothing, seeds, test images, or both
+INTERVALS = 'sd', 'seeds', 'images', 'both'
 
 # %% ../../nbs/measure/05_compare.ipynb #580a17a8-b
 def _default_interval(
     runs:dict # Label -> runs
 )->str: # One of INTERVALS
-    "The kind for a table that asks for none: seeds and images, as far as there are several"
+    "The kind if none is named: seeds and images, as far as there are several"
     several = any(len(o) > 1 for o in runs.values())
     known = all(r.test is not None for o in runs.values() for r in o)
     return ('both' if several else 'images') if known else ('seeds' if several else 'sd')
@@ -164,7 +165,7 @@ def _resamples(
     n_boot:int, # Resamples
     seed:int # Of the draw
 )->dict: # Hash of the test images -> (1+B,K) weights
-    "Draws for each test set; `ValueError` if runs have no predictions, or disagree on the truth"
+    "Draws for each test set; raises `ValueError` if predictions are missing or truths differ"
     need, first = kind in ('images', 'both'), {}
     for run in (r for o in runs.values() for r in o):
         if run.test is None:
@@ -176,12 +177,12 @@ def _resamples(
         one = first.setdefault(run.test, run)
         if not (np.array_equal(one.y, run.y) and np.array_equal(one.cluster, run.cluster)):
             raise ValueError(
-                f"{one.label!r} and {run.label!r} name the same test images but not the same truth.")
+                f"{one.label!r} and {run.label!r} name the same test images "
+                "but not the same truth.")
     for label, o in runs.items():
         if need and len({r.test for r in o}) > 1:
             raise ValueError(f"The seeds of {label!r} were tested on different "
-                "images: choose rows with "
-                "`where`.")
+                "images: choose rows with `where`.")
     return {t: cluster_weights(r, n_boot if need else 0, seed) for t, r in first.items()}
 
 # %% ../../nbs/measure/05_compare.ipynb #580a17a8-d
@@ -207,7 +208,7 @@ def _difference(
     baseline:str|None, # Label to compare with
     scored:dict, # Label -> (runs, (1+B,S) scores, kind, score, lesions that count)
     level:float # Coverage aimed at, in (0,1)
-)->dict: # diff, diff_sd, diff_lo, diff_hi, n_diff; NaN where there is none
+)->dict: # diff, diff_sd, diff_lo, diff_hi, n_diff; NaN if there is no interval
     "The paired difference to the baseline"
     d = None if baseline in (None, label) else _pair(scored[label][:2], scored[baseline][:2])
     if d is None: return dict(diff=np.nan, diff_sd=np.nan, diff_lo=np.nan, diff_hi=np.nan, n_diff=0)
@@ -224,7 +225,7 @@ def _metric_rows(
     kind:str, # Interval asked for
     level:float # Coverage aimed at, in (0,1)
 )->list[dict]:
-    "Rows of one metric, one per label; where no interval would cover it falls back to `sd`"
+    "Rows of one metric, one per label; the kind becomes `sd` if no interval would hold"
     rests = {k: _witnesses(o[0], metric, _groups(o)) for k, (o, _) in scored.items()}
     unsure = (any(len(v) == 1 for _, v in scored.values()) or min(n for _, n in rests.values())
         < FEWEST.get(metric, 1))
@@ -244,7 +245,7 @@ def _metric_rows(
 def _uneven(
     what:str, # What differs
     values:dict # Label -> value
-)->list[str]: # A sentence, or none
+)->list[str]: # One sentence, or an empty list
     "Says which labels differ in `what`, the commonest value last if there are many"
     kinds = Counter(map(str, values.values()))
     if len(kinds) < 2: return []
@@ -285,13 +286,12 @@ def _budget_notes(
 def _test_notes(
     runs:dict # Label -> runs
 )->list[str]:
-    "Classes whose test images are of one lesion"
+    "Notes on leaked test images, and on classes with one test lesion"
     run = next(iter(runs.values()))[0]
     if run.test is None: return []
     leak = [] if run.leaked is None or not run.leaked.any() else [
         f"{int(run.leaked.sum())} of {len(run.y)} test images ({run.leaked.mean():.0%}) belong to "
-        "something that was "
-        "trained on; the clean ones say how a method does on new cases."]
+        "something that was trained on; the clean ones say how a method does on new cases."]
     lesions = (cluster_counts(run.cluster, run.y, int(run.y.max()) + 1) > 0).sum(0)
     single = [str(run.classes[k]) for k in np.flatnonzero(lesions == 1)]
     return (leak
@@ -336,15 +336,15 @@ def _facts(
 # %% ../../nbs/measure/05_compare.ipynb #2bbcc100
 def compare_runs(
     rows, # Rows as dictionaries, e.g. from load_results
-    by:str|list='name', # What names a row of the table: name, method, or settings, e.g. 'student,teacher'
+    by:str|list='name', # What makes a label: name, method, or settings, e.g. 'size'
     baseline:str|None=None, # Label that the others are compared with
-    metrics:str|list|None=None, # Keys, e.g. 'balanced_accuracy recall_tail'; None: all that the rows have
-    interval:str|None=None, # sd, seeds, images or both; None: both from two seeds on, images for one
+    metrics:str|list|None=None, # Keys, e.g. 'mcc recall_tail'; None: all in the rows
+    interval:str|None=None, # sd, seeds, images or both; None: as the data allow
     n_boot:int=2000, # Resamples of the test images
     level:float=.95, # Coverage aimed at, in (0,1)
-    seed:int=0 # Of the resampling; global random state is untouched
-)->pd.DataFrame: # label, metric, mean, sd, n_runs, n_folds, lo, hi, diff(_sd, _lo, _hi), n_diff, best, interval
-    "Tidy comparison of labels over seeds, caption facts in `attrs`; `ValueError` for what cannot be compared"
+    seed:int=0 # Of the resampling; the global state stays
+)->pd.DataFrame: # A row per label and metric; facts for a caption in `attrs`
+    "Tidy comparison of labels over seeds; raises `ValueError` if they cannot be compared (ours)"
     _check_arguments(option_words(metrics), interval, n_boot, level)
     rows = newest_rows(rows)
     runs, notes = label_runs(rows, by)
@@ -367,20 +367,21 @@ def _check_arguments(
     n_boot:int, # Resamples
     level:float # Coverage aimed at, in (0,1)
 )->None:
-    "One sentence for what `compare_runs` cannot do"
+    "Raises `ValueError` if `compare_runs` does not know an argument"
     if interval and interval not in INTERVALS:
-        raise ValueError(f"interval={interval!r} is none of {', '.join(INTERVALS)}.")
+        raise ValueError(f"interval={interval!r} is not one of {', '.join(INTERVALS)}.")
     if not 0 < level < 1 or n_boot < 1:
         raise ValueError(f"level={level} must lie in (0,1), n_boot={n_boot} above 0.")
     unknown = [m for m in metrics if m not in METRICS]
-    if unknown: raise ValueError(f"The metric {unknown[0]!r} is none of {', '.join(METRICS)}.")
+    if unknown:
+        raise ValueError(f"The metric {unknown[0]!r} is not one of {', '.join(METRICS)}.")
 
 # %% ../../nbs/measure/05_compare.ipynb #2bbcc100-c
 def _check_baseline(
     runs:dict, # Label -> runs
     baseline:str|None # Label
 )->None:
-    "One sentence for a baseline that is not there, was tested on other images, or shares no seed with a label"
+    "Raises `ValueError` if a label cannot be paired with the baseline"
     if baseline is not None and baseline not in runs:
         raise ValueError(
             f"There is no {baseline!r} to compare with, only {', '.join(map(repr, runs))}.")
@@ -393,5 +394,4 @@ def _check_baseline(
         if any(None not in (a.test, b.test) and a.test != b.test for a, b in pairs):
             raise ValueError(
                 f"{label!r} and {baseline!r} were tested on different images: choose rows of one "
-                "test set "
-                "with `where`, or leave out the baseline.")
+                "test set with `where`, or leave out the baseline.")
