@@ -1,4 +1,4 @@
-"""The images that one student got right and another gets wrong, so that a person can look at them.
+"""The images that one student got right and a later one gets wrong, so that a person can look at them.
 
 Docs: https://foprokd.github.io/foprokd/measure/lost.html.md"""
 
@@ -22,8 +22,8 @@ def lost_images(
     names=None, # (N,) of the images; None: their numbers from 0
     classes=None, # (C,) names; None: their indices
     lesions=None # (N,) lesion or patient of each image; None: not listed
-)->pd.DataFrame: # image, class, says, before, after (probabilities of the true class, NaN if not given), perhaps lesion
-    "Images that were right and are wrong now, the largest fall first; `ValueError` for answers of other lengths (ours)"
+)->pd.DataFrame: # image, class, says; before and after: probability of the true class or NaN
+    "Images that were right and are wrong now, the largest fall first (ours)"
     a, b, y = np.asarray(before), np.asarray(after), np.asarray(targs)
     lengths = {len(o) for o in (a, b, y, names, lesions) if o is not None}
     if len(lengths) > 1:
@@ -42,12 +42,13 @@ def lost_images(
         kind='stable')].reset_index(drop=True)
 
 # %% ../../nbs/measure/08_lost.ipynb #lp000002
-_PREDICTIONS = 'probs', 'targs', 'images', 'classes', 'settings_hash' # what every version has written
+# what every version has written
+_PREDICTIONS = 'probs', 'targs', 'images', 'classes', 'settings_hash'
 
 def read_predictions(
     file:str|Path # `test_predictions.npz` of a run
-)->dict[str, np.ndarray]: # probs (N,C), targs (N,), images (N,), classes (C,), and what else was noted
-    "Test predictions as a run wrote them (ours); `ValueError` for any other file"
+)->dict[str, np.ndarray]: # probs (N,C), targs (N,), images (N,), classes (C,), and more
+    "Test predictions as a run wrote them; raises `ValueError` for any other file (ours)"
     try:
         with np.load(file, allow_pickle=False) as z: res = {k: z[k] for k in z.files}
         lack = [k for k in _PREDICTIONS if not isinstance(res.get(k), np.ndarray)]
@@ -70,7 +71,7 @@ def _answers_of(
     run, # LabelRun
     folders:Iterable # Where folders of runs may lie
 )->tuple[np.ndarray, np.ndarray|None]: # (N,C) probabilities or (N,) classes; (N,) names, or None
-    "What a run said of its test images, folds one after the other"
+    "What a run predicted for its test images, folds one after the other"
     said, names = [], []
     for r in run.rows:
         name = f"{r.get('method')}_{str(r.get('settings_hash'))[:6]}_seed{r.get('seed')}"
@@ -80,9 +81,21 @@ def _answers_of(
         said.append(told['probs'])
         names.append(told['images'])
     said, names = np.concatenate(said), np.concatenate(names)
-    # of another run by now
+    # the folder belongs to a different run by now
     if said.shape[0] != len(run.z) or (said.argmax(1) != run.z).any(): return run.z, None
     return said, names
+
+# %% ../../nbs/measure/08_lost.ipynb #lo000023
+def _by_image(
+    found:list # Lost images of each seed
+)->pd.DataFrame: # As lost_images, with seeds
+    "Each lost image once, those that most seeds lost first"
+    each = pd.concat(found).groupby('image', sort=False).agg({'class': 'first',
+        'says': lambda o: o.mode()[0], 'before': 'mean', 'after': 'mean', 'lesion': 'first',
+        'image': 'size'})
+    each = each.rename(columns=dict(image='seeds')).reset_index()
+    order = np.lexsort((-(each.before - each.after).fillna(0), -each.seeds))
+    return each.iloc[order].reset_index(drop=True)
 
 # %% ../../nbs/measure/08_lost.ipynb #lo000011-b
 def lost_between(
@@ -91,31 +104,22 @@ def lost_between(
     other:str, # Label of the later one
     by:str|list='name', # What makes a label
     folders:Iterable=() # Folders of results, for names of files and probabilities
-)->tuple[pd.DataFrame, dict]: # As lost_images, with `seeds` that lost it; seeds, images, lost, gained (means)
-    "What `other` gets wrong of what `one` had right, over the seeds of both; `ValueError` if there is none (ours)"
+)->tuple[pd.DataFrame, dict]: # As lost_images, with seeds; seeds, images, lost, gained (means)
+    "What `one` got right and `other` gets wrong; raises `ValueError` without shared seeds (ours)"
     runs = label_runs(rows, by)[0]
     if odd := [o for o in (one, other) if o not in runs]:
         raise ValueError(f"No row is called {odd[0]!r}: there are {', '.join(map(repr, runs))}.")
     seeds = {r.seed: r for r in runs[other]}
     pairs = [(r, seeds[r.seed]) for r in runs[one] if r.seed in seeds]
     pairs = [(a, b) for a, b in pairs if a.test is not None and a.test == b.test]
-    if not pairs:
-        raise ValueError(
+    if not pairs: raise ValueError(
             f"{one!r} and {other!r} share no seed with predictions of the same test images.")
     found, gained = [], 0
     for a, b in pairs:
         (p, names), (q, also) = _answers_of(a, folders), _answers_of(b, folders)
         if p.ndim != q.ndim: p, q = a.z, b.z
-        names = also if names is None else names
-        found.append(lost_images(p, q, a.y, names, a.classes, a.cluster))
+        found.append(lost_images(p, q, a.y, also if names is None else names, a.classes, a.cluster))
         gained += int(((a.z != a.y) & (b.z == a.y)).sum())
-    whole = pd.concat(found)
-    each = whole.groupby('image', sort=False).agg({'class': 'first', 'says': lambda o: o.mode()[0],
-        'before': 'mean',
-                                                   'after': 'mean', 'lesion': 'first',
-                                                   'image': 'size'})
-    each = each.rename(columns=dict(image='seeds')).reset_index()
-    order = np.lexsort((-(each.before - each.after).fillna(0), -each.seeds))
-    about = dict(seeds=len(pairs), images=len(pairs[0][0].y), lost=len(whole) / len(pairs),
+    lost = sum(map(len, found)) / len(pairs)
+    return _by_image(found), dict(seeds=len(pairs), images=len(pairs[0][0].y), lost=lost,
         gained=gained / len(pairs))
-    return each.iloc[order].reset_index(drop=True), about
