@@ -1,4 +1,4 @@
-"""One row for each training image, and which rows the batch at hand needs.
+"""One row of soft targets for each training image, and which rows the current batch needs.
 
 Docs: https://foprokd.github.io/foprokd/train/soft_table.html.md"""
 
@@ -18,7 +18,7 @@ from ..data.longtail import loader_labels
 def batch_rows(
     learn # `Learner` in the middle of a training batch
 )->np.ndarray: # (B,) positions among the training images
-    "Which images the batch holds; `TypeError` for a loader that does not draw an order (ours)"
+    "Which images the batch holds; raises `TypeError` for a loader that is not fastai's (ours)"
     dl = learn.dl
     shown = getattr(getattr(dl, 'views', None), 'shown', dl if hasattr(dl, 'batches') else None)
     if shown is not None: return np.asarray(shown.batches[shown.order[learn.iter]])
@@ -30,9 +30,11 @@ def batch_rows(
 
 # %% ../../nbs/train/11_soft_table.ipynb #st000010
 class SoftTable:
-    "Soft targets for each training image (ours); `ValueError` for another shape, and for images that are mixed"
+    """Soft targets for each training image (ours)
+
+    Raises `ValueError` if the shape does not fit, or if a callback mixes images."""
     def __init__(self,
-        targets, # (N,C) log-probabilities, NaN in rows that have none; or a function of the `Learner` that gives them
+        targets, # (N,C) log-probabilities, NaN: no target; or a function of learn
         learn # `Learner` that is about to train
     ):
         if learn._grab_cbs(MixHandler):
@@ -49,8 +51,8 @@ class SoftTable:
 
     def of_batch(self,
         logits:Tensor # (B,C) of the student, for the batch at hand
-    )->Tensor: # (B,C) float32; where an image has no target, its own logits, from which nothing differs
-        "The targets of the batch; `ValueError` for a batch of other images"
+    )->Tensor: # (B,C) float32; an image without a target gets its own logits
+        "The targets of the batch; raises `ValueError` if it holds different images"
         rows = batch_rows(self.learn)
         if not self.seen and self.learn.yb[0].tolist() != self.labels[rows].tolist():
             raise ValueError(
