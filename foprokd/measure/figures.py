@@ -1,4 +1,4 @@
-"""What a table of means hides: which classes gained, how sure a network is, what it confuses, and how it got there.
+"""What a table of means hides: which classes gained, how sure a network is, what it confuses, and how it learned.
 
 Docs: https://foprokd.github.io/foprokd/measure/figures.html.md"""
 
@@ -84,7 +84,7 @@ def plot_recall_counts(
     rows, # Result rows
     by:str|list='name' # What makes a label: name, method, or settings
 )->Figure: # A point per class and label
-    "Recall per class against training images, one colour per label; mean over seeds and their range"
+    "Recall per class against training images, mean over seeds and their range"
     runs = label_runs(rows, by)[0]
     fig = Figure(figsize=(5.6, 4), layout='constrained')
     ax, looks = fig.subplots(), _styles(list(runs))
@@ -109,7 +109,7 @@ def plot_recall_counts(
 def _bins(
     runs:list # LabelRuns of a label
 )->np.ndarray: # (bins,3) share of images, mean confidence, accuracy
-    "Reliability bins of all runs together; `ValueError` for rows without them"
+    "Reliability bins of all runs together; raises `ValueError` for rows without bins"
     if not all(o.bins for o in runs):
         raise ValueError(
             f"A row of {runs[0].label!r} has no reliability bins; older rows have none.")
@@ -125,9 +125,9 @@ def plot_reliability(
     rows, # Result rows with `reliability`
     by:str|list='name' # What makes a label
 )->Figure: # A line per label above, shares below
-    """Accuracy against confidence over seeds pooled, with the ECE (mean over seeds); the share of images below
+    """Accuracy against confidence over pooled seeds, with the mean ECE; the share of images below
 
-    A `ValueError` for rows without bins, or with different ones."""
+    Raises `ValueError` for rows without bins, or with different ones."""
     runs = label_runs(rows, by)[0]
     bins, ece = {k: _bins(o) for k, o in runs.items()}, compare_runs(rows, by, metrics='ece',
         interval='sd')
@@ -151,7 +151,7 @@ def plot_confusion(
 )->Figure: # A panel per label
     """One row-normalised confusion matrix per label, mean over seeds, classes from head to tail
 
-    A `ValueError` for rows without predictions."""
+    Raises `ValueError` for rows without predictions."""
     runs = label_runs(rows, by)[0]
     lacking = [k for k, o in runs.items() if any(run.test is None for run in o)]
     if lacking: raise ValueError(f"A row of {lacking[0]!r} has no predictions.")
@@ -175,7 +175,7 @@ _SHADES = dict(explore='#d9e4f1', distill='#ffffff', adversarial='#f6e3c5')
 def _layout(
     runs:list # LabelRuns of a label
 )->tuple: # ((phase, epochs), ...)
-    "The sequence of phases, which all runs of a label share; `ValueError` for a label without history"
+    "The phases that all runs of a label share; raises `ValueError` if they differ or are absent"
     found = {tuple((h['name'], len(h['values'])) for h in r.get('phase_history') or [])
         for o in runs for r in o.rows}
     if len(found) > 1:
@@ -223,7 +223,7 @@ def plot_curves(
     by:str|list='name', # What makes a label
     metric:str='balanced_accuracy_score' # Column of the recorder: a metric on validation, or a loss
 )->Figure: # A line per label
-    "A recorded column over the epochs, phases shaded; mean and range over runs; `ValueError` for an unknown column"
+    "A recorded column over the epochs, mean and range; raises `ValueError` if no phase has it"
     runs = label_runs(rows, by)[0]
     looks, layouts = _styles(list(runs)), {k: _layout(o) for k, o in runs.items()}
     curves = {k: c for k, o in runs.items() if len(c := _curve(o, metric))}
@@ -316,7 +316,7 @@ def plot_comparison(
 )->Figure: # One panel per metric, two with a baseline
     """Labels with intervals, and their paired differences to the baseline beside them
 
-    A `ValueError` for a metric that the comparison lacks."""
+    Raises `ValueError` for a metric that the comparison lacks."""
     keys = option_words(metrics)
     tidy = data if isinstance(data, pd.DataFrame) else compare_runs(data, by, baseline, keys,
         interval)
