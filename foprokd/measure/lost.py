@@ -50,7 +50,8 @@ def read_predictions(
 )->dict[str, np.ndarray]: # probs (N,C), targs (N,), images (N,), classes (C,), and more
     "Test predictions as a run wrote them; raises `ValueError` for any other file (ours)"
     try:
-        with np.load(file, allow_pickle=False) as z: res = {k: z[k] for k in z.files}
+        with open(file, 'rb') as f, np.load(f, allow_pickle=False) as z:
+            res = {k: z[k] for k in z.files}
         lack = [k for k in _PREDICTIONS if not isinstance(res.get(k), np.ndarray)]
         if lack: raise ValueError(f'without {lack[0]}')
         n, c = res['probs'].shape

@@ -81,7 +81,7 @@ def check_settings(
 )->None:
     "Raise `ValueError` for the checkpoint of a run with other settings (ours)"
     old = state.get('settings')
-    if not isinstance(old, dict): raise ValueError("The checkpoint is none of fit_fopro.")
+    if not isinstance(old, dict): raise ValueError("The checkpoint was not made by fit_fopro.")
     for k, v in settings.items():
         if old.get(k) == v: continue
         raise ValueError(f"The checkpoint is of a run with other {k}: {old.get(k)}, not {v}.")
