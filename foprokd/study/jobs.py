@@ -1,4 +1,4 @@
-"""A grid is run: what is done is skipped, what is killed goes on, what fails is written down.
+"""A grid trains what is missing: finished runs are skipped, killed runs resume, failed runs leave a row.
 
 Docs: https://foprokd.github.io/foprokd/study/jobs.html.md"""
 
@@ -38,21 +38,21 @@ _BEHIND = _ON_DATA | {'teacher', 'teacher_ckpt', 'student_ckpt'}
 
 def _fingerprints(
     cfg:RunConfig # Settings
-)->dict: # data_hash, split_hash, teacher, student; without what cannot be read here
-    "What lies behind the paths of a run at this moment"
+)->dict: # data_hash, split_hash, teacher, student; only what can be read here
+    "Hashes of the files behind the paths of a run at this moment"
     try: now = {k: v for k, v in describe_data(load_data(cfg)).items() if k.endswith('_hash')}
     except (ValueError, OSError) as e:
         warnings.warn(
-            f"data={cfg.data!r} cannot be read now, so rows that were made of it are taken as they "
-            f"are: {e}")
+            f"data={cfg.data!r} cannot be read now, so its rows count as done without a check of "
+            f"the files: {e}")
         now = {}
     return now | weights_digests(cfg)
 
 def _same_files(
     row:dict, # A finished row
     now:dict # From `_fingerprints`
-)->bool: # True, too, where it cannot be known
-    "Whether a row was made from what lies behind the paths now"
+)->bool: # Also True where a hash is unknown
+    "Whether a row was made from the files that lie behind the paths now"
     had = dict(teacher=(row.get('teacher') or {}).get('ckpt_sha256'),
         student=row.get('student_ckpt_sha256'))
     # of 0.1.0: names only
@@ -62,8 +62,8 @@ def _same_files(
 # %% ../../nbs/study/12_jobs.ipynb #j1c0f006
 def pending_runs(
     grid:Iterable[tuple[RunConfig, list[int]]], # Settings and seeds
-    again:bool=False # Also what has been run
-)->list[tuple[RunConfig, int]]: # Settings, with one fold, and a seed, in order, each once
+    again:bool=False # Also list the runs that are done
+)->list[tuple[RunConfig, int]]: # Settings with one fold, and a seed; in order, each once
     "The runs that have no row yet, or whose last row is a failure"
     jobs, done, now = {}, {}, {}
     for cfg, seeds in grid:
@@ -83,7 +83,7 @@ def pending_runs(
 
 # %% ../../nbs/study/12_jobs.ipynb #3a69b76d
 def _say(text):
-    "Print a line, once however many processes there are"
+    "Print a line, once even if several processes train together"
     if not rank_distrib():
         sys.stdout.write(f'{text}\n')
         sys.stdout.flush()
@@ -91,7 +91,7 @@ def _say(text):
 def failure_row(
     cfg:RunConfig, # Settings of the run that failed
     seed:int, # Its seed
-    why:str # One line
+    why:str # The reason, one line
 )->dict: # Written to results.jsonl
     "The row of a run that gave no result"
     fold = None if cfg.fold is None else int(cfg.fold)
@@ -102,17 +102,17 @@ def failure_row(
     return check_row(row, strict=True)
 
 def _job_key(cfg, seed):
-    "As `row_key` of its row"
+    "What `row_key` gives for the row of this job"
     return settings_hash(cfg), seed, None if cfg.fold is None else int(cfg.fold)
 
 def _title(cfg, seed):
-    "What a job is called while it runs"
+    "The name of a job on the screen"
     fold = f', fold {cfg.fold}' if cfg.fold else ''
     return f"{cfg.name or cfg.method} ({METHODS[cfg.method].about}), seed {seed}{fold}"
 
 # %% ../../nbs/study/12_jobs.ipynb #j1c0f007
 def _keep_failure(cfg, seed, why):
-    "Write down that a run gave no result"
+    "Append the row of a run that gave no result"
     with in_turn(Path(cfg.out)/'claims'/'rows'):
         append_row(failure_row(cfg, seed, why), Path(cfg.out)/'results.jsonl')
 
@@ -126,24 +126,25 @@ def _finished(
 
 # %% ../../nbs/study/12_jobs.ipynb #j1c0f007-b
 class _Queue:
-    "Jobs that are left; other processes on this folder may hold some, and what they finish is dropped"
+    "Jobs that are left; those that other processes finish are dropped"
     def __init__(self, jobs, before, patience):
         self.left, self.before, self.patience = dict(enumerate(jobs, 1)), before, patience
         self.n, self.next, self.alone = len(jobs), 0., n_ranks() > 1
-        self.told = False # that it waits
+        self.told = False # whether it has said that it waits
 
     def _is_due(self, cfg, seed):
         "Whether nobody has written a row since"
         key = (cfg.out, *_job_key(cfg, seed))
         return _finished([cfg.out]).get(key) == self.before.get(key)
 
-    def take(self)->tuple|None: # Number, settings, seed, and what gives the job up; None: others hold all that is left
+    def take(self)->tuple|None: # Number, settings, seed, and its claim; None: others hold the rest
         "The first job that nobody holds and nobody has finished"
         if time.monotonic() < self.next: return None
         for i, (cfg, seed) in list(self.left.items()):
             held = ExitStack()
-            file = Path(cfg.out)/'claims'/run_folder(cfg, seed).name
-            if not self.alone and held.enter_context(claim(file, self.patience)) is None: continue
+            if not self.alone:
+                file = Path(cfg.out)/'claims'/run_folder(cfg, seed).name
+                if held.enter_context(claim(file, self.patience)) is None: continue
             del self.left[i]
             if self.alone or self._is_due(cfg, seed): return i, cfg, seed, held
             held.close()
@@ -161,7 +162,7 @@ def _run_one(
     df:pd.DataFrame|None=None, # Split table
     bar:bool=False # Progress bars
 )->UnsavedError|None: # What could not be written, if anything
-    "Train, and write row and files; a run that has both needs its checkpoints no more"
+    "Train, write row and files, and delete the checkpoints if both are written"
     try: run_experiment(cfg, seed, df, bar, rows=Path(cfg.out)/'results.jsonl')
     except UnsavedError as e: return e
     on_main(lambda: shutil.rmtree(checkpoint_folder(cfg, seed), ignore_errors=True))
@@ -170,10 +171,10 @@ def _run_one(
 def _run_here(
     queue:_Queue, # Jobs
     bar:bool, # Progress bars
-    strict:bool, # An error ends it, as in a single run
-    tables:SplitTables # That were read already
+    strict:bool, # An error ends the grid, as in a single run
+    tables:SplitTables # Tables that were read already
 )->dict[tuple, UnsavedError]: # By settings hash, seed and fold
-    "One job after the other in this process; images are read once for jobs that share them"
+    "Run one job after the other in this process; jobs share the images that were read"
     unsaved = {}
     while queue.left:
         if (job := queue.take()) is None:
@@ -186,8 +187,7 @@ def _run_here(
                 _say(f'\n{_title(cfg, seed)}')
                 if lost := _run_one(cfg, seed, df, bar): unsaved[_job_key(cfg, seed)] = lost
             except Exception as e:
-                # an error in the middle of training is not known to the other processes, which wait
-                # for this one
+                # the other processes do not know of an error here, and wait for this one
                 if strict or n_ranks() > 1 and not getattr(e, 'shared', False): raise
                 why = f"{type(e).__name__}: {' '.join(str(e).split())}"
                 on_main(lambda: _keep_failure(cfg, seed, why))
@@ -196,9 +196,9 @@ def _run_here(
 
 # %% ../../nbs/study/12_jobs.ipynb #e2f6289f
 def _follow_parent(
-    parent:int # Process that started this one
+    parent:int # Id of the process that started this one
 )->None:
-    "End this process when its parent has ended, however it did"
+    "End this process when its parent has ended, for whatever reason"
     def watch():
         while os.getppid() == parent: time.sleep(1)
         os._exit(1)
@@ -207,7 +207,7 @@ def _follow_parent(
 def run_job(
     text:str # JSON with `settings`, `seed` and `parent`
 )->None:
-    "One job in a process of its own: trains and appends its row"
+    "Train one run in a process of its own, and append its row"
     job = json.loads(text)
     _follow_parent(job['parent'])
     torch.set_num_threads(int(os.environ['OMP_NUM_THREADS']))
@@ -218,9 +218,9 @@ def run_job(
 def _start(
     cfg:RunConfig, # Settings
     seed:int, # Seed
-    threads:int # Of this job
+    threads:int # How many cores this job may use
 )->subprocess.Popen:
-    "Start a job"
+    "Start a job as a process of its own"
     folder = run_folder(cfg, seed)
     folder.mkdir(parents=True, exist_ok=True)
     code = 'import sys; from foprokd.study.jobs import run_job; run_job(sys.argv[1])'
@@ -229,8 +229,7 @@ def _start(
         'PYTHONUNBUFFERED': '1'}
     with open(folder/'log.txt', 'w') as log:
         return subprocess.Popen([sys.executable, '-W', 'ignore', '-c', code, job], stdout=log,
-                                stderr=log, env=env,
-                                stdin=subprocess.DEVNULL)
+                                stderr=log, env=env, stdin=subprocess.DEVNULL)
 
 # %% ../../nbs/study/12_jobs.ipynb #j1c0f010-b
 def _why(
@@ -256,16 +255,16 @@ def _say_data(
     jobs:list[tuple[RunConfig, int]], # Settings and seeds that will be run
     tables:SplitTables # Tables that have been read; extended
 )->None:
-    "What was understood of each data set, once, and the sizes of its further folds"
+    "Print what was understood of each data set, once, and the sizes of its further folds"
     shown = set()
     for cfg, _ in jobs:
         key, whole = tables.key(cfg), tuple(v for k, v in asdict(cfg).items()
             if k in _ON_DATA - {'fold'})
         if key in shown: continue
         try: df = tables(cfg)
-        except Exception: continue # the run itself says it
-        sizes = (
-            f"  fold {cfg.fold}: {', '.join(f'{p} {(df.split == p).sum():,}' for p in SPLIT_PARTS)}")
+        except Exception: continue # the run itself reports the error
+        sizes = ', '.join(f'{p} {(df.split == p).sum():,}' for p in SPLIT_PARTS)
+        sizes = f"  fold {cfg.fold}: {sizes}"
         on_main(lambda: _say(sizes if whole in shown else data_summary(cfg, df)))
         shown |= {key, whole}
 
@@ -275,9 +274,9 @@ def _say_done(
     missing:list[tuple[RunConfig, int]], # What will be run
     n:int # Runs in all
 )->None:
-    "How many runs are done, and how many of them by rows that know nothing of contents"
-    todo, files = {_job_key(*job) for job in missing}, {Path(c.out)/'results.jsonl'
-        for c, _ in grid}
+    "Print how many runs are done, and how many of their rows know only names of images"
+    todo = {_job_key(*job) for job in missing}
+    files = {Path(c.out)/'results.jsonl' for c, _ in grid}
     rows = rows_of_grid(grid, [r for f in sorted(files) if f.is_file() for r in read_rows(f)])
     old = sum(row_key(r) not in todo and 'split_hash' not in r for r in rows if 'failed' not in r)
     note = (
@@ -290,10 +289,10 @@ def _ended(
     p:subprocess.Popen, # Job that has ended
     cfg:RunConfig, # Its settings
     seed:int # Its seed
-)->tuple[str, bool]: # Why it gave no result or not all of it, '' if it did; whether it is to be run again
-    "How a job ended; a failure is written down"
+)->tuple[str, bool]: # Why something is missing, or ''; whether the run is still to be done
+    "How a job ended; appends a row if it failed"
     why = '' if p.returncode == 0 else _why(run_folder(cfg, seed), p.returncode)
-    left = bool(pending_runs([(cfg, [seed])])) # without a reason: by SIGTERM, which is no failure
+    left = bool(pending_runs([(cfg, [seed])])) # no reason and left: it got SIGTERM, no failure
     if why and left: _keep_failure(cfg, seed, why)
     return why, left
 
@@ -302,7 +301,7 @@ def _run_beside(
     queue:_Queue, # Jobs
     n:int # Processes
 )->dict[tuple, UnsavedError]: # By settings hash, seed and fold
-    "`n` jobs at a time, each in its own process"
+    "Run `n` jobs at a time, each in its own process"
     threads, running, unsaved = _share(torch.get_num_threads(), min(n, queue.n)), {}, {}
     try:
         while queue.left or running:
@@ -314,7 +313,7 @@ def _run_beside(
                 del running[i]
                 with held: why, left = _ended(p, cfg, seed)
                 if why and not left: unsaved[_job_key(cfg, seed)] = UnsavedError(why, None)
-                said = why or ('asked to leave, goes on next time' if left
+                said = why or ('stopped on request, resumes next time' if left
                     else f'{time.monotonic() - start:.0f} s')
                 _say(f"{i}/{queue.n} {_title(cfg, seed)}: {said}")
             time.sleep(.2)
@@ -324,46 +323,61 @@ def _run_beside(
     return unsaved
 
 # %% ../../nbs/study/12_jobs.ipynb #j1c0f011
-def run_grid(
-    grid:Iterable[tuple[RunConfig, list[int]]], # Settings and seeds
-    jobs:int=1, # Side by side
-    again:bool=False, # Also what has been run
-    bar:bool=True, # Progress bars, with `jobs=1`
-    patience:float=300. # Seconds after which a run that a process on another host began and left is taken over, > 0
-)->list[dict]: # Rows of the whole grid, failures included, in its order; `unsaved` in those without all their files
-    "Run what is missing, rows written as they come; `ValueError` for what cannot work, before anything is trained"
+def _check_call(
+    jobs:int, # Side by side
+    patience:float # Seconds
+)->None:
+    "Raise `ValueError` if a grid cannot be run like this"
     if not patience > 0:
         raise ValueError(f"patience={patience} s is no time to wait: give seconds above 0.")
     if jobs < 1: raise ValueError(f"jobs={jobs} runs nothing: give at least 1.")
     if jobs > 1 and n_ranks() > 1:
         raise ValueError(f"jobs={jobs} is for one process; {n_ranks()} train together here.")
+
+def _all_rows(
+    grid:list[tuple[RunConfig, list[int]]], # Settings and seeds
+    unsaved:dict[tuple, UnsavedError] # By settings hash, seed and fold
+)->list[dict]: # In the order of the grid
+    "The rows of a whole grid; `unsaved` tells of files that could not be written"
+    files = dict.fromkeys(Path(c.out)/'results.jsonl' for c, _ in grid)
+    found = on_main(lambda: rows_of_grid(grid,
+        [r for f in files if f.is_file() for r in read_rows(f)]))
+    had = {row_key(r) for r in found}
+    # rows that could not even be appended to the results file
+    found += [e.row for k, e in unsaved.items() if e.row and k not in had]
+    return [r | ({'unsaved': str(unsaved[row_key(r)])} if row_key(r) in unsaved else {})
+        for r in found]
+
+# %% ../../nbs/study/12_jobs.ipynb #j1c0f011-b
+def run_grid(
+    grid:Iterable[tuple[RunConfig, list[int]]], # Settings and seeds
+    jobs:int=1, # Runs side by side
+    again:bool=False, # Also run what is done
+    bar:bool=True, # Show progress bars, with `jobs=1`
+    patience:float=300. # Seconds, > 0, until it takes over a run whose process on another host died
+)->list[dict]: # Rows of the grid in its order, with failures; `unsaved` if a file is missing
+    "Run what is missing and append each row; bad settings raise `ValueError` before training"
+    _check_call(jobs, patience)
     grid = list(grid)
-    before = _finished(c.out for c, _ in grid) # what is written from now on was run by others
+    before = _finished(c.out for c, _ in grid) # others write whatever is new from now on
     missing, everything = on_main(lambda: (pending_runs(grid, again), pending_runs(grid, True)))
     on_main(lambda: _say_done(grid, missing, len(everything)))
     tables = SplitTables(bar)
-    # one alone is built before it is trained anyway
+    # a single run is built before it is trained anyway
     if len(everything) > 1 or jobs > 1: try_runs(missing, tables)
     _say_data(missing, tables)
     queue = _Queue(missing, before, patience)
     unsaved = (_run_here(queue, bar, len(everything) == 1, tables) if jobs == 1
         else _run_beside(queue, jobs))
-    files = dict.fromkeys(Path(c.out)/'results.jsonl' for c, _ in grid)
-    found = on_main(lambda: rows_of_grid(grid,
-        [r for f in files if f.is_file() for r in read_rows(f)]))
-    had = {row_key(r) for r in found}
-    # which even the file of rows did not take
-    found += [e.row for k, e in unsaved.items() if e.row and k not in had]
-    return [r | ({'unsaved': str(unsaved[row_key(r)])} if row_key(r) in unsaved else {})
-        for r in found]
+    return _all_rows(grid, unsaved)
 
 # %% ../../nbs/study/12_jobs.ipynb #85f84c19
 def summary_table(
     rows:list[dict] # Rows of one or more methods
-)->pd.DataFrame: # Metrics by method, as text; no interval leaves the range of its score
+)->pd.DataFrame: # Metrics by method, as text; intervals are cut at the range of the score
     "The rows of a command as one readable table"
     if len(rows) > 1:
-        # another draw of the images is another run of the same seed
+        # a different draw of the images is a different run with the same seed
         draw = lambda r: (r.get('fold'), (r.get('settings') or {}).get('split_seed'))
         table = results_table([{**r, 'method': row_name(r), 'fold': draw(r)} for r in rows])
         for score, end in [c for c in table.columns if c[1] in ('lo', 'hi')]:
@@ -372,6 +386,6 @@ def summary_table(
     row = rows[0]
     known = [k for k in row if f'{k}_ci' in row and row[k] is not None
         and not isinstance(row[k], list)]
-    # older rows have one of the ECE
+    # older rows have an interval of the ECE
     ends = {k: row[f'{k}_ci'] or () if k != 'ece' else () for k in known}
     return pd.DataFrame({row_name(row): {k: format_interval(row[k], *ends[k]) for k in known}})
