@@ -21,9 +21,9 @@ import foprokd
 def take_fields(
     cls:type # Dataclass whose fields become arguments
 ): # Decorator of a function with `**kwargs`
-    "Give a function the fields of `cls`, and of the dataclasses it extends, as arguments with their comments"
+    "Make the fields of `cls` and of its base dataclasses arguments, with their comments (ours)"
     bases = [b for b in cls.__mro__ if '__dataclass_fields__' in vars(b)]
-    # where docments looks for comments next
+    # docments looks for comments there next
     for b, parent in zip(bases, bases[1:]): b.__delwrap__ = parent
     def wrap(f):
         f = delegates(cls)(f)
@@ -36,9 +36,9 @@ def _dashed(name): return f"--{name.replace('_', '-')}"
 
 def flag_words(
     text:str, # A message that names arguments of Python
-    names # Arguments of the program
+    names # Names of the program's arguments
 )->str: # The same with flags
-    "A message as a program says it: `--data-root x` for `data_root='x'`"
+    "A message as a program says it: `--data-root x` for `data_root='x'` (ours)"
     any_of = '|'.join(sorted(names, key=len, reverse=True))
     long = '|'.join(n for n in sorted(names, key=len, reverse=True) if '_' in n) or '(?!)'
     def flag(m): return _dashed(m[1]) + (f' {m[2]}' if m[2] else ' ' if m[3] else '')
@@ -57,11 +57,11 @@ class _Parser(argparse.ArgumentParser):
 # %% ../../nbs/study/13_command.ipynb #b20c0005-b
 def _add_argument(
     to, # Parser or group
-    name:str, # Argument
-    about, # Of docments: type, default, comment
+    name:str, # Name of the argument
+    about, # From docments: type, default, comment
     names # All arguments
 )->None:
-    "An argument of a function becomes one of its program; what is not given is left to the function"
+    "Add an argument of the function to its program; the function keeps its own default"
     kind, default = about.anno, about.default
     text = flag_words(re.sub(r'\bNone: ', 'default: ', about.docment or ''),
         names).replace('%', '%%')
@@ -82,10 +82,10 @@ def _add_argument(
 # %% ../../nbs/study/13_command.ipynb #b20c0006
 def command_parser(
     f, # Function; its name is that of the program
-    groups:dict|None=None, # Heading -> names of arguments, divided by blanks; the others come first
+    groups:dict|None=None, # Heading -> names of arguments, divided by blanks; others come first
     example:str='' # Shown below the flags
 )->argparse.ArgumentParser: # Its `names` are the arguments of the function
-    "The parser of a program: flags with dashes, from the arguments of a function and their comments"
+    "Make the parser of a program from the arguments of a function and their comments (ours)"
     found = docments(f, full=True, returns=False)
     about = {k: p for k, p in found.items() if p.get('kind') is not Parameter.VAR_KEYWORD}
     words = [k.upper() for k, p in about.items() if p.default is Parameter.empty]
@@ -109,7 +109,7 @@ def _asked(
     parser:argparse.ArgumentParser, # From command_parser
     argv:list # Words of the command line
 )->dict: # Argument -> value, of those given
-    "What a program was asked; exit code 2 for a flag that it has not"
+    "What the user asked for; leaves with exit code 2 if a flag is unknown"
     flags = [_dashed(n) for n in parser.names]
     argv = [re.sub('^--[^=]+', lambda m: _dashed(m[0][2:]), a) for a in argv]
     given, odd = parser.parse_known_args(argv)
@@ -126,7 +126,7 @@ def _asked(
 
 # %% ../../nbs/study/13_command.ipynb #b20c0009
 class _Pipe:
-    "A stream that ends no program: its reader may leave, as `head` does, or its disk be full; `error` is of the latter"
+    "A stream that survives a reader that leaves (`head`) and a full disk; `error` keeps the latter"
     def __init__(self, stream): self._stream, self.error = stream or open(os.devnull, 'w'), None
     def __getattr__(self, k): return getattr(self._stream, k)
 
@@ -148,7 +148,7 @@ _running = [] # the program that runs, if any
 # %% ../../nbs/study/13_command.ipynb #b20c0009-b
 @contextmanager
 def loading():
-    "Where a program imports what takes seconds: no remarks of other packages, and Ctrl-C leaves at once"
+    "A block for slow imports: hides warnings of other packages, and Ctrl-C leaves at once (ours)"
     main = threading.current_thread() is threading.main_thread()
     if (not _running or not main
             or signal.getsignal(signal.SIGINT) is not signal.default_int_handler):
@@ -156,7 +156,7 @@ def loading():
         return
     def leave(*args):
         os.write(2, f'\n{_running[-1]}: interrupted\n'.encode())
-        # an import that is broken off leaves half a package behind, and tells of it at length
+        # a normal exit would print a long trace of the broken import
         os._exit(130)
     before = signal.signal(signal.SIGINT, leave)
     try:
@@ -172,9 +172,9 @@ _SAID = (ValueError, TypeError, RuntimeError, OSError, ImportError)
 @contextmanager
 def _program(
     parser:argparse.ArgumentParser, # From command_parser
-    loud:tuple # As in as_command
+    loud:tuple # Functions whose errors keep their trace
 ):
-    "A block that ends as a program does: one sentence and an exit code for what a user got wrong"
+    "A block that ends as a program does: a mistake of the user gives one sentence and an exit code"
     name = parser.prog
     def said(e): return flag_words(' '.join(str(e).split()), parser.names)
     def show(message, *args): sys.stderr.write(f'{name}: {said(message)}\n')
@@ -202,7 +202,7 @@ def as_command(
     example:str='', # Shown below the help
     loud:tuple=('_train',) # Names of functions whose errors keep their trace
 ): # The function; without arguments it reads the command line
-    "A function as a program: bad input is one sentence and exit code 2"
+    "Make a function a program: bad input gives one sentence and exit code 2 (ours)"
     if f is None: return partial(as_command, groups=groups, example=example, loud=loud)
     @wraps(f)
     def run(*args, **kwargs):
