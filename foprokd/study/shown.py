@@ -29,42 +29,40 @@ def _lost_text(
     "The images that the first student has right and the second wrong"
     from foprokd.measure.lost import lost_between
     if form not in ('md', 'csv'):
-        raise ValueError(f"format={form!r} is not for a list of images: md or csv.")
+        raise ValueError(f"format={form!r} is not for a list of images: give md or csv.")
     paths = map(Path, [files] if isinstance(files, (str, Path)) else files)
     found, n = lost_between(rows, *lost, by, [p if p.is_dir() else p.parent for p in paths])
     if form == 'csv': return found.round(digits).to_csv(index=False)
-    said = (
-            f"{n['seeds']} seed{'s' * (n['seeds'] > 1)}, {n['images']} test images: {lost[1]} "
-            f"loses {n['lost']:.4g} "
-            f"that {lost[0]} has right, and gains {n['gained']:.4g}"
+    said = (f"{n['seeds']} seed{'s' * (n['seeds'] > 1)}, {n['images']} test images: {lost[1]} "
+            f"loses {n['lost']:.4g} that {lost[0]} has right, and gains {n['gained']:.4g}"
             + ' (means)' * (n['seeds'] > 1))
     if not len(found): return f'{said}.\n'
-    bare = ('' if found.before.notna().any()
-        else ('\nNo test_predictions.npz of both lies here, so images have numbers '
-        'and no probabilities.'))
+    bare = ('' if found.before.notna().any() else
+            '\nNo test_predictions.npz of both lies here, so images have numbers '
+            'and no probabilities.')
     return f"{found.round(digits).to_string(index=False)}\n\n{said}.{bare}\n"
 
 # %% ../../nbs/study/14a_shown.ipynb #p1c0f016-c
 @as_command(example="""examples:
   foprokd_table runs --baseline bsm --out table.tex
-  foprokd_table runs --lost bsm fopro                images that fopro gets wrong and bsm had right""")
+  foprokd_table runs --lost bsm fopro   images that fopro gets wrong and bsm had right""")
 def foprokd_table(
     files:list, # results.jsonl files, or folders that hold one; from Python also one path
-    baseline:str='', # Label that the others are compared with
+    baseline:str='', # Label of the row that all others are compared with
     by:str='name', # What names a row: name, method, or settings, e.g. student,teacher
-    metrics:str=_METRICS, # Or all; where test images are leaked, the clean and the leaked ones too
+    metrics:str=_METRICS, # Or all; with leaked test images also the clean and the leaked scores
     interval:str='', # sd, seeds, images or both; default: both from two seeds on, else images
     where:str='', # Only runs with these settings, e.g. 'method=bsm method=ekd size=64'
     grid:str='', # Only runs of this grid file, under its names
-    lost:tuple=(), # Labels of two students: list the images that the second gets wrong and the first had right
+    lost:tuple=(), # Two labels: list the images that only the first student has right
     format:str='', # md, latex or csv; default: by the ending of OUT, else md
     out:str='', # File to write; default: print
     digits:int=3, # Decimals
     n_boot:int=2000, # Resamples of the test images
-    level:float=.95, # Coverage aimed at, in (0,1)
-    seed:int=0 # Of the resampling
+    level:float=.95, # Intended coverage of intervals, in (0,1)
+    seed:int=0 # Seed of the resampling
 ):
-    "Results as a table: means over seeds, intervals, and paired differences to a baseline; or images that are lost"
+    "Compare results in a table (means, intervals, paired differences), or list lost images"
     with loading():
         from foprokd.measure.results import filter_rows, load_results
         from foprokd.measure.compare import compare_runs
@@ -99,11 +97,11 @@ def _draw(
     kind:str, # One of KINDS
     rows:list, # Rows
     by:str, # What makes a label
-    baseline:str, # Label that the others are compared with
+    baseline:str, # Label of the baseline
     metric:str, # Score(s) or recorded column
-    interval:str # As in a table
+    interval:str # As in foprokd_table
 ): # A matplotlib figure
-    "A figure by the name of its kind"
+    "Draw a figure by the name of its kind"
     from foprokd.measure import figures
     if kind == 'comparison':
         return figures.plot_comparison(rows, baseline or None, metric or 'balanced_accuracy', by,
@@ -123,14 +121,14 @@ def foprokd_plot(
     by:str='name', # What makes a label: name, method, or settings, e.g. student,teacher
     where:str='', # Only runs with these settings, e.g. 'method=bsm method=ekd size=64'
     grid:str='', # Only runs of this grid file, under its names
-    baseline:str='', # Label that the others are compared with (comparison)
+    baseline:str='', # Label of the baseline (comparison)
     metric:str='', # Score(s) of a comparison, or the recorded column of curves
     interval:str='', # sd, seeds, images or both (comparison); default: both from two seeds on
     dpi:int=150 # Dots per inch of a PNG
 ):
     """Draw results: recall by class, reliability, confusion, learning curves, or a comparison
 
-    Called from Python: `ValueError` for an unknown kind or ending."""
+    Called from Python, it raises `ValueError` for an unknown kind or ending."""
     if kind not in KINDS: raise ValueError(f"kind={kind!r} is none of {', '.join(KINDS)}.")
     file = Path(out)
     if file.suffix not in ('.png', '.svg', '.pdf'):
@@ -154,7 +152,7 @@ def voila_argv(
     ip:str, # Address to listen on
     browser:bool # Open a browser
 )->list: # Arguments for Voila
-    "Command line of Voila: loopback unless told otherwise, and the code of the page is not shown"
+    "Command line of Voila: errors on the page show no code (ours)"
     argv = [str(notebook), f'--port={port}', f'--Voila.ip={ip}', '--show_tracebacks=False']
     return argv + ([] if browser else ['--no-browser'])
 
@@ -163,19 +161,19 @@ def voila_argv(
     example="example: foprokd_explore --images images --prompt "
     "runs/fopro_4f2a10_seed0/prompt.safetensors")
 def foprokd_explore(
-    images:str|None=None, # Folder of images, subfolders are classes; synthetic ones if not given
+    images:str|None=None, # Folder of images, subfolders are classes; default: synthetic images
     teacher:str='embedded', # timm name, 'embedded' or a checkpoint
     ckpt:str|None=None, # Local weights of the teacher
     prompt:str|None=None, # Trained prompt, as `FourierPromptGenerator.save` writes it
     size:int=96, # Side of the images, pixels
     port:int=8866, # Port of the page
-    ip:str='127.0.0.1', # Address to listen on, without a password; the default can be reached from this machine only
+    ip:str='127.0.0.1', # Address to listen on, no password; the default serves this machine only
     browser:bool=False # Open a browser
 ):
     """Serve the explorer as a page of its own, with Voila (extra `app`)
 
-    `ValueError` for what it cannot show, `RuntimeError` without Voila. Voila's page asks a public host for MathJax,
-    and works without."""
+    Raises `ValueError` if it cannot show the images or the prompt, and `RuntimeError` without
+    Voila. The page asks a public host for MathJax, and works without it."""
     with loading():
         from foprokd.frequency.explorer_view import EXPLORER_PAGE, explorer_page
         try:
@@ -187,8 +185,8 @@ def foprokd_explore(
     teacher = whole(teacher) if Path(teacher).expanduser().is_file() else teacher
     settings = dict(images=whole(images), teacher=teacher, ckpt=whole(ckpt), prompt=whole(prompt),
         size=size)
-    explorer_page(**settings) # says what is wrong here, not in the browser
+    explorer_page(**settings) # an error shows here, not in the browser
     os.environ['FOPROKD_EXPLORE'] = json.dumps(settings)
-    # Too large a file must get its message
+    # a large upload must reach the page, which then says that it is too large
     large = dict(Voila=dict(tornado_settings=dict(websocket_max_message_size=2**28)))
     Voila.launch_instance(argv=voila_argv(EXPLORER_PAGE, port, ip, browser), config=Config(large))
