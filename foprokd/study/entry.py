@@ -1,4 +1,4 @@
-"""Where a shell enters: a module of a few lines, so that Ctrl-C is one line from the first moment on.
+"""Where a shell enters: a short module, so that Ctrl-C prints one line from the first moment on.
 
 Docs: https://foprokd.github.io/foprokd/study/entry.html.md"""
 
@@ -22,15 +22,15 @@ PROGRAMS = {**dict.fromkeys(('foprokd_run', 'foprokd_export', 'foprokd_data'),
 
 # %% ../../nbs/study/15_entry.ipynb #b20c00b6
 def _enter(
-    name:str # Of a program
+    name:str # Name of a program
 ): # What it returns
     "Find a program and run it"
     def leave(*args):
         os.write(2, f'\n{name}: interrupted\n'.encode())
         os._exit(130)
-    # no other thread may say what a signal does
+    # only the main thread may set what a signal does
     main = threading.current_thread() is threading.main_thread()
-    # not told to ignore it
+    # False if the shell told the process to ignore Ctrl-C
     usual = main and signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if usual: signal.signal(signal.SIGINT, leave)
     try: program = getattr(import_module(PROGRAMS[name]), name)
@@ -38,6 +38,6 @@ def _enter(
         if usual: signal.signal(signal.SIGINT, signal.default_int_handler)
     return program()
 
-def __getattr__(name): # a module that is asked for what it does not hold
+def __getattr__(name): # Python calls this for a name that the module does not hold
     if name in PROGRAMS: return partial(_enter, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

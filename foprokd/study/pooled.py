@@ -1,4 +1,4 @@
-"""One row for all folds of a set, from the predictions that its runs left.
+"""One row for all folds of a set, made from the predictions that its runs saved.
 
 Docs: https://foprokd.github.io/foprokd/study/pooled.html.md"""
 
@@ -26,7 +26,7 @@ def _fold_rows(
     cfg:RunConfig, # Settings
     seed:int # Seed
 )->dict: # Fold -> the newest row of these settings
-    "Rows of the folds that have been run"
+    "Rows of the folds that have a result"
     rows = read_rows(Path(cfg.out)/'results.jsonl')
     def same(r):
         return (settings_hash(replace(cfg, fold=str(r['fold']))) == r['settings_hash']
@@ -38,35 +38,34 @@ def _fold_rows(
 def pool_runs(
     cfg:RunConfig, # Settings; its fold does not matter
     seed:int=0 # Seed of training
-)->dict|None: # Metrics of the pooled test predictions, with fold 'pooled'; None while a fold is missing
-    "One row for all folds of a set, from the predictions that the runs left; None for folds that overlap"
-    folds = folds_of(replace(cfg, fold='all'))
-    rows = _fold_rows(cfg, seed)
+)->dict|None: # Metrics, with fold 'pooled'; None if a fold is missing or folds overlap
+    "Score the saved test predictions of all folds of a set as one row (ours)"
+    folds, rows = folds_of(replace(cfg, fold='all')), _fold_rows(cfg, seed)
     if not folds_partition(cfg) or set(rows) != set(folds): return None
     files = [run_folder(replace(cfg, fold=str(k)), seed)/'test_predictions.npz' for k in folds]
     if not all(f.is_file() for f in files): return None
     parts = [read_predictions(f) for f in files]
-    for k, part in zip(folds, parts): # other data may have been run under the same settings
+    for k, part in zip(folds, parts): # different data may have the same settings
         if any(str(part[h]) != rows[k][h] for h in ('settings_hash', 'data_hash')): return None
     p = pool_folds(parts)
     full = np.bincount(p['targs'], minlength=len(p['classes']))
     counted = np.stack([k['group_counts'] for k in parts])
-    on = GROUPS_ON[cfg.groups_on][0] + (', mean of the folds' if (counted != counted[0]).any()
-        else '')
+    differ = (counted != counted[0]).any()
+    on = GROUPS_ON[cfg.groups_on][0] + (', mean of the folds' if differ else '')
     groups = class_groups(counted.mean(0), parse_groups(cfg.groups), on=on)
     row = dict(name=cfg.name, method=cfg.method, seed=seed, fold='pooled', n_folds=len(folds),
-               settings_hash=settings_hash(replace(cfg, fold='all')),
+               settings_hash=settings_hash(replace(cfg, fold='all')), **provenance(),
                **evaluate(p['probs'], p['targs'], groups=groups, leaked=p.get('leaked')),
-               classes=p['classes'].tolist(), class_counts=dict(full=full.tolist(),
-               train=p['counts'].tolist()),
-               settings=asdict(replace(cfg, fold='all')), **provenance())
+               classes=p['classes'].tolist(),
+               class_counts=dict(full=full.tolist(), train=p['counts'].tolist()),
+               settings=asdict(replace(cfg, fold='all')))
     return check_row(row, strict=True)
 
 # %% ../../nbs/study/12a_pooled.ipynb #j1c0f012
 def pool_grid(
     grid:list[tuple[RunConfig, list[int]]] # Settings and seeds
-)->list[dict]: # Rows of pooled folds
-    "Pool what is complete, and write it down"
+)->list[dict]: # Rows of pooled folds, one for each complete set
+    "Pool each complete set of folds, and append its row to `pooled.jsonl` (ours)"
     pooled = []
     for cfg, seeds in grid:
         for seed in seeds if cfg.fold is not None else []:
