@@ -1,4 +1,4 @@
-"""The programs that work: look at the data, train, write a file for the clinic.
+"""Programs for a shell: look at the data, train, and write one file for the clinic.
 
 Docs: https://foprokd.github.io/foprokd/study/commands.html.md"""
 
@@ -21,7 +21,7 @@ from .settings import RunConfig, with_own_prompt
 def _check_there(
     cfg:DataConfig # Settings
 )->None:
-    "`ValueError` for a folder or file of data that is not there, before what could read it is loaded"
+    "Raise `ValueError` if the data are not there, before torch is loaded"
     path = Path(os.path.expandvars(cfg.data)).expanduser()
     if cfg.data == 'demo' or published_set(cfg) or '$' in str(path) or path.exists(): return
     raise ValueError(f"No folder at {str(path.resolve())!r}, and no file.")
@@ -47,13 +47,13 @@ _DATA = (
 @take_fields(DataConfig)
 def foprokd_data(
     no_samples:bool=False, # Leave the pictures out of the page
-    teacher:str=None, # timm name, or 'embedded': also say whether a prompt helps this teacher, in about a minute
+    teacher:str=None, # timm name or 'embedded': also test whether a prompt helps it, a minute
     teacher_ckpt:str=None, # Its local weights; default: from the hub
     teacher_kwargs:str='', # name=value pairs for it (mean, std) and timm
-    size:int=64, # Side in pixels of the images that it is asked about
+    size:int=64, # Side in pixels of the images that it sees
     **kwargs # Fields of DataConfig
 ):
-    "Show what is in the data: counts, true ratio, leakage, damaged files, the worth of a prompt; a page goes to OUT"
+    "Show what is in the data (counts, true ratio, leakage, damaged files); writes a page to OUT"
     cfg, asked = DataConfig(**kwargs), dict(teacher_ckpt=teacher_ckpt,
         teacher_kwargs=teacher_kwargs, size=size)
     check_used(kwargs, [cfg])
@@ -79,19 +79,19 @@ def foprokd_data(
         _say(f'Page: {file}\n')
 
 # %% ../../nbs/study/14_commands.ipynb #096e642b
-# Settings of the demo, where flags say nothing else
+# Settings of the demo, unless flags say otherwise
 DEMO = dict(student='test_resnet', distill=15, lr=3e-3)
 
 # %% ../../nbs/study/14_commands.ipynb #096e642b-b
 def grid_from_flags(
-    grid:str|None, # File
+    grid:str|None, # Grid file
     seeds:str|None, # Seeds as text
-    given:dict # Fields of RunConfig that were given
+    given:dict # Fields of RunConfig that flags have set
 )->list[tuple[RunConfig, list[int]]]: # Settings and seeds
-    "The runs that the flags of the command stand for; `ValueError` for a flag that changes none of them"
+    "The runs that flags ask for; `ValueError` if a flag changes no run"
     if grid is not None: return read_grid(grid, seeds, **given)
-    methods = [m for m in re.split(r'[\s,]+', given.get('method', RunConfig.method))
-        if m]
+    named = given.get('method', RunConfig.method)
+    methods = [m for m in re.split(r'[\s,]+', named) if m]
     usual = DEMO if given.get('data', RunConfig.data) == 'demo' else {}
     whole = [{**usual, **given, 'method': m} for m in methods]
     # a prompt goes to the methods that have it
@@ -106,7 +106,7 @@ def grid_from_flags(
 def _first_look(
     grid, seeds, given # As in foprokd_run
 )->None:
-    "What is wrong with the settings, before torch is there; one process of many says it"
+    "Check the settings before torch is loaded; one process of many reports the error"
     try:
         with loading():
             for cfg, _ in grid_from_flags(grid, seeds, given): _check_there(cfg)
@@ -117,7 +117,7 @@ def _first_look(
 def _run_all(
     grid, seeds, only, given, jobs, again, quiet, patience # As in foprokd_run
 )->tuple[list, list]: # Settings and seeds, rows
-    "Read what is to be run, and run it"
+    "Read which runs are asked for, and run them"
     from foprokd.study.jobs import run_grid
     from foprokd.train.ranks import main_first
     def read():
@@ -131,10 +131,8 @@ def _run_all(
 # %% ../../nbs/study/14_commands.ipynb #p1c0f011
 _GROUPS = {'what is run': 'method method_kwargs seeds grid only jobs again patience', 'data': _DATA,
            'teacher and prompt': 'teacher teacher_ckpt teacher_kwargs teacher_size teacher_stages '
-           'teacher_scale '
-    'teacher_adapt prompt prompt_kwargs explore explore_lr '
-    'explore_kwargs rounds lam '
-    'projector_layers views bank',
+           'teacher_scale teacher_adapt prompt prompt_kwargs explore explore_lr '
+           'explore_kwargs rounds lam projector_layers views bank',
            'student': 'student student_kwargs student_pretrained student_ckpt size',
            'training': 'distill adversarial lr bs sampling precision valid_every workers cache_dir '
            'checkpoint',
@@ -156,17 +154,18 @@ written; 2 something was not, or nothing was done; 130 interrupted."""
 @take_fields(RunConfig)
 def foprokd_run(
     seeds:str=None, # Seeds of training, e.g. '0 1 2' or '0,1,2'; default: 0, or those of the grid
-    grid:str=None, # YAML or TOML file of runs, instead of flags; flags that are given hold for all its runs
-    only:str=None, # Of these runs, only those whose name or method is this
+    grid:str=None, # YAML or TOML file of runs; the other flags then hold for all its runs
+    only:str=None, # Run only those whose name or method is this
     jobs:int=1, # Runs side by side, each in its own process with its share of the cores
-    again:bool=False, # Also run what has a row already
+    again:bool=False, # Also run what is done already
     quiet:bool=False, # No progress bars and no lines for epochs
-    patience:float=300., # Seconds until a run is taken over that a lost process on another host had begun
+    patience:float=300., # Seconds until it takes over a run whose process on another host died
     **kwargs # Fields of RunConfig
 ):
-    """Train and evaluate methods (e.g. --method bsm,fopro) with seeds and folds; rows go to OUT/results.jsonl
+    """Train and evaluate methods (e.g. --method bsm,fopro); rows go to OUT/results.jsonl
 
-    Called from Python: `ValueError` for settings, `RuntimeError` if a run failed, `SystemExit` on the other ranks."""
+    Called from Python, it raises `ValueError` for bad settings, `RuntimeError` if a run failed,
+    and `SystemExit` on the other ranks."""
     _first_look(grid, seeds, kwargs)
     with loading():
         from fastai.torch_core import rank_distrib
@@ -177,7 +176,7 @@ def foprokd_run(
             runs, rows = _run_all(grid, seeds, only, kwargs, jobs, again, quiet, patience)
             if rank_distrib(): return
     except OtherRankError:
-        if rank_distrib(): raise SystemExit(2) from None # rank 0 says it
+        if rank_distrib(): raise SystemExit(2) from None # rank 0 reports it
         raise
     pooled = pool_grid(runs)
     shown = pooled if pooled and all(c.fold == 'all' for c, _ in runs) else [r for r in rows
@@ -191,7 +190,7 @@ def _report(
     pooled:bool, # Whether these are pooled folds
     outs:list[str] # Folders of the results
 )->None:
-    "The table at the end, and where everything lies"
+    "Print the table at the end, and the paths of the files"
     from foprokd.study.jobs import summary_table
     files = ', '.join(str(Path(o)/'results.jsonl') for o in dict.fromkeys(outs))
     where = f"Rows: {files}; student, prompt, predictions and figures beside it."
@@ -205,16 +204,15 @@ def _report(
     what = ('mean [95 % interval over runs, on these test images only]' if len(rows) > 1 else
             'value [95 % interval for other test images, for this trained network only]')
     over = f', {rows[0]["n_folds"]} folds pooled' if pooled else ''
-    _say(
-         f"\nTest{over}, {what}; groups: "
-         f"{rows[0]['group_rule']}\n\n{summary_table(rows).to_string()}\n\n{where}"
+    head = f"\nTest{over}, {what}; groups: {rows[0]['group_rule']}"
+    _say(f"{head}\n\n{summary_table(rows).to_string()}\n\n{where}"
          + (' Pooled folds: pooled.jsonl.' if pooled else ''))
 
 # %% ../../nbs/study/14_commands.ipynb #b20c0091
 def _check_ends(
     rows:list[dict] # Of run_grid
 )->None:
-    "`RuntimeError` for runs that failed, and for files that could not be written"
+    "Raise `RuntimeError` if runs failed, or if files could not be written"
     failed, unsaved = ([r for r in rows if k in r] for k in ('failed', 'unsaved'))
     if failed:
         first = failed[0]
@@ -227,12 +225,12 @@ def _check_ends(
 # %% ../../nbs/study/14_commands.ipynb #b20c0095
 @as_command(example="example: foprokd_export runs/fopro_4f2a10_seed0 --out student.onnx")
 def foprokd_export(
-    run:str, # Folder of a finished run (OUT/METHOD_..._seedN), which holds its student.safetensors
+    run:str, # Folder of a finished run (OUT/METHOD_..._seedN) with its student.safetensors
     out:str='', # File to write; default: student.onnx in that folder
-    data:str='', # Where the data lie by now; default: where they lay
-    data_root:str='', # The same for the folder of their images
+    data:str='', # Where the data are now; default: where they were
+    data_root:str='', # Where the folder of their images is now; default: where it was
 ):
-    "The student of a finished run as one ONNX file, compared with it, with prior, temperature and thresholds"
+    "Write the student of a finished run as one ONNX file with prior, temperature and thresholds"
     with loading():
         from foprokd.deploy.onnx_student import OnnxStudent
         from foprokd.study.finished import export_run
@@ -240,7 +238,6 @@ def foprokd_export(
     notes = OnnxStudent(file).notes
     sets = f"sets for {', '.join(f'{v:g}' for v in notes.levels)}" if notes.levels else 'no sets'
     alike = f'{notes.parity.n} images answered alike, to {notes.parity.max_difference:.1g}'
-    _say(
-         f"{file}: {len(notes.classes)} classes; {alike}; prior of the logits: "
-         f"{notes.prior_source}; temperature "
-         f"{notes.temperature:.3g}; {sets}. Next: foprokd_predict {file} IMAGES")
+    _say(f"{file}: {len(notes.classes)} classes; {alike}; prior of the logits: "
+         f"{notes.prior_source}; temperature {notes.temperature:.3g}; {sets}. "
+         f"Next: foprokd_predict {file} IMAGES")
