@@ -1,4 +1,4 @@
-"""The student of a run once more as a Learner, and from there to one file for the clinic.
+"""The student of a finished run becomes a Learner again, and from there one file for the clinic.
 
 Docs: https://foprokd.github.io/foprokd/study/finished.html.md"""
 
@@ -26,7 +26,7 @@ from .wiring import learner_from_config
 def _run_of(
     path:str|Path # Folder of a run, or its student.safetensors
 )->tuple[Path, RunConfig, int]: # Folder, settings, seed
-    "Which run it was; `ValueError` for what is none"
+    "Which run a folder belongs to; raises `ValueError` if it is not a finished run"
     folder = Path(path).expanduser()
     folder = folder.parent if folder.name == 'student.safetensors' else folder
     if not (folder/'student.safetensors').is_file():
@@ -41,7 +41,7 @@ def _run_of(
             f"The student in {str(folder)!r} does not say its settings: no run of foprokd_run "
             "wrote it.")
     known = {k: v for k, v in notes['settings'].items() if k in RunConfig.__dataclass_fields__}
-    # an object of somebody's own
+    # a prompt object that a user made
     if known.get('prompt') not in (None, *METHODS[known['method']].prompts):
         known |= dict(prompt=None, prompt_kwargs='')
     return folder, RunConfig(**known), notes['seed']
@@ -50,7 +50,7 @@ def _run_of(
 def _untaught(
     cfg:RunConfig # Settings
 )->RunConfig: # With the same student, loss and loaders
-    "The settings without a teacher, which is not needed any more"
+    "The settings without the teacher, which a finished student does not need"
     method = METHODS[cfg.method]
     if method.reference or method.loss or not method.teacher: return cfg
     return replace(cfg, method='bsm', method_kwargs='', prompt=None, prompt_kwargs='')
@@ -59,10 +59,10 @@ def _untaught(
 def _same_answers(
     learn:Learner, # Of the student
     test, # Loader of the test images
-    saved, # Its predictions, as the run wrote them
-    views:int=1 # Over which they are averages
+    saved, # The predictions that the run wrote
+    views:int=1 # Number of views that were averaged
 )->None:
-    "`ValueError` unless the student answers as it did at the end of its run"
+    "Raise `ValueError` unless the student answers as it did at the end of its run"
     with learn.no_bar(): probs = view_preds(learn, test, views)[0].float().numpy()
     off = (np.abs(probs - saved['probs']).max() if probs.shape == saved['probs'].shape
         else float('inf'))
@@ -74,9 +74,9 @@ def _same_answers(
 # %% ../../nbs/study/10a_finished.ipynb #b20c0087-b
 def finished_learner(
     path:str|Path, # Folder of a run, or its student.safetensors
-    **moved # Settings that are different by now: data, data_root, splits, cache_dir
-)->tuple[Learner, object]: # Learner of the deployed student, its loss and loaders; loader of the test images
-    "The student of a finished run (ours); `ValueError` where data or answers are not those of the run"
+    **moved # Paths that have changed: data, data_root, splits, cache_dir
+)->tuple[Learner, object]: # Learner with loss and loaders; loader of the test images
+    "The student of a finished run (ours); raises `ValueError` if data or answers differ from it"
     folder, cfg, seed = _run_of(path)
     cfg = replace(cfg, **{k: v for k, v in moved.items() if v})
     df, saved = load_data(cfg, strict=False), read_predictions(folder/'test_predictions.npz')
@@ -85,8 +85,7 @@ def finished_learner(
     if describe_data(df)[known] != str(saved['data_hash']):
         raise ValueError(
             f"data={cfg.data!r} are not the images that the run {folder.name!r} saw: a file, a "
-            "label or "
-            "the split has changed since.")
+            "label or the split has changed since.")
     method, whole = METHODS[cfg.method], learner_from_config(_untaught(cfg), df, seed)
     if method.after: method.after(whole, **method.given(parse_kwargs(cfg.method_kwargs), 'after'))
     file = folder/'student.safetensors'
@@ -99,9 +98,9 @@ def finished_learner(
 # %% ../../nbs/study/10a_finished.ipynb #b20c0088
 def export_run(
     path:str|Path, # Folder of a run, or its student.safetensors
-    file:str|Path|None=None, # Where to; None: student.onnx beside it
+    file:str|Path|None=None, # File to write; None: student.onnx in the folder of the run
     **moved # As in finished_learner
 )->Path: # The file
-    "The student of a run as a checked ONNX file with its prior, temperature and thresholds (ours); `ValueError`"
+    "Write the student of a run as a checked ONNX file with prior, temperature, thresholds (ours)"
     learn, test = finished_learner(path, **moved)
     return write_onnx(learn, file or _run_of(path)[0]/'student.onnx', test)
