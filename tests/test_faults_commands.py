@@ -180,7 +180,7 @@ def test_b10_a_grid_is_tried_too_and_one_that_works_is_run(images, tmp_path):
 
 
 @pytest.mark.parametrize('message, said', [
-    ("method='akd' is none of ce, cbs.", '--method akd is none of ce, cbs.'),
+    ("method='akd' is not one of ce, cbs.", '--method akd is not one of ce, cbs.'),
     ("data='isic' needs data_root, the folder.", '--data isic needs --data-root, the folder.'),
     ("go on without them with bad='drop' (--bad drop).", 'go on without them with --bad drop.'),
     ("root= (--data-root) names the folder", '--data-root names the folder'),

@@ -310,7 +310,7 @@ def test_d9_fp16_from_the_shell(tmp_path):
     from foprokd.data.synth import demo_set
     df = split_data(read_labels(demo_set(tmp_path/'demo', n_max=16, ratio=2, n_valid=1, n_test=1, size=32)/'labels.csv'))
     cfg = RunConfig(data=str(tmp_path/'demo'), precision='fp16', student='test_resnet', size=32, bs=16)
-    with pytest.raises(ValueError, match='none of fp32, bf16, fp16'): RunConfig(precision='fp8')
+    with pytest.raises(ValueError, match='not one of fp32, bf16, fp16'): RunConfig(precision='fp8')
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match="precision='fp16' is for CUDA GPUs"): learner_from_config(cfg, df, 0)
     with mock.patch('foprokd.study.wiring.runs_on_cpu', lambda: False):

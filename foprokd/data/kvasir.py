@@ -54,7 +54,7 @@ def _hk_folds(
     odd = sorted(set(df['class-name'].map(str)) - set(tree))
     if odd:
         raise ValueError(
-            f"5_fold_split.csv has the class {odd[0]!r}, which is none of HyperKvasir's 23.")
+            f"5_fold_split.csv has the class {odd[0]!r}, which is not one of HyperKvasir's 23.")
     return pd.DataFrame(dict(image=df['file-name'], label=df['class-name'].map(tree),
         fold=df['split-index']))
 

@@ -228,7 +228,7 @@ def test_dl(
     odd = sorted(set(rows.label) - set(dls.vocab))
     if odd:
         raise ValueError(
-            f"The test part has the label {odd[0]!r}, which is none of {', '.join(dls.vocab)}.")
+            f"The test part has the label {odd[0]!r}, which is not one of {', '.join(dls.vocab)}.")
     items = [getattr(o, 'items', None) for o in (dls.train_ds, dls.valid_ds)]
     had = {os.path.realpath(f) for o in items if isinstance(o, pd.DataFrame) for f in o.image}
     seen = had & set(map(os.path.realpath, rows.image))

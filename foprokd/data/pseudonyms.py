@@ -78,7 +78,7 @@ def header_groups(
 
     Raises `ValueError` if `by` is not a kind of group."""
     if by not in DICOM_GROUPS:
-        raise ValueError(f"group_col={by!r} is none of {', '.join(DICOM_GROUPS)}.")
+        raise ValueError(f"group_col={by!r} is not one of {', '.join(DICOM_GROUPS)}.")
     paths = [frame_of(f)[0] for f in files]
     known = {f: _said(f, DICOM_GROUPS[by]) for f in dict.fromkeys(paths) if is_dicom(f)}
     key = group_key() if any(known.values()) else b''

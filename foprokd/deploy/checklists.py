@@ -247,7 +247,7 @@ def reporting_checklist(
 )->pd.DataFrame: # item, topic, filled (bool), text (what is known, or a question)
     "A checklist, each item filled from the run or a question for a person (ours)"
     if which not in CHECKLISTS:
-        raise ValueError(f"which={which!r} is none of {', '.join(CHECKLISTS)}.")
+        raise ValueError(f"which={which!r} is not one of {', '.join(CHECKLISTS)}.")
     known = _known(notes, data or {}, teacher or {}, settings or {})
     said = [(no, topic, known.get(fact), question)
         for no, topic, fact, question in CHECKLISTS[which]]

@@ -135,4 +135,4 @@ def format_results(
     if fmt in ('markdown', 'md'): return _markdown(tidy, digits)
     if fmt in ('latex', 'tex'): return _latex(tidy, digits)
     if fmt == 'csv': return ''.join(f'# {o}\n' for o in _caption(tidy)) + tidy.to_csv(index=False)
-    raise ValueError(f"The format {fmt!r} is none of markdown, latex, csv.")
+    raise ValueError(f"The format {fmt!r} is not one of markdown, latex, csv.")

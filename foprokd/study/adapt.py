@@ -49,7 +49,7 @@ def moving(
 )->list[str]: # Names of parameters or buffers; for lora, of the weights it adds to
     "What of a network may move; `ValueError` if it has nothing of the kind (ours)"
     if what not in ADAPTATIONS:
-        raise ValueError(f"what={what!r} is none of {', '.join(ADAPTATIONS)}.")
+        raise ValueError(f"what={what!r} is not one of {', '.join(ADAPTATIONS)}.")
     norms = _BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm
     kinds = dict(statistics=_BatchNorm, norms=norms, lora=nn.Linear)
     ends = dict(statistics=('running_mean', 'running_var'), norms=('weight', 'bias'),

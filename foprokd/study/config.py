@@ -138,7 +138,7 @@ def _check_data(
                  profile=('exponential', 'pareto'))
     if cfg.class_folder is not None: known['class_folder'] = ('outer', 'inner')
     for n, allowed in known.items():
-        if getattr(cfg, n) not in allowed: raise ValueError(f"{n}={getattr(cfg, n)!r} is none of "
+        if getattr(cfg, n) not in allowed: raise ValueError(f"{n}={getattr(cfg, n)!r} is not one of "
                                                             f"{', '.join(allowed)}.")
     parse_groups(cfg.groups)
     if cfg.fold not in (None, 'all') and not str(cfg.fold).isdigit():

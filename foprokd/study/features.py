@@ -48,7 +48,7 @@ class TeacherFeatures(FrozenTeacher):
             kinds = ', '.join(type(t).__name__ for t in teachers) or 'none'
             raise TypeError(f"TeacherFeatures is made of FrozenTeacher objects, got {kinds}.")
         if scale not in (None, 'standard', 'whiten'):
-            raise ValueError(f"scale={scale!r} is none of None, 'standard', 'whiten'.")
+            raise ValueError(f"scale={scale!r} is not one of None, 'standard', 'whiten'.")
         self.teachers, self.stages, self.scale = nn.ModuleList(teachers), stages, scale
         self.name, self.size = ('+'.join(t.name for t in teachers),
             max(t.size or 0 for t in teachers) or None)

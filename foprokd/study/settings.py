@@ -115,7 +115,7 @@ def _check(
 )->None:
     "Refuse settings that contradict each other or lie out of range"
     if cfg.method not in METHODS:
-        raise ValueError(f"method={cfg.method!r} is none of {', '.join(METHODS)}.")
+        raise ValueError(f"method={cfg.method!r} is not one of {', '.join(METHODS)}.")
     _check_numbers(cfg)
     _check_phases(cfg)
     _check_sampling(cfg)
@@ -123,7 +123,7 @@ def _check(
     if cfg.export not in ('', 'onnx'):
         raise ValueError(f"export={cfg.export!r} is not onnx, the one format there is.")
     if cfg.precision not in PRECISIONS:
-        raise ValueError(f"precision={cfg.precision!r} is none of {', '.join(PRECISIONS)}.")
+        raise ValueError(f"precision={cfg.precision!r} is not one of {', '.join(PRECISIONS)}.")
     _check_method(cfg)
     _check_prompt(cfg)
     _check_teacher(cfg)
@@ -150,7 +150,7 @@ def _check_sampling(
 )->None:
     "Refuse a draw of the training images that does not exist or fit the method"
     if cfg.sampling not in ('instance', 'sqrt', 'class'):
-        raise ValueError(f"sampling={cfg.sampling!r} is none of instance, sqrt, class.")
+        raise ValueError(f"sampling={cfg.sampling!r} is not one of instance, sqrt, class.")
     if cfg.sampling != 'instance' and not METHODS[cfg.method].resampled:
         free = ' or '.join(repr(n) for n, m in METHODS.items() if m.resampled)
         raise ValueError(f"sampling={cfg.sampling!r} with method={cfg.method!r} corrects the tail "
@@ -178,7 +178,7 @@ def _check_method(
         raise ValueError(f"method_kwargs: views_teacher={options['views_teacher']} is no number of "
                          "views from 0 to 8.")
     if unknown := [w for w in cfg.log.split() if w not in ('csv', 'tensorboard', 'wandb')]:
-        raise ValueError(f"log={unknown[0]!r} is none of csv, tensorboard, wandb.")
+        raise ValueError(f"log={unknown[0]!r} is not one of csv, tensorboard, wandb.")
 
 # %% ../../nbs/study/06_settings.ipynb #m1c0f034-b
 def _check_prompt(
@@ -214,7 +214,7 @@ def _check_teacher(
             f"teacher_stages={cfg.teacher_stages!r} is neither 'all' nor indices like '2 3'.")
     if cfg.teacher_adapt not in (None, *ADAPTATIONS):
         raise ValueError(
-            f"teacher_adapt={cfg.teacher_adapt!r} is none of {', '.join(ADAPTATIONS)}.")
+            f"teacher_adapt={cfg.teacher_adapt!r} is not one of {', '.join(ADAPTATIONS)}.")
     if (cfg.teacher_adapt and METHODS[cfg.method].prompts
             and not parse_kwargs(cfg.method_kwargs).get('views_teacher')):
         raise ValueError(f"teacher_adapt={cfg.teacher_adapt!r} is for soft targets from a table: "

@@ -129,7 +129,7 @@ def foprokd_plot(
     """Draw results: recall by class, reliability, confusion, learning curves, or a comparison
 
     Called from Python, it raises `ValueError` for an unknown kind or ending."""
-    if kind not in KINDS: raise ValueError(f"kind={kind!r} is none of {', '.join(KINDS)}.")
+    if kind not in KINDS: raise ValueError(f"kind={kind!r} is not one of {', '.join(KINDS)}.")
     file = Path(out)
     if file.suffix not in ('.png', '.svg', '.pdf'):
         raise ValueError(f"out={out!r} must end in .png, .svg or .pdf.")

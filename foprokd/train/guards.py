@@ -214,7 +214,7 @@ def diagnose_prompt(
             f"{bound:.0%} of the prompt's cells are at its bound: raise strength=, or "
             "the prior's "
             "w_prior.")
-    if size > .01 and spread < .01 * size:
+    if prompt.z_dim and size > .01 and spread < .01 * size: # the simple rungs have no latent
         res['collapsed'] = (
             "The prompt generator gives the same prompt for every latent: raise "
             "the weight of "
