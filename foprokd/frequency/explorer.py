@@ -29,20 +29,20 @@ from ..data.walk import walk_files
 # %% ../../nbs/frequency/06_explorer.ipynb #c03aad98
 @dataclass(frozen=True)
 class ExplorerState:
-    "The position of all the sliders"
+    "The position of all sliders (ours)"
     image:int = 0 # Index of the image
     low:float = 0. # First frequency that changes, cycles/pixel
-    high:float = .7072 # First one that no longer does, cycles/pixel
+    high:float = .7072 # First frequency above the band, cycles/pixel
     angle:float|None = None # Direction in which the waves vary, degrees in [0,180); None: all
     width:float = 45. # Width of the sector, degrees in (0,180]
     gain:float = 1. # Factor on the amplitudes of the band, >= 0
-    strength:float = 0. # Factor on the prompt's log gain, 0: none, 1: as trained
+    strength:float = 0. # Factor on the log gain of the prompt, 0: off, 1: as trained
     seed:int = 0 # Of the prompt's latent
 
 # %% ../../nbs/frequency/06_explorer.ipynb #c03aad98-b
 @dataclass(eq=False)
 class ExplorerView:
-    "What one state shows; images of (H,W) pixels, R rings"
+    "What one state shows, for images of (H,W) pixels and R rings (ours)"
     state:ExplorerState # Where it comes from
     before:np.ndarray # (3,H,W) pixels in [0,1]
     after:np.ndarray # (3,H,W) prompted pixels, not clamped
@@ -54,11 +54,11 @@ class ExplorerView:
 
 # %% ../../nbs/frequency/06_explorer.ipynb #8a2dbbb1
 class ExplorerScene:
-    "Images, a frozen teacher and a prompt to look at, on the CPU but for the teacher"
+    "Images, a frozen teacher and a prompt to look at; only the teacher may be on a GPU (ours)"
     def __init__(self,
         x:Tensor, # (N,3,H,W) pixels in [0,1]
         teacher=None, # FrozenTeacher, or what it takes; None: the embedded one, images as they come
-        prompt:SpectralPrompt|None=None, # Trained prompt; None: none
+        prompt:SpectralPrompt|None=None, # Trained prompt; None: no prompt
         labels=None, # (N,) names of the classes; None: neighbours are single images
         names=None # (N,) names of the images; None: their numbers
     ):
@@ -89,7 +89,7 @@ class ExplorerScene:
         x:Tensor, # (3,H,W) pixels in [0,1], of the scene's size
         name:str='upload' # Of the image
     )->int: # Its index
-        "One image more, without a class"
+        "Add an image without a class"
         if x.shape != self.x.shape[1:]:
             raise ValueError(
                 f"This scene has images {tuple(self.x.shape[1:])}, not {tuple(x.shape)}.")
@@ -104,7 +104,7 @@ class ExplorerScene:
         image:int, # The image itself, which is left out
         n:int=3 # How many
     )->list: # [(name, cos), ...]
-        "Nearest class means, or nearest images where classes are not known"
+        "Find the nearest class means, or the nearest images if there are no classes"
         if self.labels is None: bank, names = self.features, self.names
         else:
             names, own = self.classes, self.member[image]
@@ -123,7 +123,7 @@ class ExplorerScene:
 
 # %% ../../nbs/frequency/06_explorer.ipynb #02d6739f
 def _spectrum(x):
-    "Of (1,C,H,W) pixels: (H,W) log10 amplitude, frequencies of rings, log10 power in them"
+    "(H,W) log10 amplitude, frequencies of rings and their log10 power, of (1,C,H,W) pixels"
     logs = full_plane(to_spectrum(x).abs().mean(1).clamp_min(1e-4).log10(), x.shape[-1])
     freq, power = radial_power(x.mean(1))
     return logs[0].numpy(), freq.numpy(), power[0].clamp_min(1e-9).log10().numpy()
@@ -133,7 +133,7 @@ def _spectrum(x):
 def steer(self:ExplorerScene,
     state:ExplorerState # Position of the sliders
 )->Tensor: # (1,3,H,W) prompted pixels
-    "The image of a state with its frequencies changed"
+    "Change the frequencies of the image of a state"
     x, s = self.x[state.image][None], state
     angle = None if s.angle is None else math.radians(s.angle)
     g = BandPrompt(s.low, s.high, s.gain, angle, math.radians(s.width)).log_gain(x)
@@ -149,7 +149,7 @@ def view(self:ExplorerScene,
     state:ExplorerState=ExplorerState(), # Position of the sliders
     **changes # Fields of the state to change
 )->ExplorerView: # On the CPU
-    "What a state shows, at the cost of one forward pass"
+    "Compute what a state shows, in one forward pass of the teacher"
     s = replace(state, **changes)
     x, y = self.x[s.image], self.steer(s)
     if s.image not in self._plain: self._plain[s.image] = _spectrum(x[None])
@@ -168,7 +168,7 @@ def read_upload(
     size:tuple, # (H, W) of the result
     max_bytes:int=MAX_UPLOAD # Largest file
 )->Tensor: # (3,H,W) pixels in [0,1]
-    "An uploaded image in memory, squeezed to size; a `ValueError` says why one cannot be used"
+    "Read an uploaded image in memory and resize it; raises `ValueError` with the reason (ours)"
     data = bytes(data)
     if len(data) > max_bytes:
         raise ValueError(f"The file has {len(data)/2**20:.0f} MB, more than {max_bytes/2**20:.0f}.")
@@ -178,7 +178,8 @@ def read_upload(
         if pixels <= 50e6: rgb = open_rgb(data).resize(size[::-1], Image.BILINEAR)
     except Exception: # whatever Pillow finds wrong with a stranger's bytes
         raise ValueError(
-            "The file is no image that can be read (JPEG, PNG, TIFF, BMP and the like can).") from None
+            "The file is no image that can be read (JPEG, PNG, TIFF, BMP and the like "
+            "can).") from None
     if pixels > 50e6:
         raise ValueError(f"The image has {pixels/1e6:.0f} million pixels, more than 50.")
     return torch.from_numpy(np.array(rgb)).permute(2, 0, 1) / 255
@@ -187,9 +188,9 @@ def read_upload(
 def load_folder(
     path:str|Path, # Folder of images; the subfolders of an image name its class
     size:int=96, # Side the images are squeezed to, pixels
-    n:int=48 # At most so many, evenly over the sorted files
+    n:int=48 # Largest number of images, taken evenly from the sorted files
 )->tuple: # (N,3,size,size) pixels, (N,) classes or None, (N,) names
-    "Images of a folder for an `ExplorerScene`, at least two"
+    "Read the images of a folder for an explorer (ours); raises `ValueError` below two"
     path = Path(path).expanduser()
     kinds = '.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff'
     files = [p for p in map(Path, walk_files(path)) if p.suffix.lower() in kinds and p.is_file()]
