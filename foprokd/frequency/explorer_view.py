@@ -61,7 +61,7 @@ def _text(x, y, s, size=11, anchor='middle', turn=False, fill=None):
 
 # %% ../../nbs/frequency/07_explorer_view.ipynb #fe67d4de-c
 def _ticks(x, y, xs, ys):
-    "Ticks of a panel at (x,y): pairs of position in [0,1] and label, from the left and from the top"
+    "Ticks of a panel at (x,y): pairs of position in [0,1] and label"
     tick = lambda at, to: f'<path d="M{at}{to}" stroke="#555"/>'
     out = [f'<rect x="{x}" y="{y}" width="{_SIDE}" height="{_SIDE}" fill="none" stroke="#555"/>']
     for p, t in xs:
@@ -128,7 +128,7 @@ def draw_view(
     v:ExplorerView, # From `ExplorerScene.view`
     what:str='classes' # What `nearest` holds
 )->str: # SVG
-    "The picture of a view: image, prompted image, difference, both spectra, radial power, nearest classes"
+    "Draw images, difference, spectra, radial power and nearest classes of a view (ours)"
     h, w = v.before.shape[-2:]
     diff, rgb = ((v.after - v.before).mean(0),
         lambda a: (a.clip(0, 1) * 255).round().astype(np.uint8).transpose(1, 2, 0))
@@ -148,14 +148,16 @@ def draw_view(
         'cividis') + _profile_panel(X[2], Y[1], v, min(h, w))
     parts += _nearest_text(X[3] - 20, Y[0] + 16, v, what)
     W, H = X[3] + 190, Y[1] + _SIDE + 40
-    look = (
-        f'width="100%" style="max-width:{W}px;background:#fff" font-family="sans-serif" fill="#222"')
+    look = (f'width="100%" style="max-width:{W}px;background:#fff" '
+        'font-family="sans-serif" fill="#222"')
     return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {W} {H}" {look} role="img" '
             f'aria-label="image, prompted image and their spectra">{"".join(parts)}</svg>')
 
 # %% ../../nbs/frequency/07_explorer_view.ipynb #30a79e99
 class FrequencyExplorer:
-    "Sliders over an `ExplorerScene`, and its live picture (ipywidgets); a still picture where widgets cannot be shown"
+    """Sliders over an `ExplorerScene` and its live picture, with ipywidgets (ours)
+
+    It is a still picture where widgets cannot be shown."""
     def __init__(self,
         scene:ExplorerScene, # What to look at
         upload:bool=False, # Offer to upload an image
@@ -210,8 +212,8 @@ class FrequencyExplorer:
     def refresh(self):
         "Draw the current state"
         self.picture.value = self.svg()
-        look = (
-            'font-size:11px;line-height:1.3;width:370px;white-space:pre-wrap;overflow-wrap:anywhere')
+        look = ('font-size:11px;line-height:1.3;width:370px;white-space:pre-wrap;'
+            'overflow-wrap:anywhere')
         self.snippet.value = f'<pre style="{look}">{escape(self.code())}</pre>'
 
     def svg(self)->str: # SVG
@@ -224,7 +226,7 @@ class FrequencyExplorer:
 def code(self:FrequencyExplorer,
     scene:str='scene' # Name of the ExplorerScene in the code
 )->str: # Python
-    "Code that reproduces the current view, with what makes the scene if that is known"
+    "Write the code that reproduces the current view (ours)"
     changed = {k: v for k, v in asdict(self.state).items() if v != getattr(ExplorerState(), k)}
     lines = [self.setup] if self.setup else []
     i = self.state.image
@@ -262,10 +264,10 @@ def explorer_page(
     images:str|None=None, # Folder of images; None: synthetic ones
     teacher:str='embedded', # timm name, 'embedded' or a checkpoint
     ckpt:str|None=None, # Local weights of the teacher
-    prompt:str|None=None, # Trained prompt, as `FourierPromptGenerator.save` writes it; None: an untrained one
+    prompt:str|None=None, # File of a trained prompt; None: an untrained generator
     size:int=96 # Side of the images, pixels
 )->FrequencyExplorer: # With upload
-    "The explorer that the page shows"
+    "Make the explorer that the page shows (ours)"
     y = np.arange(24) % 8
     x, labels, names = load_folder(images, size) if images else (
         torch.from_numpy(synth_images(y, size=size)).permute(0, 3, 1, 2) / 255,
@@ -288,9 +290,9 @@ def explorer_page(
     return ex
 
 # %% ../../nbs/frequency/07_explorer_view.ipynb #97793bab
-EXPLORER_PAGE = Path(str(files('foprokd')))/'app'/'explorer.ipynb' # Notebook of the page, part of the package
+EXPLORER_PAGE = Path(str(files('foprokd')))/'app'/'explorer.ipynb' # Notebook of the page
 
 # %% ../../nbs/frequency/07_explorer_view.ipynb #97793bab-b
 def page_from_environment()->FrequencyExplorer: # With upload
-    "What the served page shows: `explorer_page` with the settings of `foprokd_explore`"
+    "Make the explorer with the settings of `foprokd_explore` (ours)"
     return explorer_page(**json.loads(os.environ.get('FOPROKD_EXPLORE', '{}')))
