@@ -1,4 +1,4 @@
-"""Passes over the training images that can be met again: each batch follows from a seed, whatever the order, the workers or the training around it.
+"""Passes over the training images that can be shown again. Each batch follows from a seed, whatever the order of batches, the number of workers or the training around it.
 
 Docs: https://foprokd.github.io/foprokd/train/views.html.md"""
 
@@ -32,7 +32,7 @@ def drawn_from(
     *words, # Numbers and text that make the seed
     device:torch.device|None=None # A GPU whose generator is seeded, too
 )->Iterator[None]: # A context
-    "Random numbers of Python, NumPy and torch from a seed, in this block only (ours)"
+    "Seed Python, NumPy and torch inside this block only (ours)"
     seed = int.from_bytes(hashlib.sha256(repr(words).encode()).digest()[:4], 'big')
     python, numpy, cuda = (random.getstate(), np.random.get_state(),
         getattr(device, 'type', 'cpu') == 'cuda')
@@ -55,7 +55,7 @@ def _own(dl):
 def _no_samples(): return ()
 
 class _SeededBatches:
-    "What `create_batches` of a loader becomes: each batch is made from its own seed"
+    "Replaces `create_batches` of a loader: makes each batch from its own seed"
     def __init__(self, dl, seed, batches): self.dl, self.seed, self.batches = dl, seed, batches
 
     def __call__(self, samples):
@@ -67,12 +67,14 @@ class _SeededBatches:
 
 # %% ../../nbs/train/10_views.ipynb #vw000010-b
 class ViewLoader(GetAttr):
-    "One pass over a fastai loader whose batches follow from a seed (ours); `TypeError` for a different kind of loader"
+    """One pass over a fastai loader whose batches follow from a seed (ours)
+
+    Raises `TypeError` for a different kind of loader."""
     _default = 'dl'
     def __init__(self,
         dl:DataLoader, # Loader of the training images
         seed:tuple, # Of the view: numbers and text
-        order=None # Numbers of the batches, in the order in which they come; None: as they are drawn
+        order=None # Numbers of the batches in their order; None: as they are drawn
     ):
         if not isinstance(dl, DataLoader):
             raise TypeError(
@@ -91,7 +93,7 @@ class ViewLoader(GetAttr):
     def __len__(self): return len(self.order)
 
     def drawn(self)->list[list]: # Indices of the images, batch by batch
-        "The batches of the view, as the loader draws them under its seed"
+        "Draw the batches of the view under its seed"
         own, rng = _own(self.dl), _own(self.dl).rng
         try:
             with drawn_from(*self.seed, 'order'):
@@ -100,7 +102,7 @@ class ViewLoader(GetAttr):
         finally: own.rng = rng
 
     def started(self): # Iterator over batches on the CPU
-        "The loader's own iterator, in its worker processes if it has any"
+        "Start the loader's own iterator, with its worker processes"
         numbered = [(i, self.batches[i]) for i in self.order]
         ours = dict(sample=_no_samples, create_batches=_SeededBatches(self.dl, self.seed, numbered))
         before = {k: vars(self.dl)[k] for k in ours if k in vars(self.dl)}
@@ -124,7 +126,7 @@ class ViewLoader(GetAttr):
 def picture_marks(
     px:Tensor # (B,C,H,W) pixels, or (B,...) numbers of any shape
 )->Tensor: # (B,) float32
-    "A number per picture that changes with its content, place and orientation (ours)"
+    "A number for each picture that changes with content, place and orientation (ours)"
     x, weights = px.detach().float(), 1.
     for d, n in enumerate(px.shape[1:], 1):
         ramp = d * torch.linspace(-1, 1, n, device=px.device)
@@ -142,7 +144,7 @@ def _item_facts(o):
 def loader_facts(
     dl:DataLoader # Loader of the training images
 )->dict: # Plain data
-    "What the pictures of a loader depend on, as far as it can be named: images, transforms, batches, processes (ours)"
+    "Name what the pictures of a loader depend on (ours)"
     own = _own(dl)
     data, items = own.dataset, getattr(own.dataset, 'items', None)
     table = items.to_numpy().tolist() if hasattr(items, 'to_numpy') else items
@@ -167,8 +169,8 @@ def view_plan(
     epoch:int, # From 0
     views:int, # How many views there are
     draw:int # Seed of the orders
-)->tuple[int, random.Random|None]: # Number of the view, and what draws the order of its batches; None: as they come
-    "Which view an epoch shows (ours)"
+)->tuple[int, random.Random|None]: # The view, and what draws its batches; None: as they come
+    "Tell which view an epoch shows (ours)"
     if epoch < views: return epoch, None
     turn = random.Random(f'{draw} {epoch // views}').sample(range(views), views)
     return turn[epoch % views], random.Random(f'{draw} {epoch}')
@@ -178,7 +180,7 @@ def batch_order(
     sizes:list[int], # Images of each batch
     draw:random.Random|None # None: as they come
 )->list[int]: # Numbers of the batches
-    "The batches in a drawn order, a smaller one last"
+    "Draw an order of the batches, a smaller one last (ours)"
     whole = [i for i, n in enumerate(sizes) if n == sizes[0]]
     short = [i for i, n in enumerate(sizes) if n != sizes[0]]
     return (whole if draw is None else draw.sample(whole, len(whole))) + short
@@ -186,16 +188,16 @@ def batch_order(
 # %% ../../nbs/train/10_views.ipynb #vw000023
 @docs
 class ViewsCallback(Callback):
-    """Show `views` passes over the training images again and again, and keep the answers of a teacher to them (ours)
+    """Show a few passes over the images repeatedly, and keep the answers to them (ours)
 
-    A `ValueError` beside a callback that mixes images, or if the disk is too small."""
+    Raises `ValueError` beside a callback that mixes images, or on a full disk."""
     # after fastai's `DistributedTrainer` (11), which wraps the loaders
     order, run_valid, name = 12, False, 'views'
     def __init__(self,
         views:int, # How many passes are told apart, at least 1
         width:int, # Length of an answer
         about:dict, # What an answer depends on beside the pictures, plain data
-        folder:str|Path|None=None, # Of banks, which runs share; None: a temporary one, with views of this run's own
+        folder:str|Path|None=None, # Of banks that runs share; None: a temporary one
         dtype:str='float16', # Of the kept answers: float16 or float32
         keep:str='features' # What is kept: features, or images, too (uint8)
     ):
@@ -273,11 +275,11 @@ class ViewsCallback(Callback):
 
     @property
     def known(self)->bool:
-        "Whether the answer to the batch is kept, and the first pictures of the pass have been looked at"
+        "Whether the answer is kept, and the first pictures of the pass were checked"
         return self.kept is not None and not self.first
 
     def answer(self,
-        px:Tensor|None, # (B,3,H,W) pixels of the batch; None will do where its answer is known
+        px:Tensor|None, # (B,3,H,W) pixels of the batch; may be None if `known`
         ask # Gives (B,d) features of it
     )->Tensor: # (B,d) float32
         number = self.shown.order[self.iter]
