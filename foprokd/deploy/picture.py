@@ -1,4 +1,4 @@
-"""From a file of any odd kind to RGB pixels at the input size of a student, with numpy and Pillow alone.
+"""Turn an image file of any kind into RGB pixels at the input size of a student, with numpy and Pillow alone.
 
 Docs: https://foprokd.github.io/foprokd/deploy/picture.html.md"""
 
@@ -33,7 +33,7 @@ _NO_PICTURES = tuple('.csv .db .htm .html .ini .json .jsonl .log .md .onnx .py .
 # %% ../../nbs/deploy/03_picture.ipynb #808f834f-b
 def _inside(
     folder:str # Path
-)->tuple[list[str], list[str]]: # Images and folders that cannot be listed; other files; both sorted, in all depths
+)->tuple[list[str], list[str]]: # Images and unlisted folders; other files; both sorted
     "What a folder holds, without hidden files that are no images and those of `_NO_PICTURES`"
     found, others = [], []
     for at, _, files in os.walk(folder, onerror=lambda e: found.append(e.filename)):
@@ -48,8 +48,8 @@ def _inside(
 # %% ../../nbs/deploy/03_picture.ipynb #808f834f-c
 def search_images(
     names # As find_images takes them
-)->tuple[list[str], list[str]]: # Files to predict; other files in the folders
-    "Each file once, known by the real place of its folder and its name (ours)"
+)->tuple[list[str], list[str]]: # Files to predict; other files of the folders
+    "Image files and other files of some paths, each file once (ours)"
     if isinstance(names, (str, os.PathLike)): names = [names]
     res, passed, homes = {}, {}, {}
     def known(file):
@@ -66,14 +66,14 @@ def search_images(
 def find_images(
     names # Files and folders; one path, or several
 )->list[str]: # Paths in the order of `names`, each file once
-    "The files to predict: named ones as they are, those in folders by `IMAGE_SUFFIXES` (ours)"
+    "The files to predict: named files, and files of folders by `IMAGE_SUFFIXES` (ours)"
     return search_images(names)[0]
 
 # %% ../../nbs/deploy/03_picture.ipynb #35ce1598-b
 def suffixes_of(
     files:list[str] # Other files
-)->str: # Such as '.psd .heic', at most six, the frequent ones first
-    "The suffixes of files, for a sentence"
+)->str: # Such as '.heic .psd'; at most the six most frequent
+    "The most frequent suffixes of some files, as part of a sentence (ours)"
     ends = Counter(os.path.splitext(o)[1].lower() for o in files)
     known = sorted(o for o, _ in ends.most_common(6) if o[1:].isalnum() and len(o) < 10)
     return ' '.join(known + ['...'] * (len(known) < len(ends)))
@@ -109,9 +109,9 @@ def fit_image(
     size:tuple, # (height, width) of the result, pixels
     method:str='squish', # 'squish', 'crop' (centre) or 'pad'
     pad_mode:str='zeros', # 'zeros', 'border' or 'reflection'
-    max_pixels:int=10**8 # Largest padded image before it is resized
+    max_pixels:int=10**8 # Above it a padded image raises ValueError
 )->Image.Image: # RGB of that size
-    "fastai's `Resize` on the validation split, without fastai; `ValueError` for a padding above `max_pixels`"
+    "fastai's `Resize` on the validation split, rewritten without fastai"
     to = size[1], size[0]
     if method != 'squish':
         im = _boxed(im, to, min if method == 'crop' else max, pad_mode, max_pixels)
@@ -123,7 +123,7 @@ _readers = dict(lock=threading.Lock(), n=0, before=None)
 
 @contextmanager
 def _strict_pillow():
-    "Pillow without its own limit of pixels and without half images, until the last reader has left"
+    "Pillow without its pixel limit and without half images, until the last reader leaves"
     with _readers['lock']:
         if not _readers['n']:
             _readers['before'] = Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES
@@ -139,8 +139,8 @@ def _strict_pillow():
 # %% ../../nbs/deploy/03_picture.ipynb #de100008
 def open_regular(
     file # Path
-): # Binary file object
-    "Open a file that is one, and not empty; `ValueError` or `OSError` otherwise"
+): # Binary file object; else ValueError or OSError
+    "Open a regular file that is not empty (ours)"
     fd = os.open(file, os.O_RDONLY | getattr(os, 'O_NONBLOCK', 0) | getattr(os, 'O_BINARY', 0))
     at = os.fstat(fd)
     if stat.S_ISREG(at.st_mode) and at.st_size: return os.fdopen(fd, 'rb')
@@ -204,9 +204,9 @@ def read_picture(
     im, # Path, `PATH#FRAME`, bytes or PIL image
     notes:Notes, # Of the student: open, white, resize, input_size
     max_pixels:int, # Largest width times height
-    fitted:bool=True # At the input size; else as it is
+    fitted:bool=True # Resize to the input size
 )->tuple[np.ndarray, str]: # (H,W,3) uint8; remark
-    "One image as the student takes it (ours); whatever Pillow raises comes through"
+    "Pixels of one image as the student takes it, and a remark (ours)"
     with _strict_pillow(), _opened(im) as pic:
         rgb = _as_rgb(pic, notes.open, notes.white, max_pixels)
         if fitted:
@@ -223,7 +223,7 @@ def why_unread(
     e:Exception, # From read_picture
     most:int=300 # Characters
 )->str: # One line
-    "Why an image could not be read, for a sentence"
+    "The reason why an image could not be read, in one line (ours)"
     if isinstance(e, UnidentifiedImageError):
         return f"no image of the formats {', '.join(_FORMATS)}"
     if isinstance(e, MemoryError): return 'it does not fit into memory'
