@@ -1,4 +1,4 @@
-"""A deployed student that answers, with onnxruntime, numpy and Pillow alone: probabilities at any prior, conformal sets, rows for a folder of images.
+"""Answers from a deployed student with onnxruntime, numpy and Pillow alone: probabilities at any prior, conformal sets, and rows for a folder of images.
 
 Docs: https://foprokd.github.io/foprokd/deploy/onnx_student.html.md"""
 
@@ -24,7 +24,7 @@ def as_prior(
     prior, # {class: prevalence}, or an array (C,) in the order of `classes`
     classes:list[str] # Of the student
 )->np.ndarray: # (C,) float32, sums to 1
-    "Prevalences as the input `prior` of a student; `ValueError` unless all classes have a positive finite one"
+    "Prevalences as the input `prior` of a student, each positive and finite (ours)"
     if isinstance(prior, Mapping):
         odd = [c for c in classes if c not in prior], [c for c in prior if c not in classes]
         for what, names in zip(('lacks', 'names unknown'), odd):
@@ -45,8 +45,8 @@ def as_prior(
     raise ValueError(f'The prior has {said}: it must be positive and finite for every class.')
 
 # %% ../../nbs/deploy/05_onnx_student.ipynb #c5fe7959
-def import_onnxruntime(): # The module
-    "onnxruntime, told not to report its use to its maker; `ImportError` with the way to get it"
+def import_onnxruntime(): # The module; ImportError if it is missing
+    "Import onnxruntime with its telemetry switched off (ours)"
     os.environ.setdefault('ORT_DISABLE_TELEMETRY', '1') # read when it is first imported
     try: import onnxruntime
     except ImportError as e:
@@ -57,7 +57,7 @@ def import_onnxruntime(): # The module
 def _why_refused(
     e:Exception # Of onnxruntime
 )->str: # At most 200 characters
-    "The reason alone: onnxruntime begins with a place in its own source and a signature, and ends with what is wrong"
+    "The reason at the end of an error of onnxruntime, without the place in its source"
     said = why_unread(e, 2000)
     why = said.rpartition(') ')[2] if 'onnxruntime::' in said else said
     newer = (
@@ -68,7 +68,7 @@ def _session(
     data:bytes, # Of the file
     threads:int # Of onnxruntime
 ):
-    "An onnxruntime session on the CPU; `ValueError` if it refuses the file"
+    "An onnxruntime session on the CPU; raises `ValueError` if it refuses the file"
     ort = import_onnxruntime()
     opts = ort.SessionOptions()
     opts.intra_op_num_threads, opts.inter_op_num_threads, opts.log_severity_level = threads, 1, 4
@@ -85,7 +85,7 @@ def _check_graph(
     session, # Of onnxruntime
     k:int # Classes
 )->None:
-    "`ValueError` unless the graph takes and gives what a student does"
+    "Raise `ValueError` unless the graph takes and gives what a student does"
     def told(args):
         return {o.name: f"{o.type[7:-1]}{[d if isinstance(d, int) else '?' for d in o.shape]}"
             for o in args}
@@ -105,7 +105,7 @@ def _check_graph(
 def _check_answer(
     student # With session and notes
 )->None:
-    "`ValueError` unless the file's own prior and temperature are those of the notes, seen in one answer"
+    "Raise `ValueError` unless one answer has the prior and temperature of the notes"
     n, (h, w) = student.notes, student.input_size
     x = (np.arange(h * w * 3) % 251).astype(np.uint8).reshape(1, h, w, 3)
     try: p, z = student.session.run(['probabilities', 'logits'], {'images': x})
@@ -127,9 +127,9 @@ def _ahead(
     work, # Function of an item
     items, # Iterable, taken as needed
     threads:int, # That work
-    n:int # Results that are waiting or under way
+    n:int # Most results that wait or are being computed
 ):
-    "(item, result) in order; leaves no thread behind when it is closed"
+    "(item, result) in order; its threads end when it is closed"
     pool, waiting = ThreadPoolExecutor(threads, 'foprokd-read'), deque()
     try:
         for item in items:
@@ -149,8 +149,8 @@ def _row(
     error:str, # Reason, '' if it was read
     probs:dict|None=None, # {class: probability}
     chosen:list|None=None # Conformal set
-)->dict: # As it is written
-    "What is said of one image"
+)->dict: # file, class, probability, probabilities, set, note, error
+    "The row of one image"
     best = max(probs, key=probs.get) if probs else None
     return {'file': file, 'class': best, 'probability': probs[best] if probs else None,
             'probabilities': probs,
@@ -190,13 +190,13 @@ def _rows(
 
 # %% ../../nbs/deploy/05_onnx_student.ipynb #b70770c3
 class _Images:
-    "What a student does with images; needs `notes`, `classes`, `input_size`, `threads` and `probabilities`"
+    "What a student does with images; a subclass has `notes`, `threads`, `probabilities`"
     def open(self,
         im, # Path, bytes or PIL image
         max_megapixels:float=100, # Larger ones are refused
-        fitted:bool=True # At the input size; else as it is, which the graph takes, too, if `notes.resize.inside`
+        fitted:bool=True # Resize to the input size
     )->np.ndarray: # (H,W,3) uint8
-        "One image as the student takes it; `ValueError`, or `OSError` if it cannot be read, in one sentence"
+        "One image as the student takes it; raises `OSError` or `ValueError` in one sentence"
         try: return read_picture(im, self.notes, int(max_megapixels * 1e6), fitted)[0]
         except TypeError: raise
         except Exception as e:
@@ -207,7 +207,7 @@ class _Images:
     def fit(self,
         im:Image.Image # RGB
     )->Image.Image: # RGB at the input size
-        "The resize alone"
+        "The image at the input size, without opening or checking"
         return fit_image(im, self.input_size, self.notes.resize.method, self.notes.resize.pad_mode)
 
     def predict(self,
@@ -216,7 +216,7 @@ class _Images:
         level:float|None=None, # Of conformal sets, as 0.9; None: no sets
         max_megapixels:float=100 # Larger images are not decoded
     ): # Iterator of dicts: file, class, probability, probabilities, set, note, error
-        "Rows in the order of `items`, read in threads; what cannot be read has a reason in `error` and no class"
+        "Rows in the order of `items`; an image that cannot be read has a reason in `error`"
         if isinstance(items, (str, bytes, os.PathLike, Image.Image)): items = [items]
         if type(batch) is not int or not 1 <= batch <= 4096:
             raise ValueError(f'batch={batch} must be from 1 to 4096.')
@@ -235,7 +235,7 @@ _MOVED = ("the coverage of the sets was measured at the student's own prior and 
 
 # %% ../../nbs/deploy/05_onnx_student.ipynb #d43f9493-b
 class _Sets(_Images):
-    "Conformal sets of a student; needs `_feed`, the inputs that the caller gave"
+    "Conformal sets of a student; a subclass has `_feed`, the inputs that the caller gave"
     def _thresholds(self, level, by_class=True):
         "(C,) or scalar threshold of 1-p"
         held = self.notes.levels
@@ -257,8 +257,8 @@ class _Sets(_Images):
 
     def remarks(self,
         sets:bool=False # Whether sets are wanted
-    )->list[str]: # Sentences; [] if there is nothing to say
-        "What a user should know of answers at this prior and temperature"
+    )->list[str]: # Sentences, or an empty list
+        "What a user should know about answers at this prior and temperature"
         guess = 'prior' in self._feed and self.notes.guessed
         return [_GUESSED] * guess + [_MOVED] * (sets and self._moved())
 
@@ -271,17 +271,17 @@ class _Sets(_Images):
 
     def sets(self,
         probs:np.ndarray, # (N,C) from `probabilities`
-        level:float=.9, # Coverage, one of those in the notes
+        level:float=.9, # Coverage; ValueError if the notes lack it
         by_class:bool=True # Thresholds per class, or one for all
-    )->list[list[str]]: # Classes of each set, perhaps none
-        "Conformal sets {c: 1 - p_c <= q}; `ValueError` for a level not in the notes; warns at another prior"
+    )->list[list[str]]: # Classes of each set, which may be empty
+        "Conformal sets {c: 1 - p_c <= q}; warns at a prior that is not the file's"
         res = self._sets(probs, level, by_class)
         self._warn_if_moved(3)
         return res
 
 # %% ../../nbs/deploy/05_onnx_student.ipynb #f9a93fb9
 class OnnxStudent(_Sets):
-    "A student in one ONNX file (ours); `ValueError` for any other file, `ImportError` without onnxruntime"
+    "A student in one ONNX file (ours); raises `ValueError` if the file is not a student"
     def __init__(self,
         file, # Path of the file, or its bytes
         threads:int|None=None, # For onnxruntime, and for reading images; None: one per usable core
@@ -309,7 +309,7 @@ class OnnxStudent(_Sets):
 
     @property
     def prior(self)->np.ndarray: # (C,) float32, sums to 1
-        "The prevalences that it answers for"
+        "The prevalences that the answers assume"
         return (self._feed['prior'] if 'prior' in self._feed
             else np.asarray(self.notes.prior, np.float32))
 
@@ -329,11 +329,11 @@ class OnnxStudent(_Sets):
     def probabilities(self,
         x:np.ndarray # (N,H,W,3) uint8
     )->np.ndarray: # (N,C) float32, rows sum to 1
-        "Probabilities at the prior and temperature of this student; `RuntimeError` if onnxruntime fails"
+        "Probabilities at the prior and temperature of this student"
         return self._run('probabilities', x)
 
     def logits(self,
         x:np.ndarray # (N,H,W,3) uint8
     )->np.ndarray: # (N,C) float32
-        "Raw logits, which know of no prior and no temperature; `RuntimeError` if onnxruntime fails"
+        "Raw logits, which depend on neither the prior nor the temperature"
         return self._run('logits', x)
