@@ -1,4 +1,4 @@
-"""An ONNX file looked through without the onnx package: nothing in it may point elsewhere, and its notes come out.
+"""Read an ONNX file without the onnx package: check that nothing in it points elsewhere, and take out its notes.
 
 Docs: https://foprokd.github.io/foprokd/deploy/onnx_file.html.md"""
 
@@ -29,7 +29,7 @@ def _varint(buf, i):
     raise ValueError('no protobuf')
 
 def _fields(buf):
-    "(number, integer or bytes) of each field of a protobuf message; `IndexError` or `ValueError` if it is none"
+    "(number, integer or bytes) of each field; `IndexError` or `ValueError` if not protobuf"
     i = 0
     while i < len(buf):
         key, i = _varint(buf, i)
@@ -46,7 +46,7 @@ def _look_through(
     kind:str='model', # Which one
     depth:int=0 # Of nested messages
 )->None:
-    "Refuse weights in other files and operators of other makers; `ValueError` with a sentence"
+    "Raise `ValueError` for weights in other files, foreign operators and loops"
     if depth > 50: raise ValueError('The student file is nested too deeply.')
     for n, v in _fields(buf):
         if kind == 'tensor' and (n == 13 or n == 14 and v):
@@ -65,7 +65,7 @@ def _look_through(
 def _notes_in(
     data:bytes # Of the file
 )->Notes: # Not checked yet
-    "The notes in an ONNX file; `ValueError` for anything else"
+    "The notes in an ONNX file; raises `ValueError` for every other file"
     try:
         buf = memoryview(data)
         _look_through(buf)
@@ -85,7 +85,7 @@ _MAX_BYTES = 2**30
 def _student_bytes(
     file # Path, or the bytes themselves
 )->bytes:
-    "Content of a student file that is not absurd; `ValueError`, `OSError`"
+    "Content of a student file; raises `ValueError` if it is absurdly large"
     if isinstance(file, bytes): return file
     with open_regular(file) as f:
         if os.fstat(f.fileno()).st_size > _MAX_BYTES:
@@ -96,7 +96,7 @@ def _student_bytes(
 def student_file(
     file # Path or bytes
 )->tuple[bytes, Notes]: # Content; notes, not checked yet
-    "The bytes of a student and what they say of themselves; `ValueError` with one sentence (ours)"
+    "The bytes of a student and its notes; raises `ValueError` with one sentence (ours)"
     name = 'The student' if isinstance(file, bytes) else repr(os.fspath(file))
     if name[:-1].lower().endswith('.safetensors'):
         raise ValueError(

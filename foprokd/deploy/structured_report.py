@@ -1,4 +1,4 @@
-"""What a student says of a DICOM image, as a DICOM structured report that an archive keeps beside it.
+"""The answer of a student on a DICOM image, as a DICOM structured report that an archive keeps beside the image.
 
 Docs: https://foprokd.github.io/foprokd/deploy/structured_report.html.md"""
 
@@ -16,7 +16,7 @@ from .notes import Notes
 
 # %% ../../nbs/deploy/05a_structured_report.ipynb #d1c40006
 def _highdicom(): # The module
-    "highdicom, or an `ImportError` with the way to get it"
+    "The module highdicom; raises `ImportError` if it is missing"
     try: import highdicom.sr
     except ImportError:
         raise ImportError(
@@ -26,15 +26,15 @@ def _highdicom(): # The module
 def _report_name(
     file:str # Image, perhaps with a frame
 )->str:
-    "The name of its report, without folder"
+    "The name of the report, without a folder"
     path, frame = frame_of(file)
     return os.path.basename(path) + ('' if frame is None else f'.{frame}') + '.sr.dcm'
 
 def check_reports(
-    folder:str, # Where reports shall be
+    folder:str, # Where the reports will be
     files:list[str] # Images, `PATH` or `PATH#FRAME`
 )->None:
-    "`ValueError` for a file that can have no report, which is no DICOM; `ImportError` without highdicom (ours)"
+    "Raise `ValueError` for a file that is not DICOM, which cannot have a report (ours)"
     if os.path.exists(folder) and not os.path.isdir(folder):
         raise ValueError(f'{folder!r} is a file: --dicom-sr names a folder.')
     odd = [f for f in files if not _is_dicom_file(frame_of(f)[0])]
@@ -47,7 +47,7 @@ def check_reports(
 def _is_dicom_file(
     file:str # Path
 )->bool:
-    "Whether it is DICOM by its content, or named so and not readable"
+    "Whether its content is DICOM, or its name if it is not readable"
     try:
         with open(file, 'rb') as f: return f.read(132)[128:] == b'DICM'
     except (OSError, ValueError): return is_dicom(file)
@@ -59,7 +59,7 @@ def _who(
     notes:Notes, # Of the student
     sha:str # SHA-256 of its file
 ): # Algorithm identification; observation context
-    "Name, version and file of the student, in the two ways of the template"
+    "Name, version and file of the student, in the two forms of the template"
     from pydicom.sr.codedict import codes
     sr = _highdicom().sr
     name, version = (f"foprokd student {notes.arch or ''}".strip()[:64],
@@ -73,6 +73,27 @@ def _who(
     return algorithm, sr.ObservationContext(sr.ObserverContext(codes.DCM.Device, device))
 
 # %% ../../nbs/deploy/05a_structured_report.ipynb #d1c40008-b
+def _group(
+    row:dict, # Of a prediction
+    image, # `pydicom.Dataset` of its image
+    algorithm # Identification of the student
+): # `highdicom.sr.MeasurementsAndQualitativeEvaluations`
+    "The predicted class and all probabilities, as the group of one image"
+    from pydicom.sr.codedict import codes
+    hd, frame = _highdicom(), frame_of(row['file'])[1]
+    sr, probs, one = hd.sr, row['probabilities'], codes.UCUM.NoUnits
+    coded = {c: sr.CodedConcept(f'class{i}', _SCHEME, c[:64]) for i, c in enumerate(probs)}
+    names = [sr.CodedConcept(f'p{i}', _SCHEME, f'Probability of {c}'[:64])
+        for i, c in enumerate(probs)]
+    said = sr.CodedConcept('predicted', _SCHEME, 'Predicted class')
+    return sr.MeasurementsAndQualitativeEvaluations(
+        sr.TrackingIdentifier(hd.UID(), 'prediction'), algorithm_id=algorithm,
+        source_images=[sr.SourceImageForMeasurementGroup(image.SOPClassUID, image.SOPInstanceUID,
+            None if frame is None else [frame + 1])],
+        qualitative_evaluations=[sr.QualitativeEvaluation(said, coded[row['class']])],
+        measurements=[sr.Measurement(n, p, one) for n, p in zip(names, probs.values())])
+
+# %% ../../nbs/deploy/05a_structured_report.ipynb #sr-report
 def _report(
     row:dict, # Of a prediction
     image, # `pydicom.Dataset` of its image
@@ -81,24 +102,11 @@ def _report(
 ): # `highdicom.sr.ComprehensiveSR`
     "Template and document, as highdicom makes them"
     from pydicom.sr.codedict import codes
-    hd, frame = _highdicom(), frame_of(row['file'])[1]
-    sr = hd.sr
-    coded = {c: sr.CodedConcept(f'class{i}', _SCHEME, c[:64])
-        for i, c in enumerate(row['probabilities'])}
+    hd = _highdicom()
     algorithm, context = _who(notes, sha)
-    frames, one = None if frame is None else [frame + 1], codes.UCUM.NoUnits
-    said = sr.CodedConcept('predicted', _SCHEME, 'Predicted class')
-    group = sr.MeasurementsAndQualitativeEvaluations(
-        sr.TrackingIdentifier(hd.UID(), 'prediction'), algorithm_id=algorithm,
-        source_images=[sr.SourceImageForMeasurementGroup(image.SOPClassUID, image.SOPInstanceUID,
-        frames)],
-        qualitative_evaluations=[sr.QualitativeEvaluation(said, coded[row['class']])],
-        measurements=[sr.Measurement(sr.CodedConcept(f'p{i}', _SCHEME, f'Probability of {c}'[:64]),
-        p, one)
-                      for i, (c, p) in enumerate(row['probabilities'].items())])
-    report = sr.MeasurementReport(context, codes.SCT.ImagingProcedure, [group],
-        referenced_images=[image])
-    return sr.ComprehensiveSR([image], report[0], hd.UID(), 1, hd.UID(), 1, 'foprokd',
+    report = hd.sr.MeasurementReport(context, codes.SCT.ImagingProcedure,
+        [_group(row, image, algorithm)], referenced_images=[image])
+    return hd.sr.ComprehensiveSR([image], report[0], hd.UID(), 1, hd.UID(), 1, 'foprokd',
         is_complete=True)
 
 # %% ../../nbs/deploy/05a_structured_report.ipynb #d1c40008-c
@@ -107,7 +115,7 @@ def student_report(
     notes:Notes, # Of the student
     sha:str # SHA-256 of the student's file, 64 hexadecimal digits
 ): # `highdicom.sr.ComprehensiveSR`
-    "The report on one image, by highdicom (ours); `ValueError` for a header that lacks what a report needs"
+    "The report on one image, by highdicom (ours); raises `ValueError` if the header is incomplete"
     _highdicom()
     try:
         image = read_header(frame_of(row['file'])[0])
@@ -121,11 +129,11 @@ def student_report(
 
 # %% ../../nbs/deploy/05a_structured_report.ipynb #d1c40011
 def report_rows(
-    folder:str, # Made if need be
+    folder:str, # Created if it is missing
     notes:Notes, # Of the student
     file:str # The student's own file
 ): # Function that writes the report of a row
-    "Write a report for each row that has an answer (ours)"
+    "A function that writes a report for each row that has an answer (ours)"
     with open(file, 'rb') as f: sha = hashlib.sha256(f.read()).hexdigest()
     os.makedirs(folder, exist_ok=True)
     count = Counter()
