@@ -75,7 +75,9 @@ def _session(
     for k, v in {'session.load_model_format': 'ONNX',
             'session.intra_op.allow_spinning': '0'}.items():
         opts.add_session_config_entry(k, v)
-    try: return ort.InferenceSession(data, opts, providers=['CPUExecutionProvider'])
+    # without a second try, which onnxruntime announces on stdout
+    try: return ort.InferenceSession(data, opts, providers=['CPUExecutionProvider'],
+        enable_fallback=0)
     except Exception as e:
         raise ValueError(
             f'onnxruntime {ort.__version__} refuses the student: {_why_refused(e)}') from None

@@ -51,6 +51,8 @@ class DataConfig:
 
     def __post_init__(self):
         for k, f in self.__dataclass_fields__.items():
+            if getattr(self, k) is None and f.default is not None:
+                raise ValueError(f"{k} is empty: give a value, or leave it out for {f.default!r}.")
             setattr(self, k, _cast(k, f.type, getattr(self, k)))
         _check_data(self)
 
