@@ -21,10 +21,10 @@ from ..data.files import write_aside
 _HEAD = b'foprokd checkpoint 1 '
 
 class CheckpointFolder:
-    "Numbered checkpoints in one folder, each written whole or not at all (ours); `ValueError` unless `keep` > 1"
+    "Numbered checkpoints in one folder, each written whole or not at all (ours)"
     def __init__(self,
-        path:str|Path, # Folder, made when it is opened
-        keep:int=2 # How many stay, at least 2
+        path:str|Path, # Folder; `open` makes it
+        keep:int=2 # How many checkpoints stay, at least 2
     ):
         if keep < 2:
             raise ValueError(
@@ -32,7 +32,7 @@ class CheckpointFolder:
         self.path, self.keep = Path(path), keep
 
     def files(self)->list[Path]: # From old to new
-        "The checkpoints that are there"
+        "The checkpoints in the folder"
         # `glob` is silent where it may not look
         names = os.listdir(self.path) if self.path.exists() else []
         return [self.path/n for n in sorted(names) if re.fullmatch(r'[0-9]{8}\.ckpt', n)]
@@ -42,7 +42,7 @@ def _room(
     path:Path, # Folder
     need:int # Bytes
 )->None:
-    "Take `need` bytes on the disk and give them back; `OSError` if they are not to be had"
+    "Take `need` bytes on the disk and give them back; raises `OSError` if the disk has less"
     file = path/'room.part'
     try:
         with open(file, 'wb') as f:
@@ -56,9 +56,9 @@ def _room(
 @patch
 @contextmanager
 def open(self:CheckpointFolder,
-    need:int=0 # Bytes of one checkpoint; there must be room for one more than are kept
+    need:int=0 # Bytes of one checkpoint; room is needed for `keep` + 1
 ): # Context manager
-    "Make and lock the folder; `OSError` with one sentence if it cannot be written, is full, or is in use"
+    "Make and lock the folder; raises `OSError` if it is read-only, full or in use"
     lock = FileLock(self.path/'lock')
     try:
         self.path.mkdir(parents=True, exist_ok=True)
@@ -70,13 +70,13 @@ def open(self:CheckpointFolder,
         _room(self.path, need)
     except Timeout as e:
         raise OSError(
-            f"Another process trains into {str(self.path)!r}: wait for it, or give another folder.") from e
+            f"Another process trains into {str(self.path)!r}: "
+            "wait for it, or give another folder.") from e
     except OSError as e:
         lock.release()
         raise OSError(
             f"No checkpoints can be written to {str(self.path)!r} ({e.strerror}; {need} "
-            "bytes are needed): "
-            "give another folder, or make room.") from e
+            "bytes are needed): give another folder, or make room.") from e
     try: yield self
     finally: lock.release()
 
@@ -85,7 +85,7 @@ def open(self:CheckpointFolder,
 def save(self:CheckpointFolder,
     state:dict # Tensors, numbers, text, None, and lists, tuples and dictionaries of them
 )->Path: # The file
-    "Write one checkpoint and drop the oldest; `OSError` if the disk does not take it"
+    "Write one checkpoint, then remove the oldest; raises `OSError` if the disk is full"
     buffer = io.BytesIO()
     torch.save(state, buffer)
     data, last = buffer.getbuffer(), [int(f.stem) for f in self.files()[-1:]]
@@ -104,8 +104,8 @@ def save(self:CheckpointFolder,
 @patch
 def read(self:CheckpointFolder,
     file:str|Path # A checkpoint
-)->dict: # What save was given, on the CPU
-    "One verified checkpoint; `ValueError` if it is damaged or none of ours"
+)->dict: # The state that save wrote, on the CPU
+    "One verified checkpoint; raises `ValueError` if it is damaged or of a different kind"
     name = Path(file).name
     try: head, _, data = Path(file).read_bytes().partition(b'\n')
     except OSError as e:
@@ -113,8 +113,8 @@ def read(self:CheckpointFolder,
     if not head.startswith(_HEAD): raise ValueError(f"{name!r} is no checkpoint of foprokd.")
     if hashlib.sha256(data).hexdigest().encode() != head[len(_HEAD):]:
         raise ValueError(
-            f"The checkpoint {name!r} is torn or damaged: the checksum does not fit {len(data)} "
-            "bytes.")
+            f"The checkpoint {name!r} is torn or damaged: the checksum does not fit "
+            f"{len(data)} bytes.")
     try: state = torch.load(io.BytesIO(data), map_location='cpu', weights_only=True)
     except Exception as e: # whatever a file that was made to deceive may raise
         raise ValueError(
@@ -126,9 +126,9 @@ def read(self:CheckpointFolder,
 # %% ../../nbs/train/04_checkpoint.ipynb #c0000019
 @patch
 def latest(self:CheckpointFolder,
-    check:Callable[[dict], None]=lambda state: None # Raises a `ValueError` for a state that is not wanted
+    check:Callable[[dict], None]=lambda state: None # Raises `ValueError` if it refuses
 )->dict|None: # The state; None if the folder has no checkpoint
-    "The newest sound checkpoint, a warning for each one refused, damaged ones renamed; `ValueError` if all are"
+    "The newest sound checkpoint that passes `check`; raises `ValueError` if all are refused"
     refused = []
     for file in reversed(self.files()):
         try: state = self.read(file)
@@ -145,5 +145,4 @@ def latest(self:CheckpointFolder,
     if refused:
         raise ValueError(
             f"{refused[0]} None of the {len(refused)} checkpoints in {str(self.path)!r} can be "
-            "used: give "
-            "another folder, or remove them to start over.")
+            "used: give another folder, or remove them to start over.")

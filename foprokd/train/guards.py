@@ -22,7 +22,7 @@ from .moments import uncompiled
 
 # %% ../../nbs/train/07_guards.ipynb #g0000007
 def _norm(params):
-    "Norm of all gradients; torch before 2.6 has it where it clips only"
+    "Norm of all gradients; torch before 2.6 has it only in its clipping function"
     total = getattr(nn.utils, 'get_total_norm', None)
     return (nn.utils.clip_grad_norm_(params, float('inf')) if total is None
         else total([p.grad for p in params]))
@@ -30,13 +30,13 @@ def _norm(params):
 # %% ../../nbs/train/07_guards.ipynb #g0000007-b
 @docs
 class FiniteGuard(Callback):
-    """Leave out batches whose loss or gradient is not finite; `FloatingPointError` after `patience` in a row (ours)
+    """Leave out batches whose loss or gradient is not finite (ours)
 
-    A `ValueError` for a patience below 1."""
+    Raises `FloatingPointError` after `patience` such batches in a row."""
     # idle outside a fit
     order, run_valid, idle, out = GradientAccumulation.order + 1, False, True, False
     def __init__(self,
-        patience:int=10 # Batches in a row, at least 1
+        patience:int=10 # Bad batches in a row that end the training, at least 1
     ):
         if patience < 1: raise ValueError(f"patience must be at least 1 batch, not {patience}.")
         self.patience, self.skipped, self.row, self.stuck, self.left, self.batches = (patience, 0,
@@ -44,7 +44,7 @@ class FiniteGuard(Callback):
 
     def before_fit(self):
         self.good, self.kept, self.fresh = None, None, True
-        self.idle = hasattr(self.learn, 'lr_finder') # which goes on until the loss explodes
+        self.idle = hasattr(self.learn, 'lr_finder') # it trains until the loss explodes
 
     def before_train(self): # `validate` has a `before_fit`, too
         if self.fresh: self.skipped, self.row, self.stuck, self.fresh = 0, 0, 0, False
@@ -109,7 +109,7 @@ class FiniteGuard(Callback):
 
     def stepped(self):
         parts = getattr(self.learn, 'loss_parts', None)
-        # bad batches at the start are no part of the mean
+        # bad batches at the start do not count in the mean
         if self.good is None and hasattr(self.learn, 'recorder'):
             if self.recorder.smooth_loss.val.isnan(): self.recorder.smooth_loss.reset()
         self.stuck, self.good = 0, (self.learn.loss.detach(),
@@ -169,24 +169,25 @@ class FiniteGuard(Callback):
         state:dict # From `state_dict`
     ): self.__dict__.update(state, fresh=False)
 
-    _docs = dict(before_fit="Nothing seen yet", before_train="Start counting",
-                 finite="Ask for flags and the loss, at once", bad_loss="Leave out, in a row",
-                 before_batch="Keep the buffers",
-                 before_backward="Leave out a bad loss where the gradient goes on",
-                 before_step="Leave out a bad gradient",
-                 leave_out="Undo the batch, count it, say so once",
-                 scaled="Whether the gradients are a scaler's business",
-                 after_step="Count what the scaler left out",
-                 stepped="Remember a good batch", after_fit="Keep no tensors",
-                 after_batch="Repeat the last good numbers, or NaN if there are none",
-                 after_train="End if the whole epoch was left out",
-                 stop="Save batch and model, and end", state_dict="The counts",
-                 load_state_dict="Put them back")
+    _docs = dict(before_fit="Forget the last fit", before_train="Start counting",
+                 finite="Fetch the flags, and the loss with them, in one message",
+                 bad_loss="Leave out a batch with a bad loss, and count it",
+                 before_batch="Keep a copy of the buffers",
+                 before_backward="Leave out a bad loss before its gradient spreads",
+                 before_step="Leave out a bad loss or gradient",
+                 leave_out="Undo the batch, count it, warn at the first one",
+                 scaled="Whether a scaler handles the gradients",
+                 after_step="Count the steps that the scaler left out",
+                 stepped="Remember the numbers of a good batch", after_fit="Keep no tensors",
+                 after_batch="Repeat the last good numbers, or NaN before the first",
+                 after_train="Stop if the whole epoch was left out",
+                 stop="Save batch and model, and end the training", state_dict="The counts",
+                 load_state_dict="Put the counts back")
 
 # %% ../../nbs/train/07_guards.ipynb #pn000008
 def fit_curves(
     learn:Learner # A Learner that has just been fitted
-)->dict: # Column names, a row of values per epoch, the smoothed loss per batch, how many batches were left out
+)->dict: # Columns, values per epoch, losses per batch, skipped batches
     "What the recorder saw of a fit, as plain data (ours)"
     rec = learn.recorder
     def number(v):
@@ -201,8 +202,8 @@ def fit_curves(
 # %% ../../nbs/train/07_guards.ipynb #g0000012
 @torch.no_grad()
 def diagnose_prompt(
-    prompt:nn.Module # Any prompt; these need one whose raw makes fields before a tanh from (B, `z_dim`) latents
-)->dict[str, str]: # Kind -> sentence
+    prompt:nn.Module # Any prompt; checked if it has raw: (B,z_dim) latents -> fields
+)->dict[str, str]: # Kind of fault -> sentence; empty if the prompt is sound
     "Whether a generator sits at its bound, or gives one prompt for all latents (ours)"
     if not hasattr(prompt, 'raw'): return {}
     z, res = torch.randn(64, prompt.z_dim, generator=torch.Generator().manual_seed(0)), {}
@@ -226,8 +227,8 @@ def diagnose_prompt(
 def diagnose_features(
     teacher:nn.Module, # Teacher with a `name`, (B,3,H,W) -> (B,d) features
     px:torch.Tensor # (B,3,H,W) pixels of different images, B >= 2
-)->str|None: # A sentence, or None
-    "Whether a teacher says the same of all images (ours)"
+)->str|None: # A sentence; None if all is well or nothing can be told
+    "Say so if a teacher gives the same features for all images (ours)"
     with uncompiled(): feats = teacher(px)
     if not px.std(0).max() > 1e-3 or not feats.isfinite().all(): return None # nothing to tell apart
     if feats.std(0).max() > 1e-5 * feats.abs().max(): return None
@@ -239,10 +240,10 @@ def diagnose_features(
 # %% ../../nbs/train/07_guards.ipynb #g0000014
 @docs
 class PhaseWatch(Callback):
-    "Say once, as a warning, when teacher, prompt or data have stopped giving the phases what they need (ours)"
+    "Warn once about each fault of teacher, prompt or data that a loss does not show (ours)"
     run_valid, seen, looked, cut = False, None, True, False # outside a fit nothing is watched
     def __init__(self,
-        said:set|None=None # Kinds that were said already, shared between phases; None: none yet
+        said:set|None=None # Kinds reported so far, shared between phases; None: an empty set
     ): self.said = set() if said is None else said
 
     def before_fit(self): self.looked = False
@@ -299,19 +300,19 @@ class PhaseWatch(Callback):
         self.said.update(state['said'])
 
     def say(self,
-        kind:str, # Kind of trouble, said once
-        sentence:str|None # What to say; None: nothing
+        kind:str, # Kind of fault, reported once
+        sentence:str|None # The warning; None: all is well
     ):
         if sentence is None or kind in self.said: return
         self.said.add(kind)
         warnings.warn(sentence)
 
-    _docs = dict(before_fit="The first batch will be looked at",
+    _docs = dict(before_fit="Plan a look at the first batch",
                  before_train="Start counting classes",
-                 after_cancel_train="The epoch was not whole",
+                 after_cancel_train="Note that the epoch was not whole",
                  before_batch="Count classes, look once at the features",
-                 after_train="Look for absent classes",
-                 after_fit="Look at the prompt", state_dict="Classes seen, kinds said",
+                 after_train="Look for classes that never came",
+                 after_fit="Look at the prompt", state_dict="Classes seen, kinds reported",
                  load_state_dict="Put them back",
-                 parts="Teacher, prompt and pixels to look at, by name; none for a baseline",
-                 say="Warn, if this kind was not said yet")
+                 parts="Teacher, prompt and pixels to look at; empty for a baseline",
+                 say="Warn about a kind of fault for the first time")

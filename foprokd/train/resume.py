@@ -1,4 +1,4 @@
-"""A fastai Learner that can stop between any two batches and go on in another process with the same numbers to the last bit.
+"""A fastai Learner that can stop between any two batches and resume in a different process with the same numbers to the last bit.
 
 Docs: https://foprokd.github.io/foprokd/train/resume.html.md"""
 
@@ -39,9 +39,9 @@ def _tuples(state):
     return tuple(tuple(o) if isinstance(o, list) else o for o in state)
 
 def set_rng_state(
-    state:dict # Of rng_state
+    state:dict # From rng_state
 )->None:
-    "Put the generators back; those of GPUs that are not here are left out"
+    "Put the global generators back, except those of GPUs that this machine lacks"
     n = state['numpy']
     random.setstate(_tuples(state['python']))
     np.random.set_state(dict(bit_generator='MT19937', has_gauss=n['has_gauss'], gauss=n['gauss'],
@@ -62,9 +62,9 @@ def _loader_rngs(
     return [None if dl is None else dl.rng.getstate() for dl in _loaders(dls)]
 
 def gather_objects(
-    x # What pickle can take
-)->list: # One of each process, in their order
-    "What all processes say to each other"
+    x # Anything that pickle can take
+)->list: # One object a process, in the order of ranks
+    "The objects of all processes, in every process"
     if num_distrib() < 2: return [x]
     res = [None] * num_distrib()
     torch.distributed.all_gather_object(res, x)
@@ -73,19 +73,19 @@ def gather_objects(
 # %% ../../nbs/train/05_resume.ipynb #r0000028-b
 def run_rng_state(
     dls, # `DataLoaders`
-    loaders:list|None=None # States of the loaders' generators at an earlier time; None: as they are
+    loaders:list|None=None # Earlier states of the loaders' generators; None: the present ones
 )->dict: # Plain data; every process must call
-    "All random numbers of a run: of the processes, and of the loaders"
+    "The states of all generators of a run: of its processes and its loaders"
     return dict(rng=gather_objects(rng_state()), loaders=_loader_rngs(dls) if loaders is None
         else loaders)
 
 # %% ../../nbs/train/05_resume.ipynb #r0000028-c
 def set_run_rng_state(
     dls, # `DataLoaders`
-    state:dict, # Of run_rng_state
-    loaders:bool=True # The loaders' generators, too
+    state:dict, # From run_rng_state
+    loaders:bool=True # Whether to put back the loaders' generators, too
 )->None:
-    "Put random numbers back"
+    "Put the generators of a run back"
     for dl, s in zip(_loaders(dls), state['loaders'] if loaders else ()):
         if dl is not None and s is not None: dl.rng.setstate(_tuples(s))
     if rank_distrib() < len(state['rng']): set_rng_state(state['rng'][rank_distrib()])
@@ -94,7 +94,7 @@ def set_run_rng_state(
 def plain_data(
     x # Anything a Learner keeps in its state
 ): # Tensors, numbers, text, None, and lists, tuples and dictionaries of them
-    "`x` without the classes of NumPy and fastcore; what is no plain data becomes None"
+    "`x` without the classes of NumPy and fastcore; anything else that is not plain becomes None"
     if isinstance(x, torch.Tensor): return x.detach().as_subclass(torch.Tensor)
     if isinstance(x, np.generic): return x.item()
     if isinstance(x, np.ndarray): return torch.from_numpy(x)
@@ -110,17 +110,18 @@ def _gradients(opt):
 
 # %% ../../nbs/train/05_resume.ipynb #r0000013
 def _placed(state, device):
-    "`state` on a device, but for single numbers: torch's optimizers count steps on the CPU, and ask in each step"
+    "`state` on a device, except single numbers"
+    # torch's optimizers count steps on the CPU, and read the count in each step
     return apply(lambda o: o.to(device) if isinstance(o, torch.Tensor) and o.ndim else o, state)
 
 # %% ../../nbs/train/05_resume.ipynb #r0000013-b
 class ResumableLearner(Learner):
-    "A fastai `Learner` whose fit can be left between any two batches and taken up again (ours)"
+    "A fastai `Learner` whose fit can stop between any two batches and resume (ours)"
     # state for the next fit; for this epoch; draws before this epoch
     resume_from, within, order = None, None, None
 
     def _do_fit(self):
-        "The epochs, from the one that was left on"
+        "The epochs, beginning with the interrupted one"
         first, state, self.resume_from = 0, self.resume_from, None
         try:
             if state is not None: first = self.load_fit_state(state)
@@ -130,7 +131,7 @@ class ResumableLearner(Learner):
         finally: self.within = None
 
     def all_batches(self):
-        "The batches, after those of a left epoch that were used; its order and random numbers as they were"
+        "The batches of an epoch; of an interrupted one, those that were not used yet"
         if not self.training: return super().all_batches()
         state, self.within = self.within, None
         if state is not None: set_run_rng_state(self.dls, state['order'])
@@ -163,10 +164,10 @@ class ResumableLearner(Learner):
 # %% ../../nbs/train/05_resume.ipynb #r0000014
 @patch
 def fit_state(self:ResumableLearner,
-    batch:int=0, # Batches of this epoch that are done; 0: the epoch `self.epoch` has not begun
-    epoch:int|None=None # The epoch to go on with; None: `self.epoch`
+    batch:int=0, # Batches of this epoch that are done; 0: it has not begun
+    epoch:int|None=None # The epoch to resume in; None: `self.epoch`
 )->dict: # Plain data
-    "Everything that the running fit needs to go on, with more than one process gathered from all"
+    "Everything that the running fit needs to resume, gathered from all processes"
     opt, rec, scaler = (self.opt.state_dict(), getattr(self, 'recorder', None),
         self.__dict__.get('scaler'))
     state = dict(epoch=self.epoch if epoch is None else epoch, batch=batch, n_epoch=self.n_epoch,
@@ -191,9 +192,9 @@ def fit_state(self:ResumableLearner,
 # %% ../../nbs/train/05_resume.ipynb #r0000014-b
 @patch
 def load_fit_state(self:ResumableLearner,
-    state:dict # Of fit_state
-)->int: # The epoch to go on with
-    "Put a fit that has just begun where `fit_state` was called; `ValueError` for another number of epochs"
+    state:dict # From fit_state
+)->int: # The epoch to resume in
+    "Bring a fit that has just begun to the place where `fit_state` was called"
     if state['n_epoch'] != self.n_epoch:
         raise ValueError(
             f"The state is of a fit of {state['n_epoch']} epochs, this one has {self.n_epoch}.")
@@ -223,7 +224,7 @@ def _load_recorder(
 
 # %% ../../nbs/train/05_resume.ipynb #r0000021
 class Preempted(SystemExit):
-    "The process was asked to leave (SIGTERM) and has saved; exit code 0, or 1 if the disk did not take it (ours)"
+    "Ends a process after SIGTERM: exit code 0 if it saved, 1 if it could not (ours)"
 
 # %% ../../nbs/train/05_resume.ipynb #r0000021-b
 @cache
@@ -236,7 +237,7 @@ def _say_uncaught():
 
 @contextmanager
 def catch_sigterm(): # Yields a list that is no longer empty once SIGTERM came
-    "Note SIGTERM instead of dying of it; outside the main thread, where Python cannot, one warning and nothing else"
+    "Note SIGTERM instead of dying of it; outside the main thread, only warn once"
     asked = []
     if threading.current_thread() is not threading.main_thread():
         _say_uncaught()
@@ -249,14 +250,14 @@ def catch_sigterm(): # Yields a list that is no longer empty once SIGTERM came
 # %% ../../nbs/train/05_resume.ipynb #r0000023
 @docs
 class CheckpointCallback(Callback):
-    """Write the progress of a `ResumableLearner` after each epoch, every `minutes`, and when asked to leave (ours)
+    """Write a `ResumableLearner`'s state after each epoch, every `minutes`, and at SIGTERM (ours)
 
-    It leaves by raising `Preempted`."""
+    After SIGTERM it raises `Preempted`."""
     order = CSVLogger.order + 30
     def __init__(self,
-        save:Callable[[dict], None], # Takes the fit_state to the disk
+        save:Callable[[dict], None], # Writes a fit_state to the disk
         minutes:float=10., # Between two checkpoints inside an epoch; 0: after every batch
-        asked:list=() # Of catch_sigterm: leave when it is not empty
+        asked:list=() # From catch_sigterm; the fit ends once it is not empty
     ): self.save, self.minutes, self.asked = save, minutes, asked
 
     def before_fit(self): self.last, self.trains = time.monotonic(), False
@@ -275,15 +276,15 @@ class CheckpointCallback(Callback):
         self.trains = False
 
     def agree(self,
-        *flags # Whether, on this rank
-    ): # The flags, true where one rank says so
+        *flags # Flags of this process
+    ): # The flags, true where one process has it true
         if num_distrib() < 2: return flags
         t = torch.tensor(flags, dtype=torch.int, device=next(self.learn.model.parameters()).device)
         torch.distributed.all_reduce(t, torch.distributed.ReduceOp.MAX)
         return t.bool().tolist()
 
     def write(self,
-        leave:bool, # End the process then
+        leave:bool, # Whether to end the process afterwards
         *where # Batch and epoch, as for fit_state
     ):
         state, failed = self.learn.fit_state(*where), False
@@ -299,5 +300,5 @@ class CheckpointCallback(Callback):
     _docs = dict(before_fit="Start the clock", before_train="This is a fit",
                  after_batch="Write if it is time",
                  after_epoch="Write, if the epoch trained",
-                 agree="Flags that are up in any process",
-                 write="Write the place in the epoch, and leave if asked")
+                 agree="Flags that are true in any process",
+                 write="Write the state, and leave if asked")
