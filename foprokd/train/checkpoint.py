@@ -23,7 +23,7 @@ _HEAD = b'foprokd checkpoint 1 '
 class CheckpointFolder:
     "Numbered checkpoints in one folder, each written whole or not at all (ours)"
     def __init__(self,
-        path:str|Path, # Folder; `open` makes it
+        path:str|Path, # Folder, made when it is opened
         keep:int=2 # How many checkpoints stay, at least 2
     ):
         if keep < 2:
