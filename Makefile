@@ -46,7 +46,7 @@ run-tests: $(DEV)/.installed
 		export FOPROKD_DATA="$$(cd "$$FOPROKD_DATA" && pwd)"; flags="$$flags data"; \
 		echo "FOPROKD_DATA is a folder: cells flagged 'data' run too"; \
 	else echo "FOPROKD_DATA is not a folder: cells flagged 'data' are left out"; fi; \
-	kept=$$(mktemp -d); trap 'rm -rf "$$kept"' EXIT; \
+	kept=$$(mktemp -d); trap 'rm -rf "$$kept"' EXIT; mkdir "$$kept/tmp"; export TMPDIR="$$kept/tmp"; \
 	notebooks="$(DEV)/bin/nbdev-test"; python="$(DEV)/bin/python"; \
 	if [ -n "$(COVERED)" ]; then \
 		export FOPROKD_SOURCE="$(CURDIR)"; rm -f .coverage .coverage.*; \
@@ -97,6 +97,7 @@ docs: $(DEV)/.installed ## the site in _docs/ (needs Quarto)
 	touch README.md  # nbdev-docs would rewrite a README older than index.ipynb with Quarto's own rendering
 	$(DEV)/bin/nbdev-docs
 	$(DEV)/bin/python tools/site_pages.py markdown
+	$(DEV)/bin/python tools/site_pages.py search
 
 clean: ## remove the environments and what builds leave behind
 	rm -rf $(DEMO) $(DEV) $(OLD) $(RIVALS) build dist _proc _docs *.egg-info nbs/nbdev.yml
@@ -128,5 +129,7 @@ $(RIVALS)/.installed: $(DEV)/.installed
 	$(DEV)/bin/python -m venv $(RIVALS)
 	where='import site; print(site.getsitepackages()[0])'; \
 		$(DEV)/bin/python -c "$$where" > "$$($(RIVALS)/bin/python -c "$$where")/over.pth"
-	$(RIVALS)/bin/python -m pip install --quiet '$(RIVAL)'
+	# the torch of development stays, whatever pip's settings allow: a second one is 5 GB
+	$(DEV)/bin/python -m pip list --format=freeze | grep -E '^torch(vision)?==' > $(RIVALS)/pins.txt
+	PIP_CONSTRAINT=$(CURDIR)/$(RIVALS)/pins.txt $(RIVALS)/bin/python -m pip install --quiet '$(RIVAL)'
 	touch $@

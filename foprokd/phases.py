@@ -8,7 +8,7 @@ Docs: https://foprokd.github.io/foprokd/phases.html.md"""
 __all__ = ['PhasedLearner']
 
 # %% ../nbs/36_phases.ipynb #262c7934
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, nullcontext
 from functools import partial
 from pathlib import Path
 import torch
@@ -366,7 +366,6 @@ def to_distributed(self:PhasedLearner,
 
 # %% ../nbs/36_phases.ipynb #0117bb93-b
 @patch
-@contextmanager
 def distrib_ctx(self:PhasedLearner,
     sync_bn:bool=True, # The student's BatchNorm over all processes; on GPUs only
     in_notebook:bool=False, # Started by accelerate's `notebook_launcher`
@@ -375,8 +374,6 @@ def distrib_ctx(self:PhasedLearner,
     """fastai's `distrib_ctx`, for all phases
 
     Does nothing in a single process. Raises `ImportError` if accelerate is not installed."""
-    if num_distrib() <= 1:
-        yield self
-        return
+    if num_distrib() <= 1: return nullcontext(self)
     import foprokd.train.distributed # noqa: F401 (gives fastai's Learner its own)
-    with Learner.distrib_ctx(self, sync_bn, in_notebook, **kwargs): yield self
+    return Learner.distrib_ctx(self, sync_bn, in_notebook, **kwargs)

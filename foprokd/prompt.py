@@ -296,7 +296,6 @@ def _picture(ax, im, title, **kwargs):
 
 # %% ../nbs/05_prompt.ipynb #8f76bafa
 @patch
-@torch.no_grad()
 def show(self:SpectralPrompt,
     x:Tensor, # (B,C,H,W) pixels in [0,1]
     z:Tensor|None=None, # (B, z_dim) latents; None samples them
@@ -304,7 +303,8 @@ def show(self:SpectralPrompt,
 )->plt.Figure: # One row per image
     "Image, prompted image, difference, and both log amplitudes (mean over channels)"
     x, z = self.checked(x)[:n], None if z is None else z[:n]
-    y, x, size = self(x, z).float().cpu(), x.float().cpu(), x.shape[-2:]
+    with torch.no_grad(): y = self(x, z).float().cpu()
+    x, size = x.float().cpu(), x.shape[-2:]
     logs = [full_plane(amplitude_phase(o)[0].mean(1).clamp_min(1e-5).log10(), size[1])
         for o in (x, y)]
     fig, axs = plt.subplots(len(x), 5, figsize=(10, 1.8 * len(x)), squeeze=False,

@@ -267,13 +267,12 @@ def with_prior(self:FrozenTeacher,
 
 # %% ../nbs/10_teacher.ipynb #9ed7a1ea
 @patch
-@torch.no_grad()
 def fit_statistics(self:FrozenTeacher,
     batches # Iterable of (B,3,H,W) pixel batches of the un-prompted target data
 )->FrozenTeacher: # self
     "Estimate what `with_prior` compares with, over all processes; no effect with BatchNorm (ours)"
     if self.prior_layers: return self
-    feats = torch.cat([self(x).float() for x in batches])
+    with torch.no_grad(): feats = torch.cat([self(x).float() for x in batches])
     if len(feats) < 2:
         raise ValueError(
             f"{len(feats)} images are too few to estimate feature statistics: give at least 2.")

@@ -312,6 +312,7 @@ READABLE = {  # measure of tools/pages.py: cells in which it counts one place
     'private names in shown cells': [code('print(a._inner)')], 'shown lines in cells without output': [code('x = 1')],
     'public names in backticks in docments': [code('#| export\n_x = 1 # as `known` gives it')],
     'public names in backticks inside a link': [md('See [the `known` one](a.ipynb).')],
+    'headings of methods without class and source': [code('#| export\n@patch\n@torch.no_grad()\ndef f(self:A): pass')],
     'exported cells with several public names': [code('#| export\ndef f(): pass\ndef g(): pass')],
     'indented code without a copy button': [md('Run\n\n    foprokd_run --data x')]}
 
@@ -320,6 +321,8 @@ def test_what_makes_a_page_hard_to_read_is_counted(what):
     page, fine = nb(*READABLE[what]), nb(md('A `known` name and\n\n- a list\n\n    of one'), code('x = 1\nx', shown('1')), code('#| hide\n_y = x'))
     assert len(pages.places(page, {'known'})[what]) == 1 and pages.places(fine, {'known'})[what] == []
     assert set(READABLE) | {'figures under 480 px'} == set(pages.MEASURES) and len(pages.NEVER) >= 5
+    linked = nb(code('x', dict(output_type='display_data', data={'text/markdown': ['| [`known`](a.ipynb) |\n']})))
+    assert len(pages.places(linked, {'known'})['public names in backticks inside a link']) == 1, 'nbdev links names in outputs too'
     assert any(what in o for o in check_readable({'05_prompt': nb(*page['cells'], code('#| export\ndef known(): pass'))})) == (what in pages.NEVER)
 
 

@@ -21,7 +21,7 @@ from PIL import Image
 
 from conftest import ROOT
 from checks import PAGES, WINGS, cell_source, read_notebooks
-from site_pages import llms_text, raw_links, write_markdown
+from site_pages import definitions, llms_text, raw_links, write_markdown, write_search
 
 CFG = ConfigParser(delimiters=['='])
 CFG.read(ROOT/'settings.ini', encoding='utf-8')
@@ -370,6 +370,25 @@ def test_pages_are_written_as_markdown_beside_their_html(tmp_path):
     assert write_markdown(tmp_path) == 2
     assert (tmp_path/'_docs'/'data'/'longtail.html.md').read_text().strip() == '# Prompt\n\nTen numbers.'
     assert not (tmp_path/'_docs'/'gone.html.md').exists()
+
+
+def test_the_search_of_the_site_finds_definitions_first(tmp_path):
+    for folder in ('_proc', '_docs'): (tmp_path/folder).mkdir()
+    def made(name, said): return dict(cell_type='code', source=f'#| echo: false\nshow_doc({name})', outputs=[dict(data={'text/markdown': [
+        '---\n\n[source](https://a.b)\n\n', f'### {name}\n\n```python\ndef f(\n    x, # One * here\n)\n```\n\n*{said}*\n\nMore *text*.']})])
+    cells = [made('Teacher.fit', 'Fit [`Teacher`](https://a.b/c)s (ours)'), dict(cell_type='markdown', source='## Why'), made('Teacher', 'Frozen'),
+             dict(cell_type='code', source='show_doc(f)', outputs=[])]
+    assert definitions(dict(cells=cells)) == [('Teacher.fit', 'Fit Teachers (ours)'), ('Teacher', 'Frozen')]
+    (tmp_path/'_proc'/'10_teacher.ipynb').write_text(json.dumps(dict(cells=cells)))
+    (tmp_path/'_docs'/'teacher.html').touch()
+    quarto = [dict(objectID=o, href=o, title='Teachers', section=s, text='Teacher '*9, crumbs=['Method'])
+              for o, s in (('teacher.html', ''), ('teacher.html#why', 'Why'))]
+    (tmp_path/'_docs'/'search.json').write_text(json.dumps(quarto))
+    for _ in range(2):  # a second time adds nothing
+        assert write_search(tmp_path) == 2
+        found = json.loads((tmp_path/'_docs'/'search.json').read_text())
+        assert [o['href'] for o in found] == ['teacher.html#teacher', 'teacher.html#teacher.fit', 'teacher.html', 'teacher.html#why']
+        assert found[1] == dict(quarto[0], objectID=found[1]['href'], href=found[1]['href'], section='Teacher.fit', text='Teacher.fit: Fit Teachers (ours)')
 
 
 def test_a_link_that_was_not_rendered_is_found():

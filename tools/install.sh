@@ -5,7 +5,8 @@
 set -euo pipefail
 py=$1
 shift
-of_pip() { "$py" -m pip config get "global.$1" 2>/dev/null || true; }
+# Not `pip config get`, which forgets one of two files.
+of_pip() { "$py" -m pip config list 2>/dev/null | sed -n "s/^global\.$1='\(.*\)'\$/\1/p"; }
 bin=$(dirname "$py")
 cache=$(dirname "$bin")/.uv # beside the environment, so that files are linked, not copied; removed at the end
 links=${PIP_FIND_LINKS:-$(of_pip find-links)} index=${PIP_INDEX_URL:-$(of_pip index-url)}

@@ -17,7 +17,7 @@ from collections import Counter
 from functools import lru_cache
 from pathlib import Path
 
-from checks import _bound, _magic, cell_flags, cell_source, is_exported, public_names, read_notebooks
+from checks import _bound, _magic, _patched, cell_flags, cell_source, is_exported, public_names, read_notebooks
 
 SITE, FILE = 88, 100 # columns: what the site shows without scrolling, and the most in a file
 LONG = 25 # lines of an exported cell
@@ -98,6 +98,14 @@ def _docments(cell):
     toks = tokenize.generate_tokens(iter(src.splitlines(True)).__next__)
     return [(o.start[0], o.string) for o in toks if o.type == tokenize.COMMENT and o.line.lstrip()[0] != '#']
 
+def _linked(text, public):
+    "Public names in backticks inside the text of a link"
+    return sorted({o for o in re.findall(r'\[[^\]\n]*`([\w.]+)`[^\]\n]*\]\(', text) if o.split('.')[-1] in public})
+
+def _wrapped(cell):
+    "Public methods that are added to a class and wrapped by another decorator: nbdev's heading then lacks class and source"
+    return [t.name for t in cell_trees(cell) if _patched(t) and t.name[0] != '_' and len(t.decorator_list) > 1]
+
 def _prose(nb):
     text = '\n'.join(re.sub(r'```.*?```', '', cell_source(c), flags=re.S) for c in nb['cells'] if c['cell_type'] == 'markdown')
     return len(re.findall(r"[A-Za-z][\w'-]*", text))
@@ -114,8 +122,7 @@ def places(
         src, id = cell_source(c), c.get('id')
         def put(what, said): res[what].append(f'{id}: {said}')
         if c['cell_type'] != 'code':
-            for o in re.findall(r'\[[^\]\n]*`(\w+)`[^\]\n]*\]\(', src):
-                if o in public: put('public names in backticks inside a link', o)
+            for o in _linked(src, public): put('public names in backticks inside a link', o)
             for o in re.findall(r'(?:\A|\n\n)(    (?![-*\d|])\S[^\n]*)', re.sub(r'```.*?```', '', src, flags=re.S)):
                 if not re.search(r'(?m)^\s*([-*]|\d+\.) ', src): put('indented code without a copy button', o.strip()[:60])
             continue
@@ -124,6 +131,7 @@ def places(
             for n in lines:
                 if len(n) > FILE: put(f'exported lines over {FILE} columns', n.strip()[:60])
             if len([o for o in lines if o.strip()]) > LONG: put(f'exported cells over {LONG} lines', f'{len(lines)} lines')
+            for o in _wrapped(c): put('headings of methods without class and source', o)
             if names[i] > 1: put('exported cells with several public names', names[i])
         for n in () if 'nbdev_export' + '()' in src else _semicolons(c): put('lines with a semicolon between statements', cell_source(c).splitlines()[n - 1].strip()[:70])
         if is_exported(c):
@@ -143,6 +151,7 @@ def places(
         elif not is_exported(c) and 'hide' in _flags(c):
             hidden |= dict.fromkeys(_defined(c), id)
         for o in c.get('outputs', []):
+            for n in _linked(''.join(o.get('data', {}).get('text/markdown', '')), public): put('public names in backticks inside a link', n)
             for w in _sizes(o):
                 if w < FIGURE: put(f'figures under {FIGURE} px', f'{w:.0f} px')
     return res
@@ -154,11 +163,11 @@ MEASURES = (f'shown lines over {SITE} columns', f'exported lines over {FILE} col
     'lines with a semicolon between statements', 'shown lines with several statements', 'names from hidden cells in shown ones',
     'private names in shown cells', 'shown lines in cells without output', f'figures under {FIGURE} px',
     'public names in backticks in docments', 'public names in backticks inside a link', 'exported cells with several public names',
-    'indented code without a copy button')
+    'indented code without a copy button', 'headings of methods without class and source')
 
 # What no page has: a rule of tools/checks.py
 NEVER = ('lines with a semicolon between statements', 'public names in backticks in docments', 'public names in backticks inside a link',
-    'exported cells with several public names', 'indented code without a copy button')
+    'exported cells with several public names', 'indented code without a copy button', 'headings of methods without class and source')
 
 def totals(
     nb:dict # Notebook

@@ -2,9 +2,11 @@
 
     python tools/site_pages.py llms       # nbs/llms.txt, the list of pages in the form of llmstxt.org, from the titles of the notebooks
     python tools/site_pages.py markdown   # _docs/PAGE.html.md beside each page, after nbdev-docs; docstrings of modules link these
+    python tools/site_pages.py search     # _docs/search.json, after nbdev-docs: Quarto lists sections of the second level, not definitions
     python tools/site_pages.py visible    # fails where a page of _docs/ shows a link of Markdown as text
 
 Quarto could write the Markdown itself (`commonmark`), but then warns on each page that has a figure of HTML."""
+import json
 import re
 import sys
 from html.parser import HTMLParser
@@ -43,18 +45,52 @@ def llms_text(
         if stems: res.append(f'## {name}\n\n' + '\n'.join('- [{1}]({0}): {2}'.format(f'{base}/{page_name(s)}.html.md', *head(nbs[s])) for s in stems))
     return '\n\n'.join(res) + '\n'
 
+def _rendered(root):
+    "Processed notebooks that have a page, and its address without ending"
+    for file in sorted((root/'_proc').rglob('*.ipynb')):
+        name = page_name(file.relative_to(root/'_proc').with_suffix('').as_posix())
+        if (root/'_docs'/f'{name}.html').exists(): yield file, name
+
 def write_markdown(
     root:str|Path='.' # Folder of the repository, after nbdev-docs
 )->int: # Pages written
     "Each processed notebook as Markdown beside its page, without pictures"
     from nbconvert import MarkdownExporter
     made, root = 0, Path(root)
-    for file in sorted((root/'_proc').rglob('*.ipynb')):
-        page = root/'_docs'/page_name(file.relative_to(root/'_proc').with_suffix('').as_posix())
-        if not page.with_suffix('.html').exists(): continue
-        page.with_suffix('.html.md').write_text(MarkdownExporter().from_filename(str(file))[0], encoding='utf-8')
+    for file, name in _rendered(root):
+        (root/'_docs'/f'{name}.html.md').write_text(MarkdownExporter().from_filename(str(file))[0], encoding='utf-8')
         made += 1
     return made
+
+def definitions(
+    nb:dict # Notebook, after nbdev has processed it
+)->list[tuple[str, str]]: # Name, first sentence of its documentation
+    "What has a heading made by nbdev's `show_doc`"
+    res = []
+    for c in nb['cells']:
+        if not re.search(r'^show_doc\(', cell_source(c), re.M): continue
+        told = ''.join(''.join(o.get('data', {}).get('text/markdown', '')) for o in c.get('outputs', []))
+        found = re.search(r'^### ([A-Za-z]\S*)\n(?:.*?^```\n\s*\*(.*?)\*$)?', told, re.M | re.S)
+        if found: res.append((found[1], re.sub(r'\[([^\]]*)\]\(\S*?\)', r'\1', found[2] or '').replace('`', '')))
+    return res
+
+def write_search(
+    root:str|Path='.' # Folder of the repository, after nbdev-docs
+)->int: # Definitions in the index
+    "An entry for each definition, before all others: of equal answers the site's search shows the first, so the shortest name leads"
+    root = Path(root)
+    file, own = root/'_docs'/'search.json', []
+    old = json.loads(file.read_text(encoding='utf-8'))
+    pages = {o['href']: o for o in reversed(old)}
+    for path, name in _rendered(root):
+        page = pages.get(f'{name}.html', {})
+        for o, said in definitions(json.loads(path.read_text(encoding='utf-8'))):
+            href = f'{name}.html#{o.lower()}'
+            own.append({**page, 'objectID': href, 'href': href, 'title': page.get('title', name), 'section': o, 'text': f'{o}: {said}'})
+    made = {o['objectID'] for o in own}
+    own.sort(key=lambda o: (o['section'].count('.'), len(o['section']), o['href']))
+    file.write_text(json.dumps(own + [o for o in old if o['objectID'] not in made], indent=2, ensure_ascii=False), encoding='utf-8')
+    return len(own)
 
 class _Text(HTMLParser):
     "Text of a page outside code, scripts and styles"
@@ -84,6 +120,7 @@ if __name__ == '__main__':
     root = Path(__file__).resolve().parents[1]
     if sys.argv[1:] == ['llms']: (root/'nbs'/'llms.txt').write_text(llms_text(read_notebooks(root/'nbs'), root), encoding='utf-8')
     elif sys.argv[1:] == ['markdown']: print(write_markdown(root), 'pages')
+    elif sys.argv[1:] == ['search']: print(write_search(root), 'definitions')
     elif sys.argv[1:] == ['visible']:
         bad = [f'{p.relative_to(root)}: {o}' for p in sorted((root/'_docs').rglob('*.html')) for o in raw_links(p.read_text(encoding='utf-8'))]
         print(*bad, sep='\n')

@@ -129,7 +129,6 @@ def _spectrum(x):
     return logs[0].numpy(), freq.numpy(), power[0].clamp_min(1e-9).log10().numpy()
 
 @patch
-@torch.no_grad()
 def steer(self:ExplorerScene,
     state:ExplorerState # Position of the sliders
 )->Tensor: # (1,3,H,W) prompted pixels
@@ -139,12 +138,11 @@ def steer(self:ExplorerScene,
     g = BandPrompt(s.low, s.high, s.gain, angle, math.radians(s.width)).log_gain(x)
     if s.strength and self.prompt is not None:
         z = self.prompt.sample_z(1, generator=torch.Generator().manual_seed(s.seed))
-        g = g + s.strength * self.prompt.log_gain(x, z)
+        with torch.no_grad(): g = g + s.strength * self.prompt.log_gain(x, z)
     return x + from_spectrum(to_spectrum(x) * torch.expm1(g), x.shape[-2:])
 
 # %% ../../nbs/frequency/06_explorer.ipynb #02d6739f-b
 @patch
-@torch.no_grad()
 def view(self:ExplorerScene,
     state:ExplorerState=ExplorerState(), # Position of the sliders
     **changes # Fields of the state to change

@@ -135,13 +135,12 @@ def _directions(
 
 # %% ../../nbs/study/01_features.ipynb #8f15a8bb
 @patch
-@torch.no_grad()
 def fit_scale(self:TeacherFeatures,
     batches # Iterable of (B,3,H,W) pixel batches of the target data, without a prompt
 )->TeacherFeatures: # self
     "Estimate centre and scale of the features once, from two images or more"
     if self.scale is None: return self
-    f = torch.cat([self.combine(x) for x in batches])
+    with torch.no_grad(): f = torch.cat([self.combine(x) for x in batches])
     if len(f) < 2:
         raise ValueError(f"{len(f)} images are too few to estimate a scale: give at least 2.")
     self.center = f.mean(0)

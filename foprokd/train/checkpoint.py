@@ -52,33 +52,39 @@ def _room(
             os.fsync(f.fileno())
     finally: file.unlink(missing_ok=True)
 
-# %% ../../nbs/train/04_checkpoint.ipynb #c0000010-b
-@patch
+# %% ../../nbs/train/04_checkpoint.ipynb #c0000010-a
 @contextmanager
-def open(self:CheckpointFolder,
-    need:int=0 # Bytes of one checkpoint; room is needed for `keep` + 1
-): # Context manager
-    "Make and lock the folder; raises `OSError` if it is read-only, full or in use"
-    lock = FileLock(self.path/'lock')
+def _opened(folder, need):
+    "Checkpoints in a folder that no other process writes to"
+    lock = FileLock(folder.path/'lock')
     try:
-        self.path.mkdir(parents=True, exist_ok=True)
+        folder.path.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
         # what a killed writer left, here or in an older version
         for name in ('.*.tmp.ckpt', '*.part'):
-            for f in self.path.glob(name): f.unlink()
-        need = max(need, need * (self.keep + 1) - sum(f.stat().st_size for f in self.files()))
-        _room(self.path, need)
+            for f in folder.path.glob(name): f.unlink()
+        need = max(need, need * (folder.keep + 1) - sum(f.stat().st_size for f in folder.files()))
+        _room(folder.path, need)
     except Timeout as e:
         raise OSError(
-            f"Another process trains into {str(self.path)!r}: "
+            f"Another process trains into {str(folder.path)!r}: "
             "wait for it, or give another folder.") from e
     except OSError as e:
         lock.release()
         raise OSError(
-            f"No checkpoints can be written to {str(self.path)!r} ({e.strerror}; {need} "
+            f"No checkpoints can be written to {str(folder.path)!r} ({e.strerror}; {need} "
             "bytes are needed): give another folder, or make room.") from e
-    try: yield self
+    try: yield folder
     finally: lock.release()
+
+# %% ../../nbs/train/04_checkpoint.ipynb #c0000010-b
+@patch
+def open(self:CheckpointFolder,
+    need:int=0 # Bytes of one checkpoint; room is needed for `keep` + 1
+): # Context manager
+    "Make and lock the folder; raises `OSError` if it is read-only, full or in use"
+    return _opened(self, need)
+
 
 # %% ../../nbs/train/04_checkpoint.ipynb #c0000013
 @patch
