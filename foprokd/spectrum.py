@@ -225,7 +225,7 @@ def mix_log_gain(
     width:int, # W of the image
     eps:float=1e-5 # Amplitude below which a phase is rounding noise, > 0
 )->Tensor: # (B,C,H,W//2+1) g with amp*exp(g) = (1-alpha)*amp + alpha*P
-    """Log gain that mixes in P = s/f * exp(`field`) (ours)
+    """Log gain that mixes in `P = s/f * exp(field)` (ours)
 
     s/f has the energy of the image without DC. The gain is even if `field` is."""
     amp, size = make_even(amp, width), (amp.shape[-2], width)

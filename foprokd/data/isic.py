@@ -40,8 +40,8 @@ def _isic_ratio(
     except (TypeError, ValueError): x = 0.
     near = [r for r in _IF if x > 0 and abs((x if x >= 1 else 1 / x) - r) < 1e-6 * r]
     if not near:
-        raise ValueError(f"imbalance={imbalance!r} is not one of ISIC-2019-LT's: give 100, 200 or 500 "
-            "(or .01, .005, .002).")
+        raise ValueError(f"imbalance={imbalance!r} is not one of ISIC-2019-LT's: "
+                         "give 100, 200 or 500 (or .01, .005, .002).")
     return near[0]
 
 def isic_lt_counts(

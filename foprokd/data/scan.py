@@ -353,7 +353,8 @@ def _accepted(ignore):
     res = {ignore} if isinstance(ignore, str) else set(ignore)
     odd = res - set(FILE_PROBLEMS)
     if odd:
-        raise ValueError(f"ignore names {min(odd)!r}, which is not one of {', '.join(FILE_PROBLEMS)}.")
+        raise ValueError(f"ignore names {min(odd)!r}, which is not one of "
+                         f"{', '.join(FILE_PROBLEMS)}.")
     return res
 
 def _told_problems(scan, wrong):

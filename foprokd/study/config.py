@@ -140,8 +140,8 @@ def _check_data(
                  profile=('exponential', 'pareto'))
     if cfg.class_folder is not None: known['class_folder'] = ('outer', 'inner')
     for n, allowed in known.items():
-        if getattr(cfg, n) not in allowed: raise ValueError(f"{n}={getattr(cfg, n)!r} is not one of "
-                                                            f"{', '.join(allowed)}.")
+        if getattr(cfg, n) not in allowed:
+            raise ValueError(f"{n}={getattr(cfg, n)!r} is not one of {', '.join(allowed)}.")
     parse_groups(cfg.groups)
     if cfg.fold not in (None, 'all') and not str(cfg.fold).isdigit():
         raise ValueError(f"fold={cfg.fold!r} is neither a number nor 'all'.")

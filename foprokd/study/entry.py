@@ -38,6 +38,8 @@ def _enter(
         if usual: signal.signal(signal.SIGINT, signal.default_int_handler)
     return program()
 
+
+# %% ../../nbs/study/15_entry.ipynb #b20c00b6-b
 def __getattr__(name): # Python calls this for a name that the module does not hold
     if name in PROGRAMS: return partial(_enter, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
