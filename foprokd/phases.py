@@ -331,7 +331,7 @@ def fit_fopro(self:PhasedLearner,
     phases = fopro_schedule(explore, distill, adversarial, rounds, explore_lr, lr, adversarial_lr)
     self._check_needs(phases)
     if resume and checkpoint is None:
-        raise ValueError("resume=True goes on from a folder: give it as checkpoint=.")
+        raise ValueError("resume=True continues from a folder: give it as checkpoint=.")
     with PhaseLog(phases, self, cbs, resume) as log, ExitStack() as stack:
         kept = dict(views=views, bank=bank or checkpoint and Path(checkpoint)/'answers',
             keep=keep) if views else {}

@@ -182,7 +182,7 @@ def test_b10_a_grid_is_tried_too_and_one_that_works_is_run(images, tmp_path):
 @pytest.mark.parametrize('message, said', [
     ("method='akd' is not one of ce, cbs.", '--method akd is not one of ce, cbs.'),
     ("data='isic' needs data_root, the folder.", '--data isic needs --data-root, the folder.'),
-    ("go on without them with bad='drop' (--bad drop).", 'go on without them with --bad drop.'),
+    ("leave them out with bad='drop' (--bad drop).", 'leave them out with --bad drop.'),
     ("root= (--data-root) names the folder", '--data-root names the folder'),
     ("bs=3.5 is no int; give teacher=, a name.", '--bs 3.5 is no int; give --teacher, a name.'),
     ("labels.csv has no column 'data_root'; it has name, data, test.", "labels.csv has no column 'data_root'; it has name, data, test."),

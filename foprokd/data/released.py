@@ -58,7 +58,7 @@ def handle_missing(
         first = ', '.join(np.asarray(names, dtype=object)[lost][:3])
         text = f"{lost.sum()} of {len(df)} images were not found ({per}), the first are {first}"
         if missing == 'refuse':
-            raise ValueError(f"{text}: name the folder that holds them, or go on without them "
+            raise ValueError(f"{text}: name the folder that holds them, or leave them out "
                 "with missing='drop' (--missing drop).")
         warnings.warn(f'{text}: they are dropped.')
     res = df[~lost].reset_index(drop=True)

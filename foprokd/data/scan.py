@@ -386,7 +386,7 @@ def usable_rows(
     if not wrong.any(): return _told_formats(df, scan)
     text = _told_problems(scan, wrong)
     if bad == 'refuse':
-        raise ValueError(f"{text}: mend them, or go on without them with bad='drop' (--bad drop).")
+        raise ValueError(f"{text}: repair them, or leave them out with bad='drop' (--bad drop).")
     gone = sorted(set(df.label) - set(df.label[~wrong]), key=str) if 'label' in df else []
     if gone:
         raise ValueError(f"{text}: without them no image of the class {gone[0]!r} is left, so "

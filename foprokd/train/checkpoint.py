@@ -150,5 +150,5 @@ def latest(self:CheckpointFolder,
         return state
     if refused:
         raise ValueError(
-            f"{refused[0]} None of the {len(refused)} checkpoints in {str(self.path)!r} can be "
-            "used: give another folder, or remove them to start over.")
+            f"{refused[0]} No checkpoint in {str(self.path)!r} can be used: give a different "
+            "folder, or remove the checkpoints to start over.")

@@ -125,14 +125,14 @@ class KeptRun:
 # %% ../../nbs/train/06_kept.ipynb #k0000005
 @patch
 def newest(self:KeptRun,
-    resume:bool # Whether to go on
+    resume:bool # Whether to continue from its newest checkpoint
 )->dict|None: # The newest checkpoint; None for a run that begins
     "Find the newest checkpoint; raises `ValueError` for those of a different run"
     path = str(self.folder.path)
     if not resume and self.folder.files():
         raise ValueError(
-            f"{path!r} holds checkpoints: resume=True goes on from them, another folder begins "
-            "anew.")
+            f"{path!r} holds checkpoints: resume=True continues from them. To start again, "
+            "give a different folder.")
     return self.folder.latest(lambda s: check_settings(s, self.settings))
 
 @patch

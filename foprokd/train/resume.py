@@ -292,7 +292,7 @@ class CheckpointCallback(Callback):
             try: self.save(state)
             except OSError as e:
                 failed = True
-                then = 'the last one stays' if leave else 'training goes on'
+                then = 'the last one stays' if leave else 'training continues'
                 warnings.warn(f"A checkpoint could not be written, {then} ({e}).")
         self.last = time.monotonic()
         if leave: raise Preempted(int(failed))
