@@ -27,7 +27,8 @@ def test_a_file_is_the_same_each_time():
 
 @pytest.mark.parametrize('harm, said', [
     (lambda f: int('x'), 'ValueError of others'), (lambda f: {}['a'], 'KeyError'), (lambda f: json.loads(f.read_bytes()[:1] + b'{'), 'of others'), (lambda f: time.sleep(9), 'no answer in 1 s'),
-    (lambda f: bytearray(700 * 2**20)[::4096].count(1), 'MiB'), (lambda f: fuzz.os._exit(7), 'the process died (7)'), (lambda f: sys.exit(3), 'SystemExit')])
+    (lambda f: bytearray(700 * 2**20)[::4096].count(1), 'MiB'), (lambda f: fuzz.os._exit(7), 'the process died (7)'), (lambda f: sys.exit(3), 'SystemExit'),
+    (lambda f: print('a banner'), 'printed'), (lambda f: fuzz.os.write(1, b'of a library below'), 'printed')])
 def test_the_fuzzer_sees_it(monkeypatch, harm, said):
     class Bad(fuzz.Readers):
         def __init__(self, folder, good): self.of = dict(yaml=[harm])

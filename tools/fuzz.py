@@ -334,6 +334,16 @@ def _fresh():
     Path('/proc/self/clear_refs').write_text('5')
 
 
+def _printed(out):
+    "What a reader, or a library below it, wrote to stdout, where a command prints its table"
+    sys.stdout.flush()
+    out.seek(0)
+    text = out.read()
+    out.seek(0)
+    out.truncate()
+    return text
+
+
 def work(plan, seed, good, pipe, folder):
     "Read the files of the plan one after another, and say of each what came of it"
     signals = Path('/proc/self/clear_refs').exists()
@@ -342,6 +352,9 @@ def work(plan, seed, good, pipe, folder):
     warnings.simplefilter('ignore')
     readers = Readers(folder, good)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    out = open(folder/'stdout', 'w+b', buffering=0)
+    os.dup2(out.fileno(), 1)
+    sys.stdout = open(1, 'w', closefd=False)
     for kind, i in plan:
         b, dice = changed(kind, i, seed, good)
         mine = readers.of[kind]
@@ -354,6 +367,7 @@ def work(plan, seed, good, pipe, folder):
         except (Exception, SystemExit) as e: came = verdict(e) or 'refused'
         grown = _high() - before if signals else 0
         if grown > ROOM: came = f'{grown:.0f} MiB'
+        if said := _printed(out): came = f'printed {said[:60]!r}'
         pipe.send(('ended', kind, i, f'reader {dice % len(mine)}: {came}' if came not in ('read', 'refused') else came))
     pipe.send(('done', '', 0))
 
