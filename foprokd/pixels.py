@@ -41,11 +41,13 @@ class PixelSpace(nn.Module):
         # in place: one copy less
         return (x.float() * self.std.to(x.device)).add_(self.mean.to(x.device))
 
-    def normalize(self,
-        x:torch.Tensor # (B,3,H,W) pixels in [0,1]
-    )->torch.Tensor: # (B,3,H,W) normalised images
-        "Apply the normalisation"
-        return (x.as_subclass(torch.Tensor) - self.mean.to(x.device)).div_(self.std.to(x.device))
+# %% ../nbs/09_pixels.ipynb #dfc2c9cc-normalize
+@patch
+def normalize(self:PixelSpace,
+    x:torch.Tensor # (B,3,H,W) pixels in [0,1]
+)->torch.Tensor: # (B,3,H,W) normalised images
+    "Apply the normalisation"
+    return (x.as_subclass(torch.Tensor) - self.mean.to(x.device)).div_(self.std.to(x.device))
 
 # %% ../nbs/09_pixels.ipynb #68857068
 def _torchvision_norm(ds):

@@ -31,6 +31,18 @@ def _header(
     "Header of a square binary PPM of 8 bits"
     return b'P6\n%d %d\n255\n' % (size, size)
 
+# %% ../../nbs/data/08_resized.ipynb #c68172fc-f
+def _subfolder(folder, size, method, white):
+    "Where the copies with these settings lie; raises `ValueError` if a setting is wrong"
+    if not isinstance(size, Integral) or size < 1:
+        raise ValueError(f"size={size!r} is no number of pixels.")
+    open_rgb(Image.new('RGB', (2, 2)), 1, method, white) # names a bad method or white
+    folder = os.path.abspath(os.path.expanduser(folder))
+    if os.path.exists(folder) and not os.path.isdir(folder):
+        raise ValueError(f"{folder!r} is a file: name a folder for the copies.")
+    return os.path.join(folder,
+        f'{size}_{method}_{_RECIPE}' + (f'_white{white}' if white != 65535 else ''))
+
 # %% ../../nbs/data/08_resized.ipynb #c68172fc
 class ResizedImages:
     "Lossless `size` x `size` copies of image files, kept in `folder` (ours)"
@@ -40,15 +52,8 @@ class ResizedImages:
         method:str='squish', # 'squish', 'crop' (centre) or 'pad' (black), as in open_rgb
         white:int=65535 # Value that means white in images of 16 bits, as in open_rgb
     ):
-        if not isinstance(size, Integral) or size < 1:
-            raise ValueError(f"size={size!r} is no number of pixels.")
-        open_rgb(Image.new('RGB', (2, 2)), 1, method, white) # names a bad method or white
-        folder = os.path.abspath(os.path.expanduser(folder))
-        if os.path.exists(folder) and not os.path.isdir(folder):
-            raise ValueError(f"{folder!r} is a file: name a folder for the copies.")
+        self.folder = _subfolder(folder, size, method, white)
         self.size, self.method, self.white = int(size), method, white
-        self.folder = os.path.join(folder,
-            f'{size}_{method}_{_RECIPE}' + (f'_white{white}' if white != 65535 else ''))
 
     @property
     def nbytes(self):
@@ -66,19 +71,23 @@ class ResizedImages:
         name = blake2b(os.fsencode(what), digest_size=16).hexdigest()
         return Path(self.folder, name[:2], name[2:] + _SUFFIX)
 
-    def read(self,
-        file:str|Path # An original
-    )->np.ndarray: # (size,size,3) uint8, may be written to
-        "Pixels from the copy or, without a copy, from the original, with the errors of `open_rgb`"
-        a = self._copy(file)
-        return np.array(self._original(file)) if a is None else a
+# %% ../../nbs/data/08_resized.ipynb #c68172fc-read
+@patch
+def read(self:ResizedImages,
+    file:str|Path # An original
+)->np.ndarray: # (size,size,3) uint8, may be written to
+    "Pixels from the copy or, without a copy, from the original, with the errors of `open_rgb`"
+    a = self._copy(file)
+    return np.array(self._original(file)) if a is None else a
 
-    def open(self,
-        file:str|Path # An original
-    )->PILImage: # RGB, `size` x `size`
-        "Image from the copy or, without a copy, from the original, with the errors of `open_rgb`"
-        a = self._copy(file)
-        return self._original(file) if a is None else PILImage.create(a)
+# %% ../../nbs/data/08_resized.ipynb #c68172fc-open
+@patch
+def open(self:ResizedImages,
+    file:str|Path # An original
+)->PILImage: # RGB, `size` x `size`
+    "Image from the copy or, without a copy, from the original, with the errors of `open_rgb`"
+    a = self._copy(file)
+    return self._original(file) if a is None else PILImage.create(a)
 
 # %% ../../nbs/data/08_resized.ipynb #rs-copy
 @patch

@@ -124,31 +124,35 @@ class ViewWriter:
             self.part/f'{name}.npy', 'w+', np.dtype(kind), (bank.rows, *shape))
         self.maps = {name: new(name, *o) for name, o in bank.arrays.items()}
 
-    def put(self,
-        start:int, # First row
-        **arrays # Name -> (n, ...) values
-    )->None:
-        "Write `n` rows; raises `ValueError` for numbers too large for half precision"
-        for name, v in arrays.items():
-            to = self.maps[name][start:start + len(v)]
-            with np.errstate(over='ignore'): to[:] = v
-            if to.dtype.kind == 'f' and np.isinf(to).any() and np.isfinite(v).all():
-                raise ValueError(
-                    f"{name} are up to {np.abs(v).max():.3g}, which {to.dtype} cannot hold: keep "
-                    "them "
-                    "as float32.")
-        self.done[start:start + len(v)] = True
+# %% ../../nbs/train/09_bank.ipynb #bk000013-put
+@patch
+def put(self:ViewWriter,
+    start:int, # First row
+    **arrays # Name -> (n, ...) values
+)->None:
+    "Write `n` rows; raises `ValueError` for numbers too large for half precision"
+    for name, v in arrays.items():
+        to = self.maps[name][start:start + len(v)]
+        with np.errstate(over='ignore'): to[:] = v
+        if to.dtype.kind == 'f' and np.isinf(to).any() and np.isfinite(v).all():
+            raise ValueError(
+                f"{name} are up to {np.abs(v).max():.3g}, which {to.dtype} cannot hold: keep "
+                "them "
+                "as float32.")
+    self.done[start:start + len(v)] = True
 
-    def close(self)->bool: # Whether the view is there now
-        "Keep the view if it is whole, and drop it if not"
-        sums, path = {}, self.bank.view(self.k)
-        for m in self.maps.values(): m.flush()
-        self.maps = {}
-        if self.done.all():
-            for name in self.bank.arrays: sums[name] = _checksum(self.part/f'{name}.npy')
-            (self.part/'checksums.json').write_text(json.dumps(sums))
-            try: os.rename(self.part, path)
-            except OSError:
-                if not path.is_dir(): raise
-        shutil.rmtree(self.part, ignore_errors=True)
-        return self.done.all() and path.is_dir()
+# %% ../../nbs/train/09_bank.ipynb #bk000013-close
+@patch
+def close(self:ViewWriter)->bool: # Whether the view is there now
+    "Keep the view if it is whole, and drop it if not"
+    sums, path = {}, self.bank.view(self.k)
+    for m in self.maps.values(): m.flush()
+    self.maps = {}
+    if self.done.all():
+        for name in self.bank.arrays: sums[name] = _checksum(self.part/f'{name}.npy')
+        (self.part/'checksums.json').write_text(json.dumps(sums))
+        try: os.rename(self.part, path)
+        except OSError:
+            if not path.is_dir(): raise
+    shutil.rmtree(self.part, ignore_errors=True)
+    return self.done.all() and path.is_dir()

@@ -114,13 +114,15 @@ class KeptRun:
         return dict(settings=self.settings, phase=phase, fit=fit, spent=spent,
                     history=plain_data(self.history), draws=draws, **self.states())
 
-    def restore(self,
-        state:dict # From `snapshot`
-    )->None:
-        "Take over a checkpoint, except the state of a fit, which its Learner takes"
-        self.load_states({k: v for k, v in state.items() if k not in _OWN})
-        self.history[:] = state['history']
-        if state['fit'] is None: set_run_rng_state(self.dls, state['draws'])
+# %% ../../nbs/train/06_kept.ipynb #k0000004-restore
+@patch
+def restore(self:KeptRun,
+    state:dict # From `snapshot`
+)->None:
+    "Take over a checkpoint, except the state of a fit, which its Learner takes"
+    self.load_states({k: v for k, v in state.items() if k not in _OWN})
+    self.history[:] = state['history']
+    if state['fit'] is None: set_run_rng_state(self.dls, state['draws'])
 
 # %% ../../nbs/train/06_kept.ipynb #k0000005
 @patch

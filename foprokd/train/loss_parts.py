@@ -9,6 +9,7 @@ __all__ = ['without_graph', 'LossPartsRecorder', 'LossPartsCallback', 'AnswerCal
 
 # %% ../../nbs/train/02_loss_parts.ipynb #bb2740bf
 from torch import Tensor
+from fastcore.basics import patch
 from fastcore.foundation import docs
 from fastai.callback.core import Callback, CancelValidException
 from fastai.callback.training import GradientAccumulation
@@ -113,12 +114,14 @@ class LossPartsCallback(Callback):
     ):
         "Keep what the model returned beside its logits"
 
-    def set_loss(self,
-        total:Tensor, # Scalar training loss, replaces `learn.loss_grad`
-        parts:dict # Scalar tensors by the names in `part_names`
-    ):
-        "Make `total` the loss that is trained and shown, and hand `parts` to the recorder"
-        self.learn.loss_grad, self.learn.loss, self.learn.loss_parts = total, total.clone(), parts
+# %% ../../nbs/train/02_loss_parts.ipynb #31563961-set-loss
+@patch
+def set_loss(self:LossPartsCallback,
+    total:Tensor, # Scalar training loss, replaces `learn.loss_grad`
+    parts:dict # Scalar tensors by the names in `part_names`
+):
+    "Make `total` the loss that is trained and shown, and hand `parts` to the recorder"
+    self.learn.loss_grad, self.learn.loss, self.learn.loss_parts = total, total.clone(), parts
 
 # %% ../../nbs/train/02_loss_parts.ipynb #lp000004
 @docs

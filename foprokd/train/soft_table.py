@@ -10,6 +10,7 @@ __all__ = ['batch_rows', 'SoftTable']
 # %% ../../nbs/train/11_soft_table.ipynb #st000003
 import numpy as np
 import torch
+from fastcore.basics import patch
 from fastai.callback.mixup import MixHandler
 from torch import Tensor
 from ..data.longtail import loader_labels
@@ -49,16 +50,18 @@ class SoftTable:
         device = next(learn.model.parameters()).device
         self.rows = torch.as_tensor(targets, dtype=torch.float32, device=device)
 
-    def of_batch(self,
-        logits:Tensor # (B,C) of the student, for the batch at hand
-    )->Tensor: # (B,C) float32; an image without a target gets its own logits
-        "The targets of the batch; raises `ValueError` if it holds different images"
-        rows = batch_rows(self.learn)
-        if not self.seen and self.learn.yb[0].tolist() != self.labels[rows].tolist():
-            raise ValueError(
-                "The batch does not hold the images that its loader drew, so they have "
-                "no soft targets.")
-        self.seen = True
-        target = self.rows[torch.as_tensor(rows, device=self.rows.device)]
-        return torch.where(target.isfinite().all(1, keepdim=True), target,
-            logits.detach().float())
+# %% ../../nbs/train/11_soft_table.ipynb #st000010-of-batch
+@patch
+def of_batch(self:SoftTable,
+    logits:Tensor # (B,C) of the student, for the batch at hand
+)->Tensor: # (B,C) float32; an image without a target gets its own logits
+    "The targets of the batch; raises `ValueError` if it holds different images"
+    rows = batch_rows(self.learn)
+    if not self.seen and self.learn.yb[0].tolist() != self.labels[rows].tolist():
+        raise ValueError(
+            "The batch does not hold the images that its loader drew, so they have "
+            "no soft targets.")
+    self.seen = True
+    target = self.rows[torch.as_tensor(rows, device=self.rows.device)]
+    return torch.where(target.isfinite().all(1, keepdim=True), target,
+        logits.detach().float())
