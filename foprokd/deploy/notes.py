@@ -171,6 +171,15 @@ def _calibration_said(
         said += f" ({span[0]:.3g} to {span[1]:.3g} on parts of them)"
     return said + _error_said(cal)
 
+# %% ../../nbs/deploy/00_notes.ipynb #594d822a
+def _temperature_said(notes):
+    "Where a temperature comes from; None where nothing is known"
+    if isinstance(notes.temperature_source, str): return notes.temperature_source
+    cal = notes.calibration if isinstance(notes.calibration, dict) else {}
+    if cal.get('at_bound'):
+        return 'not determined: the end of the range that an older version searched'
+    return 'fitted on the selection images' if cal else None
+
 # %% ../../nbs/deploy/00_notes.ipynb #de000017-c
 class _Answers(_Outputs):
     "What follows from the fields, in words and numbers"
@@ -182,11 +191,7 @@ class _Answers(_Outputs):
     @property
     def temperature_from(self)->str|None: # None where nothing is known
         "Where the temperature comes from, in older files too"
-        if isinstance(self.temperature_source, str): return self.temperature_source
-        cal = self.calibration if isinstance(self.calibration, dict) else {}
-        if cal.get('at_bound'):
-            return 'not determined: the end of the range that an older version searched'
-        return 'fitted on the selection images' if cal else None
+        return _temperature_said(self)
 
     @property
     def calibrated(self)->str: # One sentence, without full stop

@@ -68,6 +68,16 @@ class HighPassPrompt(BandPrompt):
         gain:float=0. # Factor on the amplitudes below `cutoff` but not on DC, >= 0
     ): super().__init__(0., cutoff, gain)
 
+# %% ../../nbs/frequency/00_controls.ipynb #043018dd-c
+def _check_like(like):
+    "Raise `TypeError` or `ValueError` if the norm of a prompt cannot be matched"
+    name = type(like).__name__
+    if not isinstance(like, SpectralPrompt):
+        raise TypeError(f"`like` must be a SpectralPrompt, got a {name}.")
+    if getattr(like, 'gain', None) == 0:
+        raise ValueError(
+            f"A {name} with gain=0 has a log gain of infinite norm: use gain > 0.")
+
 # %% ../../nbs/frequency/00_controls.ipynb #043018dd
 class RandomPrompt(SpectralPrompt):
     "A prompt with a random even log gain of the L2 norm that `like` has (ours)"
@@ -78,12 +88,7 @@ class RandomPrompt(SpectralPrompt):
         generator:torch.Generator|None=None # Source of randomness; None: the global one
     ):
         super().__init__()
-        name = type(like).__name__
-        if not isinstance(like, SpectralPrompt):
-            raise TypeError(f"`like` must be a SpectralPrompt, got a {name}.")
-        if getattr(like, 'gain', None) == 0:
-            raise ValueError(
-                f"A {name} with gain=0 has a log gain of infinite norm: use gain > 0.")
+        _check_like(like)
         self.z_dim, self.channels = like.z_dim or 64, like.channels or 3
         self.n_radius, self.n_angle = n_radius, n_angle
         # not a submodule: never trained or saved

@@ -52,6 +52,17 @@ class ExplorerView:
     shift:float # 1 - cos between the features before and after, in [0,2]
     nearest:tuple # Before and after: [(name, cos), ...], nearest first
 
+# %% ../../nbs/frequency/06_explorer.ipynb #8a2dbbb1-c
+def _check_scene(x, labels, names):
+    "Raise `ValueError` if images, labels and names do not fit together"
+    if x.ndim != 4 or x.shape[1] != 3 or len(x) < 2:
+        raise ValueError(
+            f"An explorer needs at least two RGB images (N,3,H,W), got shape {tuple(x.shape)}.")
+    if not x.is_floating_point():
+        raise ValueError(f"An explorer needs pixels in [0,1], got {x.dtype}.")
+    if any(o is not None and len(o) != len(x) for o in (labels, names)):
+        raise ValueError(f"There are {len(x)} images, but labels or names of another number.")
+
 # %% ../../nbs/frequency/06_explorer.ipynb #8a2dbbb1
 class ExplorerScene:
     "Images, a frozen teacher and a prompt to look at; only the teacher may be on a GPU (ours)"
@@ -62,13 +73,7 @@ class ExplorerScene:
         labels=None, # (N,) names of the classes; None: neighbours are single images
         names=None # (N,) names of the images; None: their numbers
     ):
-        if x.ndim != 4 or x.shape[1] != 3 or len(x) < 2:
-            raise ValueError(
-                f"An explorer needs at least two RGB images (N,3,H,W), got shape {tuple(x.shape)}.")
-        if not x.is_floating_point():
-            raise ValueError(f"An explorer needs pixels in [0,1], got {x.dtype}.")
-        if any(o is not None and len(o) != len(x) for o in (labels, names)):
-            raise ValueError(f"There are {len(x)} images, but labels or names of another number.")
+        _check_scene(x, labels, names)
         self.x, self.prompt = (x.as_subclass(Tensor).float().cpu(), None if prompt is None
             else deepcopy(prompt).cpu())
         ready = isinstance(teacher, FrozenTeacher)
@@ -78,48 +83,55 @@ class ExplorerScene:
         self.features, self._plain = self._see(self.x), {}
         self._index()
 
-    @torch.no_grad()
-    def _see(self, x):
-        "(B,d) normalised features"
-        device = next(self.teacher.parameters()).device
-        return F.normalize(torch.cat([model_features(self.teacher, o.to(device))
-            for o in x.split(64)]), dim=1).cpu()
+# %% ../../nbs/frequency/06_explorer.ipynb #8a2dbbb1-add
+@patch
+def add(self:ExplorerScene,
+    x:Tensor, # (3,H,W) pixels in [0,1], of the scene's size
+    name:str='upload' # Of the image
+)->int: # Its index
+    "Add an image without a class"
+    if x.shape != self.x.shape[1:]:
+        raise ValueError(
+            f"This scene has images {tuple(self.x.shape[1:])}, not {tuple(x.shape)}.")
+    self.x, self.names = torch.cat([self.x, x[None]]), [*self.names, name]
+    self.features = torch.cat([self.features, self._see(x[None])])
+    if self.labels is not None: self.labels = [*self.labels, '']
+    self._index()
+    return len(self.x) - 1
 
-    def add(self,
-        x:Tensor, # (3,H,W) pixels in [0,1], of the scene's size
-        name:str='upload' # Of the image
-    )->int: # Its index
-        "Add an image without a class"
-        if x.shape != self.x.shape[1:]:
-            raise ValueError(
-                f"This scene has images {tuple(self.x.shape[1:])}, not {tuple(x.shape)}.")
-        self.x, self.names = torch.cat([self.x, x[None]]), [*self.names, name]
-        self.features = torch.cat([self.features, self._see(x[None])])
-        if self.labels is not None: self.labels = [*self.labels, '']
-        self._index()
-        return len(self.x) - 1
+# %% ../../nbs/frequency/06_explorer.ipynb #8a2dbbb1-nearest
+@patch
+def nearest(self:ExplorerScene,
+    f:Tensor, # (d,) normalised features
+    image:int, # The image itself, which is left out
+    n:int=3 # How many
+)->list: # [(name, cos), ...]
+    "Find the nearest class means, or the nearest images if there are no classes"
+    if self.labels is None: bank, names = self.features, self.names
+    else:
+        names, own = self.classes, self.member[image]
+        bank = F.normalize(self.sums - own[:, None] * self.features[image], dim=1)
+    score = bank @ f
+    score[image if self.labels is None else (self.count - own < .5).nonzero()[:, 0]] = -2.
+    top = score.topk(min(n, int((score > -2).sum())))
+    return [(names[i], v) for v, i in zip(top.values.tolist(), top.indices.tolist())]
 
-    def nearest(self,
-        f:Tensor, # (d,) normalised features
-        image:int, # The image itself, which is left out
-        n:int=3 # How many
-    )->list: # [(name, cos), ...]
-        "Find the nearest class means, or the nearest images if there are no classes"
-        if self.labels is None: bank, names = self.features, self.names
-        else:
-            names, own = self.classes, self.member[image]
-            bank = F.normalize(self.sums - own[:, None] * self.features[image], dim=1)
-        score = bank @ f
-        score[image if self.labels is None else (self.count - own < .5).nonzero()[:, 0]] = -2.
-        top = score.topk(min(n, int((score > -2).sum())))
-        return [(names[i], v) for v, i in zip(top.values.tolist(), top.indices.tolist())]
+# %% ../../nbs/frequency/06_explorer.ipynb #8a2dbbb1-p
+@patch
+@torch.no_grad()
+def _see(self:ExplorerScene, x):
+    "(B,d) normalised features"
+    device = next(self.teacher.parameters()).device
+    return F.normalize(torch.cat([model_features(self.teacher, o.to(device))
+        for o in x.split(64)]), dim=1).cpu()
 
-    def _index(self):
-        "Sums of the features of each class"
-        if self.labels is None: return
-        self.classes = sorted({o for o in self.labels if o})
-        self.member = torch.tensor([[float(o == k) for k in self.classes] for o in self.labels])
-        self.sums, self.count = self.member.T @ self.features, self.member.sum(0)
+@patch
+def _index(self:ExplorerScene):
+    "Sums of the features of each class"
+    if self.labels is None: return
+    self.classes = sorted({o for o in self.labels if o})
+    self.member = torch.tensor([[float(o == k) for k in self.classes] for o in self.labels])
+    self.sums, self.count = self.member.T @ self.features, self.member.sum(0)
 
 # %% ../../nbs/frequency/06_explorer.ipynb #02d6739f
 def _spectrum(x):

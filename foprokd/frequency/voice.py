@@ -49,6 +49,33 @@ def view_features(
     return torch.cat([torch.stack([see(v) for v in dihedral_views(o, views)], 1).cpu()
         for o in parts]).numpy()
 
+# %% ../../nbs/frequency/08a_voice.ipynb #vo000008-r
+def _check_rows(many, labels, group, classes):
+    "Raise `ValueError` if features, labels, groups and classes do not fit together"
+    n = len(labels)
+    for f in many:
+        if callable(f) or f.ndim == 3 and len(f) == n == len(group): continue
+        raise ValueError("Features are (N,V,d), with labels and groups of the same N; "
+            f"got {f.shape}, {n} labels and {len(group)} groups.")
+    if odd := set(labels.tolist()) - set(classes.tolist()):
+        raise ValueError(f"{min(odd)!r} is not one of the classes: add it to `classes`.")
+
+# %% ../../nbs/frequency/08a_voice.ipynb #vo000008-f
+def _fold_said(many, labels, classes, probe, fit, ask):
+    "(K,C) probabilities of the K images `ask`, from probes that learn from the images `fit`"
+    probs = np.zeros((ask.sum(), len(classes)))
+    for f in (f(np.flatnonzero(fit)) if callable(f) else f for f in many):
+        views = f.shape[1]
+        # two threads take three times as long for matrices this small
+        with threadpool_limits(1, 'blas'):
+            clf = clone(probe).fit(f[fit].reshape(-1, f.shape[2]), labels[fit].repeat(views))
+        at = [np.flatnonzero(classes == c)[0] for c in clf.classes_]
+        said = clf.predict_proba(f[ask].reshape(-1, f.shape[2])).reshape(-1, views,
+            len(at)).mean(1)
+        probs[:, at] += said / len(many)
+    probs[~np.isin(labels[ask], labels[fit])] = np.nan
+    return probs
+
 # %% ../../nbs/frequency/08a_voice.ipynb #vo000008
 def cross_fitted(
     feats, # (N,V,d) for V views; or a function of the rows to learn from; or a list, by teacher
@@ -66,12 +93,7 @@ def cross_fitted(
     many, n = [f if callable(f) else np.asarray(f) for f in many], len(labels)
     classes = np.unique(labels) if classes is None else np.asarray(classes)
     group = np.arange(n) if group is None else np.asarray(group)
-    for f in many:
-        if callable(f) or f.ndim == 3 and len(f) == n == len(group): continue
-        raise ValueError("Features are (N,V,d), with labels and groups of the same N; "
-            f"got {f.shape}, {n} labels and {len(group)} groups.")
-    if odd := set(labels.tolist()) - set(classes.tolist()):
-        raise ValueError(f"{min(odd)!r} is not one of the classes: add it to `classes`.")
+    _check_rows(many, labels, group, classes)
     probe = linear_probe() if probe is None else probe
     fold = stratified_folds(labels, folds, group, seed)
     probs = np.zeros((n, len(classes)))
@@ -79,14 +101,5 @@ def cross_fitted(
         fit, ask = fold != k, fold == k
         if np.isin(group[ask], group[fit]).any():
             raise ValueError("A group lies on two sides of a fold.")
-        for f in (f(np.flatnonzero(fit)) if callable(f) else f for f in many):
-            views = f.shape[1]
-            # two threads take three times as long for matrices this small
-            with threadpool_limits(1, 'blas'):
-                clf = clone(probe).fit(f[fit].reshape(-1, f.shape[2]), labels[fit].repeat(views))
-            at = [np.flatnonzero(classes == c)[0] for c in clf.classes_]
-            said = clf.predict_proba(f[ask].reshape(-1, f.shape[2])).reshape(-1, views,
-                len(at)).mean(1)
-            probs[np.ix_(ask, at)] += said / len(many)
-        probs[ask & ~np.isin(labels, labels[fit])] = np.nan
+        probs[ask] = _fold_said(many, labels, classes, probe, fit, ask)
     return np.log(np.maximum(probs, 1e-6))
