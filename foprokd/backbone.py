@@ -277,14 +277,9 @@ def _create_timm(
             "give a local file with ckpt=, or pretrained=False for random weights "
             "(of a teacher: in teacher_kwargs; teacher='embedded' needs no download).") from e
 
-# %% ../nbs/08_backbone.ipynb #861664d1
-def create_backbone(
-    model:str|nn.Module, # timm name, or a module returning features
-    pretrained:bool=False, # Fetch weights from the hub (names only)
-    ckpt:str|Path|None=None, # Local checkpoint with the backbone's weights
-    **kwargs # Passed to `timm.create_model` (names only)
-)->tuple[nn.Module, dict]: # The backbone without classifier, and the checkpoint's notes
-    "A backbone that returns features (ours); raises `RuntimeError` if the hub is out of reach"
+# %% ../nbs/08_backbone.ipynb #861664d1-h
+def _check_model(model):
+    "Raise `TypeError` for anything but a timm name or a plain network"
     if hasattr(model, 'dls') and hasattr(model, 'model'):
         raise TypeError(
             f"Got a fastai {type(model).__name__} where a network is needed: pass its body, "
@@ -300,6 +295,16 @@ def create_backbone(
                 "file, which `ckpt` names beside the name of their architecture.")
         raise TypeError(
             f"Got a {type(model).__name__} where a timm name or an nn.Module is needed: {model!r}.")
+
+# %% ../nbs/08_backbone.ipynb #861664d1
+def create_backbone(
+    model:str|nn.Module, # timm name, or a module returning features
+    pretrained:bool=False, # Fetch weights from the hub (names only)
+    ckpt:str|Path|None=None, # Local checkpoint with the backbone's weights
+    **kwargs # Passed to `timm.create_model` (names only)
+)->tuple[nn.Module, dict]: # The backbone without classifier, and the checkpoint's notes
+    "A backbone that returns features (ours); raises `RuntimeError` if the hub is out of reach"
+    _check_model(model)
     if isinstance(model, nn.Module): net = without_classifier(model)
     else: net = _create_timm(model, pretrained and ckpt is None, **kwargs)
     if ckpt is None: return net, {}

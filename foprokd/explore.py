@@ -182,6 +182,18 @@ class SkipValidation(Callback):
 
     _docs = dict(before_validate="Cancel the validation of this epoch")
 
+# %% ../nbs/30_explore.ipynb #d862ca8b-h
+def _explorer(dls, teacher, prompt, n_classes, pixels, size):
+    "PromptExplorer of `n_classes`, with a new prompt and the pixels of `dls` where none are given"
+    prompt = FourierPromptGenerator() if prompt is None else prompt
+    pixels = PixelSpace.from_dls(dls) if pixels is None else pixels
+    return PromptExplorer(teacher, prompt, n_classes, pixels, size)
+
+def _leave_validation_out(learn):
+    "Skip the validation of a Learner, and report no columns of it"
+    learn.recorder.valid_metrics = False
+    learn.add_cb(SkipValidation())
+
 # %% ../nbs/30_explore.ipynb #d862ca8b
 def explore_learner(
     dls, # fastai `DataLoaders` of the target data
@@ -203,14 +215,10 @@ def explore_learner(
     Raises `ValueError` if a class has no training image."""
     counts = check_counts(class_counts(dls) if counts is None else counts,
         getattr(dls, 'vocab', None))
-    prompt = FourierPromptGenerator() if prompt is None else prompt
-    ex = PromptExplorer(teacher, prompt, len(counts), PixelSpace.from_dls(dls) if pixels is None
-        else pixels, size)
+    ex = _explorer(dls, teacher, prompt, len(counts), pixels, size)
     own = ExploreCallback(w_cls, w_prior, w_div)
     learn = cls(dls, ex, loss_func=BalancedSoftmaxLoss(counts), cbs=L(own) + L(cbs), **kwargs)
-    if not validate:
-        learn.recorder.valid_metrics = False
-        learn.add_cb(SkipValidation())
+    if not validate: _leave_validation_out(learn)
     return learn
 
 # %% ../nbs/30_explore.ipynb #ex000005

@@ -349,6 +349,17 @@ def notes_may_decide(
     "Whether a file may name these arguments for its network"
     return all(k not in _NOT_FROM_FILES and _harmless(v) for k, v in kwargs.items())
 
+# %% ../nbs/07_loading.ipynb #548d0ec2-h
+def _without_memory(arch, kwargs, most, name):
+    "Network of at most `most` weights on the meta device; `ValueError` if timm cannot build it"
+    try:
+        with torch.device('meta'), _at_most(most):
+            return timm.create_model(arch, pretrained=False, num_classes=0, **kwargs)
+    except Exception as e: # whatever timm makes of a stranger's arguments
+        raise ValueError(
+            f"{name!r} says that it is {arch} with {repr(kwargs)[:80]}, which does not fit "
+            f"({type(e).__name__}: {' '.join(str(e).split())[:120]}).") from e
+
 # %% ../nbs/07_loading.ipynb #548d0ec2-b
 def model_from_notes(
     notes:dict, # From read_checkpoint
@@ -367,15 +378,9 @@ def model_from_notes(
     if bad:
         raise ValueError(
             f"{name!r} asks for an argument {repr(bad[0])[:60]} of {arch} that no file may set.")
-    held = sum(v.numel() for v in sd.values())
-    try:
-        with torch.device('meta'), _at_most(held + trunk * _TRUNK):
-            net = timm.create_model(arch, pretrained=False, num_classes=0, **kwargs)
-    except Exception as e: # whatever timm makes of a stranger's arguments
-        raise ValueError(
-            f"{name!r} says that it is {arch} with {repr(kwargs)[:80]}, which does not fit "
-            f"({type(e).__name__}: {' '.join(str(e).split())[:120]}).") from e
-    large = sum(b.numel() for b in net.buffers()) > held + trunk * _TRUNK
+    most = sum(v.numel() for v in sd.values()) + trunk * _TRUNK
+    net = _without_memory(arch, kwargs, most, name)
+    large = sum(b.numel() for b in net.buffers()) > most
     if large:
         raise ValueError(
             f"{name!r} says that it is {arch}, which would be far larger than the file.")

@@ -21,6 +21,8 @@ from fastai.callback.schedule import Learner
 from fastai.data.core import DataLoaders
 from fastai.learner import replacing_yield
 from fastai.torch_core import get_model, num_distrib, rank_distrib
+
+# %% ../nbs/36_phases.ipynb #262c7934-b
 from .adversarial import AdversarialCallback
 from .data.longtail import check_counts, class_counts, class_names
 from .distill import DistillCallback

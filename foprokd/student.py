@@ -261,6 +261,17 @@ def _check_student(
             "with `load_weights(net, read_checkpoint(file)[0])`.")
     return n
 
+# %% ../nbs/12_student.ipynb #104cc3c2-h
+def _network_of(arch, kwargs, sd, n):
+    "Untrained network of `n` classes: that of timm, or one with a head as `deploy` builds it"
+    plain = 'classifier.weight' not in sd or not any(k.startswith('backbone.')
+        for k in sd)
+    net = timm.create_model(arch, num_classes=n if plain else 0, **kwargs)
+    if plain: return net
+    head = nn.Linear(sd['classifier.weight'].shape[-1], n)
+    axis = _layout(net, kwargs.get('img_size'), kwargs.get('in_chans', 3))[1]
+    return nn.Sequential(OrderedDict(backbone=net, pool=_Pool(axis), classifier=head))
+
 # %% ../nbs/12_student.ipynb #104cc3c2
 def load_student(
     file:str|Path # A `.safetensors` file that export_student wrote
@@ -275,14 +286,7 @@ def load_student(
     if n > held:
         raise ValueError(
             f"{name!r} says it tells {n} classes apart and holds {held} weights.")
-    plain = 'classifier.weight' not in sd or not any(k.startswith('backbone.')
-        for k in sd)
-    net = timm.create_model(arch, num_classes=n if plain else 0, **kwargs)
-    if not plain:
-        head = nn.Linear(sd['classifier.weight'].shape[-1], n)
-        axis = _layout(net, kwargs.get('img_size'), kwargs.get('in_chans', 3))[1]
-        net = nn.Sequential(OrderedDict(backbone=net, pool=_Pool(axis),
-            classifier=head))
+    net = _network_of(arch, kwargs, sd, n)
     odd = sorted(set(sd) ^ set(net.state_dict()))
     if odd:
         raise ValueError(

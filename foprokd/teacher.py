@@ -52,6 +52,17 @@ def _own_input(net, img_size):
     stats = {n: cfg[n] for n in ('mean', 'std') if cfg.get(n) is not None}
     return stats | dict(input_size=sides[-1] if isinstance(sides, (list, tuple)) else sides)
 
+# %% ../nbs/10_teacher.ipynb #2616941e-h
+def _from_file(ckpt, kwargs):
+    "Architecture that a checkpoint names, its arguments updated by `kwargs`, and all its notes"
+    sd, notes = read_checkpoint(ckpt) if ckpt is not None else ({}, {})
+    if not notes.get('arch'):
+        raise ValueError(
+            f"{str(ckpt)!r} does not say its architecture: use FrozenTeacher('timm_name', "
+            "ckpt=...).")
+    model, own = model_from_notes(notes, sd, Path(ckpt).name)
+    return model, {**own, **kwargs}, notes
+
 # %% ../nbs/10_teacher.ipynb #2616941e-b
 def _build(
     model, # As in FrozenTeacher
@@ -64,14 +75,8 @@ def _build(
     if isinstance(model, (str, Path)) and Path(model).suffix in ('.safetensors', '.pth', '.pt',
             '.tar'):
         model, ckpt = None, model
-    sd, notes = read_checkpoint(ckpt) if model is None and ckpt is not None else ({}, {})
-    if model is None:
-        if not notes.get('arch'):
-            raise ValueError(
-                f"{str(ckpt)!r} does not say its architecture: use FrozenTeacher('timm_name', "
-                "ckpt=...).")
-        model, own = model_from_notes(notes, sd, Path(ckpt).name)
-        kwargs = {**own, **kwargs}
+    notes = {}
+    if model is None: model, kwargs, notes = _from_file(ckpt, kwargs)
     side = notes.get('input_size') if size is None else None if size == 'image' else int(size)
     if isinstance(model, nn.Module): model = fresh_copy(model)
     else: kwargs = for_size(model, side, kwargs)
@@ -234,20 +239,24 @@ def _prior(
     kl = _channel_kl(*(torch.cat(list(o)) for o in parts), eps)
     return torch.stack([o.mean() for o in kl.split([len(m) for m, _ in now])]).mean()
 
+# %% ../nbs/10_teacher.ipynb #66dbbd1c-h
+def _with_fitted_prior(teacher, x):
+    "Features, and how far they are from those that `fit_statistics` has seen"
+    if teacher.reference is None:
+        raise ValueError(
+            f"{teacher.name} has no BatchNorm: call fit_statistics(batches of pixels) "
+            "first.")
+    feats = teacher(x)
+    return feats, gaussian_kl(*batch_moments([feats])[0],
+        *(r.to(feats.device) for r in teacher.reference))
+
 # %% ../nbs/10_teacher.ipynb #66dbbd1c-b
 @patch
 def with_prior(self:FrozenTeacher,
     x:torch.Tensor # (B,3,H,W) pixels
 )->tuple[torch.Tensor, torch.Tensor]: # (B, num_features), and the prior R >= 0
     "Features, and how unfamiliar the batch is; raises `ValueError` without statistics"
-    if not self.prior_layers:
-        if self.reference is None:
-            raise ValueError(
-                f"{self.name} has no BatchNorm: call fit_statistics(batches of pixels) "
-                "first.")
-        feats = self(x)
-        return feats, gaussian_kl(*batch_moments([feats])[0],
-            *(r.to(feats.device) for r in self.reference))
+    if not self.prior_layers: return _with_fitted_prior(self, x)
     seen, parts = [], [f for m in self.modules()
         if isinstance(f := m.__dict__.get('forward'), RecomputedBlock)]
     # these are watched by the block that computes them anew

@@ -146,6 +146,20 @@ def _isic_truth(
     return pd.DataFrame(dict(image=df.image.astype(str),
         label=np.array(ISIC_CLASSES)[hot.argmax(1)]))
 
+# %% ../../nbs/data/13_isic.ipynb #is-held-groups
+def _held_groups(sizes, label):
+    "Test and validation part -> its groups of one class, the first of `sizes` that fit exactly"
+    held = {}
+    for part, n in _HELD.items():
+        take = _whole(sizes.to_numpy(), n)
+        if take is None:
+            raise ValueError(
+                f"Whole lesions of {label} cannot make exactly {n} {part} images: it has "
+                f"{sizes.sum()} images in {len(sizes)} lesions to choose from.")
+        held[part] = sizes.index[take]
+        sizes = sizes.drop(held[part])
+    return held
+
 # %% ../../nbs/data/13_isic.ipynb #30b44e36
 def _isic_deal(
     df:pd.DataFrame, # Columns image, label, group
@@ -160,19 +174,21 @@ def _isic_deal(
     for c, label in enumerate(ISIC_CLASSES):
         sizes = pure[pure.label == label].groupby('group').size()
         sizes = sizes.iloc[np.random.default_rng([seed, fold, c]).permutation(len(sizes))]
-        for part, n in _HELD.items():
-            take = _whole(sizes.to_numpy(), n)
-            if take is None:
-                raise ValueError(
-                    f"Whole lesions of {label} cannot make exactly {n} {part} images: it has "
-                    f"{sizes.sum()} images in {len(sizes)} lesions to choose from.")
-            df.loc[df.group.isin(sizes.index[take]), 'split'] = part
-            sizes = sizes.drop(sizes.index[take])
+        for part, groups in _held_groups(sizes, label).items():
+            df.loc[df.group.isin(groups), 'split'] = part
     train = np.flatnonzero(df.split == 'train')
     keep = subsample_longtail(df.label.to_numpy()[train], ratio, groups=df.group.to_numpy()[train],
                               seed=int(np.random.SeedSequence([seed, fold]).generate_state(1)[0]),
                               n_max=int(df.label.value_counts().max()))
     return df[(df.split != 'train') | df.index.isin(train[keep])].reset_index(drop=True), len(mixed)
+
+# %% ../../nbs/data/13_isic.ipynb #is-published
+def _is_as_published(df, ratio):
+    "Whether each part has the published number of images of every class"
+    n = pd.crosstab(df.split, df.label).reindex(index=SPLIT_PARTS, columns=ISIC_CLASSES,
+        fill_value=0)
+    return n.to_numpy().tolist() == [isic_lt_counts(ratio).tolist(), [_HELD['valid']] * 8,
+        [_HELD['test']] * 8]
 
 # %% ../../nbs/data/13_isic.ipynb #e771dbfe
 def _isic_table(
@@ -196,13 +212,18 @@ def _isic_table(
             fold, ratio, seed)
         group = df.pop('own')
     df = df.assign(group=group) if lesions else df.drop(columns='group', errors='ignore')
-    n = pd.crosstab(df.split, df.label).reindex(index=SPLIT_PARTS, columns=ISIC_CLASSES,
-        fill_value=0)
-    n = n.to_numpy().tolist()
     bare = int((~df.image.map(_isic_id).isin(lesions)).sum()) if lesions else None
     return df, dict(groups=source, without_group=bare, mixed_groups=mixed,
-                    as_published=n == [isic_lt_counts(ratio).tolist(), [_HELD['valid']] * 8,
-                    [_HELD['test']] * 8])
+                    as_published=_is_as_published(df, ratio))
+
+# %% ../../nbs/data/13_isic.ipynb #is-tables
+def _table_files(files, splits):
+    "Files that may be tables; with a folder `splits`, the split files of that folder alone"
+    if splits is None:
+        return files
+    other = [f for f in files if not re.match(r'(train|val|test)_skin\d', os.path.basename(f))]
+    return sorted({*walk_files(existing_folder(splits, 'the split files of ISIC-2019-LT')),
+        *other})
 
 # %% ../../nbs/data/13_isic.ipynb #530256dd
 def isic2019_lt(
@@ -219,12 +240,8 @@ def isic2019_lt(
     check_choice('fold', fold, range(1, 6))
     check_choice('missing', missing, ('refuse', 'drop'))
     check_choice('protocol', protocol, ('official', 'regenerated', 'lesion'))
-    files = tables = walk_files(existing_folder(root, 'the images of ISIC-2019'))
-    if splits is not None:
-        other = [f for f in files if not re.match(r'(train|val|test)_skin\d', os.path.basename(f))]
-        tables = sorted({*walk_files(existing_folder(splits, 'the split files of ISIC-2019-LT')),
-            *other})
-    df, facts = _isic_table(tables, protocol, fold, ratio, seed)
+    files = walk_files(existing_folder(root, 'the images of ISIC-2019'))
+    df, facts = _isic_table(_table_files(files, splits), protocol, fold, ratio, seed)
     names, (found, twice) = df.image, _isic_images(files)
     df, not_found = handle_missing(df.assign(image=[found.get(_isic_id(i)) for i in names]), names,
         missing)

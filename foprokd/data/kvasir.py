@@ -90,6 +90,14 @@ def _hk_images(
             f"{odd[0][0]!r} in {label[odd[0][0]]!r} instead of {odd[0][1]!r}.")
     return paths, len(set(found) - set(zip(df.label, df.image)))
 
+# %% ../../nbs/data/14_kvasir.ipynb #hk-dealt
+def _hk_parts(files, fold, protocol, seed):
+    "Rows of the official or the stratified folds, with `fold` as test part and the rest to train"
+    df = _hk_folds(files)
+    if protocol == 'stratified': df = split_folds(df.drop(columns='fold'), n_folds=5, seed=seed)
+    df['split'] = np.where(df.fold == fold, 'test', 'train')
+    return df.drop(columns='fold')
+
 # %% ../../nbs/data/14_kvasir.ipynb #9d9ff25b
 def hyper_kvasir(
     root:str|Path, # Folder with the released tree, `labeled-images` at any depth
@@ -105,17 +113,14 @@ def hyper_kvasir(
     check_choice('missing', missing, ('refuse', 'drop'))
     check_choice('protocol', protocol, ('official', 'stratified'))
     files = walk_files(existing_folder(root, 'the released images of HyperKvasir'))
-    df = _hk_folds(files if splits is None
-        else walk_files(existing_folder(splits, '5_fold_split.csv')))
-    if protocol == 'stratified': df = split_folds(df.drop(columns='fold'), n_folds=5, seed=seed)
-    df['split'] = np.where(df.fold == fold, 'test', 'train')
+    tables = files if splits is None else walk_files(existing_folder(splits, '5_fold_split.csv'))
+    df = _hk_parts(tables, fold, protocol, seed)
     (paths, extra), names = _hk_images(files, df), df.image
     as_published = df.label.value_counts().to_dict() == HYPER_KVASIR_COUNTS
-    df = split_data(df.drop(columns='fold'), valid=valid, seed=seed)
+    df = split_data(df, valid=valid, seed=seed)
     df, not_found = handle_missing(df.assign(image=paths), names, missing)
     notes = ('no patient ids, so split by image',
              *([f'{extra} files of these classes are not in the fold file'] if extra else []))
     return attach_about(df, f'HyperKvasir, fold {fold}, {protocol} split', not_found, None, notes,
-        name='hyper_kvasir',
-        protocol=protocol, fold=int(fold), seed=int(seed), licence='CC BY 4.0',
+        name='hyper_kvasir', protocol=protocol, fold=int(fold), seed=int(seed), licence='CC BY 4.0',
         class_groups=_hk_groups(df), not_listed=extra, as_published=as_published)

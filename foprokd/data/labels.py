@@ -350,6 +350,22 @@ def _read_source(
     df, facts = _from_table(df, columns, home, 'The frame', whole, look=root is not None)
     return df, dict(facts, kind='frame', source=None)
 
+# %% ../../nbs/data/05_labels.ipynb #lb-two-classes
+def _check_rows(df):
+    "Raise `ValueError` unless each image occurs once and there are two classes to tell apart"
+    check_labels(df, 'image', 'label', parts=True, once=True)
+    one = f"All {len(df)} images have the label {df.label.iloc[0]!r}: nothing to classify."
+    if df.label.nunique() < 2: raise ValueError(one)
+
+# %% ../../nbs/data/05_labels.ipynb #lb-usable
+def _usable_images(df, bad, workers, bar):
+    "The rows whose files can be used, with the modes of these files among the facts of the reading"
+    scan = scan_images(df.image, workers=workers, bar=bar)
+    df, modes = usable_rows(df, bad, scan=scan), scan['mode'][scan.problem == '']
+    _warn_modes(modes)
+    df.attrs['understood']['modes'] = {k: int(n) for k, n in modes.value_counts().items()}
+    return df
+
 # %% ../../nbs/data/05_labels.ipynb #46deba37-b
 def read_labels(
     source:str|Path|pd.DataFrame, # A folder, a CSV file or a frame
@@ -373,13 +389,6 @@ def read_labels(
     df, said = dicom_rows(df, by, frames)
     facts['notes'] = [*facts.get('notes', []), *said]
     with naming(source):
-        check_labels(df, 'image', 'label', parts=True, once=True)
-        one = f"All {len(df)} images have the label {df.label.iloc[0]!r}: nothing to classify."
-        if df.label.nunique() < 2: raise ValueError(one)
+        _check_rows(df)
     df.attrs['understood'] = facts
-    if bad is None: return df
-    scan = scan_images(df.image, workers=workers, bar=bar)
-    df, modes = usable_rows(df, bad, scan=scan), scan['mode'][scan.problem == '']
-    _warn_modes(modes)
-    df.attrs['understood']['modes'] = {k: int(n) for k, n in modes.value_counts().items()}
-    return df
+    return df if bad is None else _usable_images(df, bad, workers, bar)

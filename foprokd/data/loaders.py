@@ -184,6 +184,21 @@ def _block(
     return DataBlock(blocks, splitter=_split_idxs, get_x=ColReader('image'),
         get_y=ColReader('label'), batch_tfms=tfms)
 
+# %% ../../nbs/data/09_loaders.ipynb #ld-opener
+def _opener(df, size, method, cache, cache_dir, white, num_workers):
+    "What opens the images of the table, with their resized copies made if a folder is named"
+    if cache is None: cache = not num_workers and len(df) * size**2 * 3 < _CACHE_BYTES
+    opener = OpenImage(size, method, cache, cache_dir, white)
+    if opener.copies is not None: _make_copies(df, opener.copies)
+    return opener
+
+# %% ../../nbs/data/09_loaders.ipynb #ld-loaders
+def _loaders_of(block, rows, seed, kwargs):
+    "The loaders of train and valid, with `seed` as the order of the training batches"
+    dls = ImageDataLoaders(*block.dataloaders(rows, **kwargs).loaders)
+    if seed is not None: dls.train.rng = random.Random(seed)
+    return dls
+
 # %% ../../nbs/data/09_loaders.ipynb #c32c668c-b
 def image_dls(
     df:pd.DataFrame, # Table of split_data
@@ -203,17 +218,12 @@ def image_dls(
 )->ImageDataLoaders: # Loaders of train and valid; test_dl makes that of test
     "fastai DataLoaders from a split table, or `ValueError` if a part is empty or too small"
     _check_parts(df, bs)
-    if cache is None: cache = not num_workers and len(df) * size**2 * 3 < _CACHE_BYTES
-    opener, vocab = OpenImage(size, method, cache, cache_dir, white), sorted(df.label.unique())
-    if opener.copies is not None: _make_copies(df, opener.copies)
+    opener = _opener(df, size, method, cache, cache_dir, white, num_workers)
+    rows, vocab = df[df.split != 'test'].reset_index(drop=True), sorted(df.label.unique())
     block = _block(opener, vocab, aug, normalize)
-    rows = df[df.split != 'test'].reset_index(drop=True)
     pin = _pins(num_workers, kwargs.get('device')) if pin_memory is None else pin_memory
     kwargs = _sampler(rows, vocab, sampling) | dict(pin_memory=pin) | kwargs
-    dls = ImageDataLoaders(*block.dataloaders(rows, bs=bs, num_workers=num_workers,
-        **kwargs).loaders)
-    if seed is not None: dls.train.rng = random.Random(seed)
-    return dls
+    return _loaders_of(block, rows, seed, dict(bs=bs, num_workers=num_workers, **kwargs))
 
 # %% ../../nbs/data/09_loaders.ipynb #6fe2370d
 def test_dl(

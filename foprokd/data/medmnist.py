@@ -82,6 +82,18 @@ def _med_stream(
         raise ValueError(f"{npz.name} is not a MedMNIST file, or damaged in {member} at "
             f"image {done} ({_why(e)}): download it again.") from None
 
+# %% ../../nbs/data/15_medmnist.ipynb #mm-check-images
+def _med_check_images(npz, labels):
+    "Raise `ValueError` unless the first image of each part is gray or RGB; `labels` by part"
+    shapes = [next(_med_stream(npz, f'{k}_images', len(labels[p]))) for p, k in _MED_KEYS.items()]
+    def is_image(x):
+        return x.dtype == np.uint8 and x.size and x.ndim in (2, 3) and x.shape[2:] in ((), (3,))
+    odd = [x for x in shapes if not is_image(x)]
+    if odd:
+        raise ValueError(
+            f"{npz.name} holds images of shape {odd[0].shape} and type {odd[0].dtype}: "
+            "gray or RGB bytes are needed.")
+
 # %% ../../nbs/data/15_medmnist.ipynb #fa71f567-c
 def _med_labels(
     npz:Path, # The file
@@ -97,14 +109,7 @@ def _med_labels(
     empty = [p for p, y in res.items() if not np.shape(y) or not len(y)]
     if empty:
         raise ValueError(f"{npz.name} has no label in its {empty[0]} part: download it again.")
-    shapes = [next(_med_stream(npz, f'{k}_images', len(res[p]))) for p, k in _MED_KEYS.items()]
-    def is_image(x):
-        return x.dtype == np.uint8 and x.size and x.ndim in (2, 3) and x.shape[2:] in ((), (3,))
-    odd = [x for x in shapes if not is_image(x)]
-    if odd:
-        raise ValueError(
-            f"{npz.name} holds images of shape {odd[0].shape} and type {odd[0].dtype}: "
-            "gray or RGB bytes are needed.")
+    _med_check_images(npz, res)
     wide = [y for y in res.values() if y.ndim > 2 or y.ndim == 2 and y.shape[1] != 1]
     if wide:
         raise ValueError(
@@ -207,6 +212,22 @@ def _med_file(
     "Name of the npz file"
     return f'{flag}.npz' if size == 28 else f'{flag}_{size}.npz'
 
+# %% ../../nbs/data/15_medmnist.ipynb #mm-npz-file
+def _med_npz(flag, root, size, download):
+    "The npz file of a set, downloaded if that is asked and it is not there"
+    files, name = walk_files(root), _med_file(flag, size)
+    if download and name not in {os.path.basename(f).lower() for f in files}:
+        files = _med_download(flag, root, size)
+    return Path(find_file(files, name,
+        f'{_med_advice(flag, size)}, or, in Python, give medmnist_set download=True'))
+
+# %% ../../nbs/data/15_medmnist.ipynb #mm-notes
+def _med_notes(flag, as_published):
+    "Clauses about patients, labels and counts for the text"
+    grades = ['ordered grades, taken as classes'] if flag == 'retinamnist' else []
+    return ('no patient ids', *grades,
+        *([] if as_published else ['counts differ from the published ones']))
+
 # %% ../../nbs/data/15_medmnist.ipynb #10c6102a
 def medmnist_set(
     flag:str, # Name of a set, e.g. 'dermamnist'
@@ -219,11 +240,7 @@ def medmnist_set(
     flag, root = _med_flag(flag), existing_folder(root, 'MedMNIST files')
     check_choice('size', size, _MED_SIZES)
     check_choice('protocol', protocol, ('official',))
-    files, name = walk_files(root), _med_file(flag, size)
-    if download and name not in {os.path.basename(f).lower() for f in files}:
-        files = _med_download(flag, root, size)
-    npz = Path(find_file(files, name,
-        f'{_med_advice(flag, size)}, or, in Python, give medmnist_set download=True'))
+    npz = _med_npz(flag, root, size, download)
     y, (labels, source) = _med_labels(npz, flag), _med_names(flag)
     folder, sizes = npz.parent/f'{flag}_{size}_png', {p: len(v) for p, v in y.items()}
     _med_write(npz, folder, sizes)
@@ -232,11 +249,8 @@ def medmnist_set(
     df = pd.DataFrame(rows, columns=['image', 'label', 'split'])
     df, not_found = handle_missing(df, df.image, 'refuse')
     as_published = MEDMNIST[flag] == dict(sizes, classes=MEDMNIST[flag]['classes'])
-    grades = ['ordered grades, taken as classes'] if flag == 'retinamnist' else []
-    notes = ('no patient ids', *grades,
-        *([] if as_published else ['counts differ from the published ones']))
-    return attach_about(df, f'MedMNIST {flag}, {size} px, official split', not_found, None, notes,
-        fold=None, size=size,
+    return attach_about(df, f'MedMNIST {flag}, {size} px, official split', not_found, None,
+        _med_notes(flag, as_published), fold=None, size=size,
         name=f'medmnist:{flag}', protocol=protocol, labels=source,
         as_published=as_published,
         licence='CC BY-NC 4.0' if flag == 'dermamnist' else 'CC BY 4.0')

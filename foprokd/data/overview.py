@@ -136,6 +136,13 @@ def plot_class_counts(
                title=fill(groups.rule, 60))
     return fig
 
+# %% ../../nbs/data/11_overview.ipynb #ov-drawn
+def _drawn_rows(rows, label, n, seed):
+    "At most `n` rows of one class as drawn, one of each group before the second of any"
+    order = np.random.default_rng([seed, zlib.crc32(label.encode())]).permutation(len(rows))
+    rows = rows.iloc[order]
+    return rows.iloc[np.argsort(rows.groupby('group').cumcount(), kind='stable')[:n]]
+
 # %% ../../nbs/data/11_overview.ipynb #3aa9459e
 def choose_images(
     df:pd.DataFrame, # Label table
@@ -157,12 +164,7 @@ def choose_images(
     keys['group'] = group.astype(object).where(group.notna(), keys.image).astype(str)
     n_of = keys.label.value_counts(sort=False).sort_index()
     order = n_of.sort_values(ascending=False, kind='stable').index
-    by_class = {c: keys[keys.label == c] for c in order}
-    for c, rows in by_class.items():
-        rows = rows.iloc[np.random.default_rng(
-            [seed, zlib.crc32(c.encode())]).permutation(len(rows))]
-        by_class[c] = rows.iloc[np.argsort(rows.groupby('group').cumcount(), kind='stable')[:n]]
-    return by_class
+    return {c: _drawn_rows(keys[keys.label == c], c, n, seed) for c in order}
 
 # %% ../../nbs/data/11_overview.ipynb #3aa9459e-b
 def image_array(
@@ -236,6 +238,15 @@ def _sizes(
                 "leave its row out, or pass a scan.") from None
     return np.array([size(f) for f in df.image], dtype=float)
 
+# %% ../../nbs/data/11_overview.ipynb #ov-sizes-title
+def _sizes_title(wh):
+    "How many images have how many sizes, in words; `wh` holds the width and height of each"
+    wide, high = (f'{a:.0f}' if a == b else f'{a:.0f} to {b:.0f}'
+        for a, b in zip(wh.min(0), wh.max(0)))
+    kinds = np.unique(wh, axis=0)
+    return (f'all {len(wh):,} images are {wide} × {high} pixels' if len(kinds) == 1 else
+            f'{len(wh):,} images of {len(kinds):,} sizes, {wide} wide and {high} high')
+
 # %% ../../nbs/data/11_overview.ipynb #1db59b5a-b
 def plot_sizes(
     df:pd.DataFrame, # Label table: image
@@ -247,7 +258,6 @@ def plot_sizes(
     if not len(wh):
         raise ValueError(
             f"None of the {len(df)} images could be read, so there are no sizes to show.")
-    kinds = np.unique(wh, axis=0)
     fig = Figure(figsize=(7, 2.7), layout='constrained')
     axs = fig.subplots(1, 2, sharey=True)
     bins = np.histogram_bin_edges(wh, 30) if np.ptp(wh) else wh[0, 0] + np.linspace(-5.5, 5.5, 12)
@@ -260,11 +270,7 @@ def plot_sizes(
     count_axis(axs[0].yaxis)
     axs[0].legend(frameon=False)
     axs[1].set(xlabel='aspect ratio, width / height')
-    wide, high = (f'{a:.0f}' if a == b else f'{a:.0f} to {b:.0f}'
-        for a, b in zip(wh.min(0), wh.max(0)))
-    fig.suptitle(f'all {len(wh):,} images are {wide} × {high} pixels' if len(kinds) == 1 else
-                 f'{len(wh):,} images of {len(kinds):,} sizes, {wide} wide and {high} high',
-                 fontsize='medium')
+    fig.suptitle(_sizes_title(wh), fontsize='medium')
     return fig
 
 # %% ../../nbs/data/11_overview.ipynb #a8f01d21
@@ -328,6 +334,22 @@ def _class_lines(
         if said: res[g] = ', '.join(said[:last]) + more
     return res
 
+# %% ../../nbs/data/11_overview.ipynb #ov-groups-line
+def _groups_line(df):
+    "How many groups there are, the largest of them, and what is odd about them, as a clause"
+    n, bare = df.group.value_counts(), int(df.group.isna().sum())
+    crossing = f'; {len(crossing_groups(df)):,} are in two parts' if 'split' in df else ''
+    return (f"{len(n):,}, the largest is {n.index[0]!r} with {n.iloc[0]:,} images{crossing}"
+        + (f'; {bare:,} images have none' if bare else ''))
+
+# %% ../../nbs/data/11_overview.ipynb #ov-ratio-line
+def _ratio_line(a, cut):
+    "The true ratio of a table with totals `a`, and the one that a cut was asked for, as a clause"
+    asked = (f", {cut['imbalance']:g} asked, {cut['cut_off']:,} images left out"
+        if cut.get('imbalance') else '')
+    ratio = f"{a['true_ratio']:.1f}" if a['true_ratio'] else 'none, a class is empty'
+    return f"{ratio} ({a['largest']:,} to {a['smallest']:,} images){asked}"
+
 # %% ../../nbs/data/11_overview.ipynb #a8f01d23
 def overview_text(
     df:pd.DataFrame, # Label table: image, label, and where known split and group
@@ -343,17 +365,9 @@ def overview_text(
     lines = (_reading(df)
         | {'images': f"{a['images']:,} in {a['classes']} classes; {_repeats(df, scan)}"})
     if 'group' in df and df.group.notna().any():
-        n, bare = df.group.value_counts(), int(df.group.isna().sum())
-        crossing = f'; {len(crossing_groups(df)):,} are in two parts' if 'split' in df else ''
-        lines['groups'] = (
-            f"{len(n):,}, the largest is {n.index[0]!r} with {n.iloc[0]:,} "
-            f"images{crossing}"
-            + (f'; {bare:,} images have none' if bare else ''))
+        lines['groups'] = _groups_line(df)
     if 'split' in df: lines['parts'] = _parts_line(df, table)
-    asked = (f", {cut['imbalance']:g} asked, {cut['cut_off']:,} images left out"
-        if cut.get('imbalance') else '')
-    ratio = f"{a['true_ratio']:.1f}" if a['true_ratio'] else 'none, a class is empty'
-    lines['true ratio'] = f"{ratio} ({a['largest']:,} to {a['smallest']:,} images){asked}"
+    lines['true ratio'] = _ratio_line(a, cut)
     lines |= {'classes': f"{' + '.join(parts)}; {group.rule}"} | _class_lines(table, group)
     bare = [f"{p} of {', '.join(table.index[table[p] == 0][:5])}" for p in parts
         if (table[p] == 0).any()]

@@ -110,12 +110,13 @@ def _known(
         | _score_facts(notes) | _training_facts(notes, teacher, settings))
 
 
-# %% ../../nbs/deploy/11a_checklists.ipynb #ck000009
+# %% ../../nbs/deploy/11a_checklists.ipynb #ck-items
 def _items(text):
     "Lines `number | topic | fact | question`"
     return [tuple(o.strip() for o in line.split('|'))
         for line in text.strip().splitlines()]
 
+# %% ../../nbs/deploy/11a_checklists.ipynb #ck-facts
 _FACTS = _items("""
 1 | model name | name | What is the model called?
 2 | version | version | Which version is it?
@@ -136,7 +137,10 @@ _FACTS = _items("""
 17 | external evaluation | - | Was it tested elsewhere, or in a trial?
 18 | contact | - | Who answers questions?
 """)
-_TRIPOD = _items("""
+
+# %% ../../nbs/deploy/11a_checklists.ipynb #ck-tripod-a
+# Title, introduction, and methods up to the predictors
+_TRIPOD_DATA = _items("""
 1 | title | - | Does it name development or evaluation of a model, population, outcome?
 2 | abstract | - | Is there an abstract by TRIPOD+AI for Abstracts?
 3a | context | - | What is the medical context, and which models exist?
@@ -155,6 +159,11 @@ _TRIPOD = _items("""
 9a | predictors | input | Which predictors were chosen, and why?
 9b | measurement | devices | How and when were they measured?
 9c | assessors | - | Who measured them?
+""")
+
+# %% ../../nbs/deploy/11a_checklists.ipynb #ck-tripod-b
+# Methods from the sample size on
+_TRIPOD_MODEL = _items("""
 10 | sample size | size | How was the number of images arrived at?
 11 | missing data | missing | How were missing data handled?
 12a | partition | split | How were the data divided?
@@ -169,6 +178,11 @@ _TRIPOD = _items("""
 15 | output | calibration | What does the model give, and which thresholds were chosen?
 16 | training and evaluation | disjoint | How do the two sets differ?
 17 | ethics | - | Which board approved the study?
+""")
+
+# %% ../../nbs/deploy/11a_checklists.ipynb #ck-tripod-c
+# Open science, patients, results and discussion
+_TRIPOD_RESULTS = _items("""
 18a | funding | - | Who paid?
 18b | conflicts | - | Which conflicts of interest are there?
 18c | protocol | - | Where is the protocol?
@@ -190,7 +204,10 @@ _TRIPOD = _items("""
 27b | expertise | - | What must a user know?
 27c | next steps | - | What comes next?
 """)
-_CLAIM = _items("""
+
+# %% ../../nbs/deploy/11a_checklists.ipynb #ck-claim-a
+# Title, introduction, and methods up to the parts of the data
+_CLAIM_DATA = _items("""
 1 | title | - | Does it name the AI technique?
 2 | summary | - | Is there a structured summary?
 3 | background | - | What is the intended use and clinical role?
@@ -212,6 +229,11 @@ _CLAIM = _items("""
 19 | sample size | size | How was it arrived at?
 20 | partitions | split | How were images assigned to parts?
 21 | level of the partitions | disjoint | Are parts disjoint by patient or by image?
+""")
+
+# %% ../../nbs/deploy/11a_checklists.ipynb #ck-claim-b
+# Methods from the model on, results and discussion
+_CLAIM_MODEL = _items("""
 22 | model | kind | What is its structure?
 23 | software | software | Which libraries, in which versions?
 24 | initialisation | start | From what do the weights start?
@@ -234,8 +256,12 @@ _CLAIM = _items("""
 41 | protocol | code | Where is the full protocol?
 42 | funding | - | Who paid?
 """)
+
+# %% ../../nbs/deploy/11a_checklists.ipynb #ck000009
 # Name of a checklist -> its items: number, topic, fact that fills it, question
-CHECKLISTS = {'model facts': _FACTS, 'tripod+ai': _TRIPOD, 'claim': _CLAIM}
+CHECKLISTS = {'model facts': _FACTS,
+    'tripod+ai': _TRIPOD_DATA + _TRIPOD_MODEL + _TRIPOD_RESULTS,
+    'claim': _CLAIM_DATA + _CLAIM_MODEL}
 
 # %% ../../nbs/deploy/11a_checklists.ipynb #ck000012
 def reporting_checklist(

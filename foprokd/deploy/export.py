@@ -192,6 +192,23 @@ def _by_name(
     "The prior with classes as the file names them"
     return {str(k): v for k, v in prior.items()} if isinstance(prior, dict) else prior
 
+# %% ../../nbs/deploy/08_export.ipynb #ex-before
+def _before_answers(learn, policy, counts, prior):
+    "Pixel policy, deployed network, and its notes with what is known before it has answered"
+    counts = (training_counts(learn) if counts is None
+        else check_counts(counts, learn.dls.vocab).cpu().numpy())
+    policy, net = policy or read_policy(learn.dls), deployed_network(learn)
+    notes = _about(learn, net, policy, counts)
+    if prior is not None: notes.prior = as_prior(_by_name(prior), notes.classes).tolist()
+    return policy, net, notes
+
+# %% ../../nbs/deploy/08_export.ipynb #ex-scores
+def _final_scores(notes, outs, targs, tested):
+    "The scores that the file states: on the test images, or without these on the validation ones"
+    shown = (outs, targs) if tested is None else tested[:2]
+    scores = evaluate(reference_probabilities(shown[0], notes), shown[1], notes.counts)
+    return scores_on(scores, tested is not None)
+
 # %% ../../nbs/deploy/08_export.ipynb #de700007-b
 def export_onnx(
     learn:Learner, # Trained Learner of a classifier
@@ -210,18 +227,12 @@ def export_onnx(
     import_onnx() # before anything is computed
     file, dl = check_folder(file), own_loaders(learn).valid
     check_apart(learn.dls, test)
-    counts = (training_counts(learn) if counts is None
-        else check_counts(counts, learn.dls.vocab).cpu().numpy())
-    policy, net = policy or read_policy(learn.dls), deployed_network(learn)
-    notes = _about(learn, net, policy, counts)
-    if prior is not None: notes.prior = as_prior(_by_name(prior), notes.classes).tolist()
+    policy, net, notes = _before_answers(learn, policy, counts, prior)
     outs, targs = reference_outputs(net, dl)
     check_learner(learn, dl, notes.logit_scale, outs)
     tested = None if test is None else (*reference_outputs(net, test), loader_lesions(test))
     if calibration: calibrate_notes(notes, outs, targs, loader_lesions(dl), tested)
-    shown = (outs, targs) if tested is None else tested[:2]
-    scores = evaluate(reference_probabilities(shown[0], notes), shown[1], notes.counts)
-    notes.metrics = scores_on(scores, tested is not None)
+    notes.metrics = _final_scores(notes, outs, targs, tested)
     want = reference_probabilities(outs, notes)
     return _write(file, net, policy, notes, inside, (image_sources(dl), want, tolerance))
 

@@ -98,6 +98,13 @@ def _lost_rows(p, q, y, names, classes, ids):
     return [{k: getattr(v, 'item', lambda v=v: v)() for k, v in r.items()} for r in lost]
 
 
+# %% ../../nbs/deploy/08a_loss.ipynb #ls-codes
+def _draw_codes(ids, n):
+    "Codes of `n` images for the resampling: those of one lesion or patient have the same"
+    if ids is not None and len(ids) != n:
+        raise ValueError(f"There are {n} targets but {len(ids)} ids.")
+    return np.arange(n) if ids is None else group_codes(ids)
+
 # %% ../../nbs/deploy/08a_loss.ipynb #ls000021
 def compare_answers(
     before, # (N,C) probabilities of the larger student
@@ -113,9 +120,7 @@ def compare_answers(
     "What the smaller student loses per score, group and class, and in which images (ours)"
     if n_boot < 1: raise ValueError(f"An interval needs resamples, got n_boot={n_boot}.")
     p, q, y = np.asarray(before), np.asarray(after), np.asarray(targs)
-    if ids is not None and len(ids) != len(y):
-        raise ValueError(f"There are {len(y)} targets but {len(ids)} ids.")
-    codes = np.arange(len(y)) if ids is None else group_codes(ids)
+    codes = _draw_codes(ids, len(y))
     found = paired_losses(p, q, y, groups, codes, n_boot, seed)
     per_class = _class_rows(found.pop('class_recall'), y, classes)
     scores, tail = _plain(found), np.isin(y, groups.get('tail', []))

@@ -64,6 +64,7 @@ def _why_refused(
         ': the file is of a newer format than it reads, so update it (pip install -U onnxruntime)')
     return why[-200:].rstrip('.') + newer * ('IR version' in why or 'opset' in why)
 
+# %% ../../nbs/deploy/05_onnx_student.ipynb #de300009-b
 def _session(
     data:bytes, # Of the file
     threads:int # Of onnxruntime
@@ -159,6 +160,16 @@ def _row(
             'set': chosen, 'note': '; '.join(filter(None, [note, 'empty set' * (chosen == [])])),
             'error': error}
 
+# %% ../../nbs/deploy/05_onnx_student.ipynb #stu-run-rows
+def _run_rows(student, held, xs, level):
+    "The rows of the items in `held`, those without an error answered from the pictures `xs`"
+    probs = student.probabilities(np.stack(xs)) if xs else []
+    sets = student._sets(probs, level) if level and xs else [None] * len(xs)
+    answers = iter([(dict(zip(student.classes, (float(str(o)) for o in p))), s)
+        for p, s in zip(probs, sets)])
+    for name, note, error in held:
+        yield _row(name, note, error, *(() if error else next(answers)))
+
 # %% ../../nbs/deploy/05_onnx_student.ipynb #04390ba4
 def _rows(
     student, # OnnxStudent
@@ -172,13 +183,6 @@ def _rows(
         try: return *read_picture(item, student.notes, max_pixels), ''
         # Pillow's readers raise almost anything
         except Exception as e: return None, '', why_unread(e)
-    def rows():
-        probs = student.probabilities(np.stack(xs)) if xs else []
-        sets = student._sets(probs, level) if level and xs else [None] * len(xs)
-        answers = iter([(dict(zip(student.classes, (float(str(o)) for o in p))), s)
-            for p, s in zip(probs, sets)])
-        for name, note, error in held:
-            yield _row(name, note, error, *(() if error else next(answers)))
     held, xs = [], []
     with closing(_ahead(work, items, student.threads, 2 * batch)) as results:
         for i, (item, (x, note, error)) in enumerate(results):
@@ -186,9 +190,9 @@ def _rows(
                 error))
             if x is not None: xs.append(x)
             if len(xs) == batch or len(held) == 4 * batch:
-                yield from rows()
+                yield from _run_rows(student, held, xs, level)
                 held, xs = [], []
-    yield from rows()
+    yield from _run_rows(student, held, xs, level)
 
 # %% ../../nbs/deploy/05_onnx_student.ipynb #b70770c3
 class _Images:

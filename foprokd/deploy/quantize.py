@@ -212,6 +212,30 @@ def _sign(out, notes, how):
     _packages()[0].checker.check_model(out, full_check=True)
 
 
+# %% ../../nbs/deploy/09_quantize.ipynb #qz-target
+def _target(source, file, method):
+    "The file to write; raises `ValueError` for an unknown method, or if it is the float file"
+    file = Path(source).with_suffix('.int8.onnx') if file is None else Path(file)
+    if method not in _METHODS:
+        raise ValueError(f"The method must be one of {', '.join(_METHODS)}, not {method!r}.")
+    if file.resolve() == Path(source).resolve():
+        raise ValueError("The quantised student needs a file of its own.")
+    return file
+
+# %% ../../nbs/deploy/09_quantize.ipynb #qz-per-class
+def _per_class(targs, n):
+    "Number of calibration images of each of `n` classes; None if their classes are not known"
+    return None if targs is None else np.bincount(np.asarray(targs), minlength=n).tolist()
+
+# %% ../../nbs/deploy/09_quantize.ipynb #qz-write
+def _write_judged(out, file, source, judge, margin, strict):
+    "The file with the graph `out`, which it gets only if a test in `judge` does not refuse it"
+    with write_aside(file) as part:
+        save_graph(out, part)
+        if judge is not None:
+            check_tail(quantization_report(source, part, **judge), margin, strict, file.name)
+    return file
+
 # %% ../../nbs/deploy/09_quantize.ipynb #4b496556
 def quantize_student(
     source:str|Path, # Float file of an exported student
@@ -229,26 +253,16 @@ def quantize_student(
 
     With `judge` it raises `TailLossError`, and writes nothing, if the tail loses too much."""
     model, notes = _read_student(source, 'fp32')
-    source = Path(source)
-    file = source.with_suffix('.int8.onnx') if file is None else Path(file)
-    if method not in _METHODS:
-        raise ValueError(f"The method must be one of {', '.join(_METHODS)}, not {method!r}.")
-    if file.resolve() == source.resolve():
-        raise ValueError("The quantised student needs a file of its own.")
+    source, file = Path(source), _target(source, file, method)
     batches = list(_batches(images, notes.input_size))
     n = _count_images(batches, targs)
     if not quantized_operators(model): _check_quantized(model, source.name)
     out = _quantized(model, batches, method, per_channel, reduce_range)
     how = Int8(method=method, n_images=n, per_channel=per_channel, reduce_range=reduce_range,
-               images_per_class=None if targs is None
-               else np.bincount(np.asarray(targs), minlength=len(notes.classes)).tolist(),
+               images_per_class=_per_class(targs, len(notes.classes)),
                operators=_check_quantized(out, file.name), onnxruntime=_packages()[1].__version__)
     _sign(out, notes, how)
-    with write_aside(file) as part:
-        save_graph(out, part)
-        if judge is not None:
-            check_tail(quantization_report(source, part, **judge), margin, strict, file.name)
-    return file
+    return _write_judged(out, file, source, judge, margin, strict)
 
 # %% ../../nbs/deploy/09_quantize.ipynb #600a6071
 def _answers(

@@ -44,6 +44,13 @@ def _fitted(
 
 _LOST = ['image', 'class', 'says', 'before', 'after', 'lesion']
 
+# %% ../../nbs/deploy/13_report.ipynb #rp-calib
+def _calibration_images(student, dls, n, seed):
+    "Training images of all classes alike, as the file takes them, and their class indices"
+    y = np.asarray(loader_labels(dls)[0])
+    chosen = balanced_sample(y, n, seed)
+    return _fitted(student, image_sources(dls.train, chosen)), y[chosen]
+
 # %% ../../nbs/deploy/13_report.ipynb #f3b287f4-b
 def quantize_learner(
     learn:Learner, # Trained Learner
@@ -62,11 +69,9 @@ def quantize_learner(
     float_student, dls = OnnxStudent(source), own_loaders(learn)
     check_apart(dls, test)
     file = check_folder(Path(source).with_suffix('.int8.onnx') if file is None else file)
-    y = np.asarray(loader_labels(dls)[0])
-    chosen = balanced_sample(y, n, seed)
-    ranges = _fitted(float_student, image_sources(dls.train, chosen))
+    ranges, targs = _calibration_images(float_student, dls, n, seed)
     with write_aside(file) as part:
-        report = _describe_int8(quantize_student(source, ranges, part, targs=y[chosen], **kwargs),
+        report = _describe_int8(quantize_student(source, ranges, part, targs=targs, **kwargs),
             source, dls, test)
         pd.DataFrame(report['lost'], columns=_LOST).to_csv(file.with_suffix('.lost.csv'),
             index=False)

@@ -107,6 +107,34 @@ def _measure_model(spec, name, x, files, size, map_kwargs, band_kwargs):
     for file, write in zip(files[::-1], (lambda p: frame.to_csv(p, index=False), m.save)):
         with write_aside(file) as part: write(part)
 
+# %% ../../nbs/frequency/05_atlas.ipynb #c2d9097b-h
+def _check_request(models, map_kwargs):
+    "Raise `ValueError` for a generator of one's own, or without models"
+    if 'generator' in map_kwargs:
+        raise ValueError(
+            "An atlas draws random phases from seed 0, the same for all models: leave `generator` "
+            "out.")
+    if not models: raise ValueError("There are no models to measure.")
+
+def _images_key(x, size, map_kwargs, band_kwargs):
+    "Digest of the images, what is known of them, and the settings that change a measurement"
+    told = {k: v for k, v in map_kwargs.items() if k not in ('chunk', 'group', 'progress')}
+    told |= {k: list(band_kwargs[k]) for k in ('edges', 'gains')} | dict(size=str(size))
+    known = (band_kwargs[k] for k in ('labels', 'group'))
+    known = (str(None if o is None else list(o)) for o in known)
+    return _digest(f'format {_FORMAT}', x.cpu().numpy(), *known, json.dumps(told, sort_keys=True))
+
+# %% ../../nbs/frequency/05_atlas.ipynb #c2d9097b-i
+def _read_or_measure(name, spec, x, path, images, size, map_kwargs, band_kwargs, report):
+    "SensitivityMap and band response of a model, from its files, which are made if missing"
+    stem = (
+        f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', name)}-{_digest(model_fingerprint(spec), images)}")
+    files = path/f'{stem}.safetensors', path/f'{stem}.csv'
+    found = all(f.exists() for f in files)
+    if not found: _measure_model(spec, name, x, files, size, dict(map_kwargs), band_kwargs)
+    if report is not None: report(name, 'found' if found else 'measured')
+    return SensitivityMap.load(files[0]), _read_bands(files[1]).assign(model=name)
+
 # %% ../../nbs/frequency/05_atlas.ipynb #c2d9097b
 def frequency_atlas(
     models:dict, # name -> spec as in open_model
@@ -122,31 +150,17 @@ def frequency_atlas(
     **map_kwargs # eps, step, tol, phase, progress for sensitivity_map
 )->Atlas: # A map and a band response per model
     "Sensitivity maps and band responses of all models (ours)"
-    if 'generator' in map_kwargs:
-        raise ValueError(
-            "An atlas draws random phases from seed 0, the same for all models: leave `generator` "
-            "out.")
-    if not models: raise ValueError("There are no models to measure.")
-    path, settings = Path(path).expanduser(), dict(edges=list(edges), gains=list(gains),
-        size=str(size), **map_kwargs)
+    _check_request(models, map_kwargs)
+    path = Path(path).expanduser()
     path.mkdir(parents=True, exist_ok=True)
-    told = {k: v for k, v in settings.items() if k != 'progress'}
     labels, group = (as_array(o) if isinstance(o, torch.Tensor) else o for o in (labels, group))
-    known = (str(None if o is None else list(o)) for o in (labels, group))
-    images = _digest(f'format {_FORMAT}', x.cpu().numpy(), *known, json.dumps(told, sort_keys=True))
-    maps, bands = {}, []
-    for name, spec in models.items():
-        stem = (
-            f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', name)}-{_digest(model_fingerprint(spec), images)}")
-        files = path/f'{stem}.safetensors', path/f'{stem}.csv'
-        found = all(f.exists() for f in files)
-        if not found:
-            _measure_model(spec, name, x, files, size, dict(chunk=chunk, group=group, **map_kwargs),
-                           dict(edges=edges, gains=gains, labels=labels, group=group, chunk=chunk))
-        if report is not None: report(name, 'found' if found else 'measured')
-        maps[name] = SensitivityMap.load(files[0])
-        bands.append(_read_bands(files[1]).assign(model=name))
-    return Atlas(maps, pd.concat(bands, ignore_index=True))
+    map_kwargs = dict(chunk=chunk, group=group, **map_kwargs)
+    band_kwargs = dict(edges=edges, gains=gains, labels=labels, group=group, chunk=chunk)
+    images = _images_key(x, size, map_kwargs, band_kwargs)
+    read = [_read_or_measure(k, spec, x, path, images, size, map_kwargs, band_kwargs, report)
+        for k, spec in models.items()]
+    maps, bands = zip(*read)
+    return Atlas(dict(zip(models, maps)), pd.concat(bands, ignore_index=True))
 
 # %% ../../nbs/frequency/05_atlas.ipynb #1ac903a6
 @patch

@@ -241,6 +241,25 @@ def band_response(
     out.prompts = pd.concat([out.prompts, pd.DataFrame(rows)], axis=1)
     return out
 
+# %% ../../nbs/frequency/01_bands.ipynb #5c12e320-h
+def _with_lines(df):
+    "The table with the centre of each band, and the name of the line of its gain and angle"
+    first = np.maximum(df.low, df.high / 2) # a lowest band from 0 has no logarithm
+    line = lambda g, a: f'x{g:g}' + ('' if np.isnan(a) else f', {math.degrees(a):.0f}°')
+    lines = [line(g, a) for g, a in zip(df.gain, df.angle.astype(float))]
+    return df.assign(centre=np.sqrt(first * df.high), line=lines)
+
+def _draw_measure(ax, df, m, colours):
+    "One measure over bands, with the intervals and the edges of the bands"
+    for k, d in df[df.measure == m].groupby('line', sort=False):
+        ax.plot(d.centre, d.value, 'o-', ms=3, lw=1, c=colours[k], label=k)
+        ax.fill_between(d.centre, d.lower, d.upper, color=colours[k], alpha=.15, lw=0)
+    label = {'cosine': '1 - cos', 'l2': 'relative distance'}.get(m, m)
+    ax.set(xscale='log', xlabel='band [cycles/pixel]', ylabel=label)
+    edges = sorted(set(df.low[df.low > 0]) | set(df.high))
+    ax.set_xticks(edges, [f'{e:.2g}' for e in edges])
+    ax.minorticks_off()
+
 # %% ../../nbs/frequency/01_bands.ipynb #5c12e320
 @patch
 def plot(self:PromptResponse,
@@ -257,21 +276,10 @@ def plot(self:PromptResponse,
     if axs is None:
         axs = plt.subplots(1, len(measures), figsize=(3.6 * len(measures), 2.8),
             layout='constrained')[1]
-    df = self.frame(**kwargs)
-    first = np.maximum(df.low, df.high / 2) # a lowest band from 0 has no logarithm
-    line = lambda g, a: f'x{g:g}' + ('' if np.isnan(a) else f', {math.degrees(a):.0f}°')
-    lines = [line(g, a) for g, a in zip(df.gain, df.angle.astype(float))]
-    df = df.assign(centre=np.sqrt(first * df.high), line=lines)
+    df = _with_lines(self.frame(**kwargs))
     colours = dict(zip(df.line.unique(), sns.color_palette('colorblind', df.line.nunique())))
     for ax, m in zip(np.atleast_1d(axs), measures):
-        for k, d in df[df.measure == m].groupby('line', sort=False):
-            ax.plot(d.centre, d.value, 'o-', ms=3, lw=1, c=colours[k], label=k)
-            ax.fill_between(d.centre, d.lower, d.upper, color=colours[k], alpha=.15, lw=0)
-        label = {'cosine': '1 - cos', 'l2': 'relative distance'}.get(m, m)
-        ax.set(xscale='log', xlabel='band [cycles/pixel]', ylabel=label)
-        edges = sorted(set(df.low[df.low > 0]) | set(df.high))
-        ax.set_xticks(edges, [f'{e:.2g}' for e in edges])
-        ax.minorticks_off()
+        _draw_measure(ax, df, m, colours)
         if m == 'balanced accuracy':
             ax.axhline(np.nanmean(self.recalls(self.draws(0))[0, 0]), c='.4', ls=':', lw=1)
     np.atleast_1d(axs)[0].legend(title='gain', frameon=False)

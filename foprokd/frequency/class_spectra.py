@@ -49,6 +49,16 @@ class ClassSpectra:
     high:np.ndarray # (C,R) upper end of that interval
     amplitude:np.ndarray # (C,S,S) mean log10 amplitude, DC at (S//2, S//2)
 
+# %% ../../nbs/frequency/03_class_spectra.ipynb #306ffee7-h
+def _one_class(rows, size, white, each):
+    "Mean amplitude, mean radial power and its interval of a class, read by `each`, a kind of map"
+    power, total = [], np.zeros((size, size))
+    for a, p in each(partial(_log_spectrum, size=size, white=white), rows.image):
+        total += a
+        power.append(p)
+    ends = mean_interval(np.stack(power), rows.group.to_numpy())
+    return total / len(power), np.mean(power, 0, dtype=float), ends
+
 # %% ../../nbs/frequency/03_class_spectra.ipynb #306ffee7-b
 def class_spectra(
     df:pd.DataFrame, # Label table: image, label; split and group if known
@@ -64,17 +74,10 @@ def class_spectra(
     Raises `ValueError` if the part is empty or an image cannot be read."""
     chosen = choose_images(df, n_max, seed, part)
     if workers is None: workers = min(os.cpu_count() or 1, 8)
-    power, ends, amplitude = [], [], []
     with ThreadPoolExecutor(workers) if workers else nullcontext() as pool:
-        for rows in chosen.values():
-            p, total = [], np.zeros((size, size))
-            for a, b in (pool.map if pool else map)(partial(_log_spectrum, size=size, white=white),
-                    rows.image):
-                total += a
-                p.append(b)
-            amplitude.append(total / len(p))
-            power.append(np.mean(p, 0, dtype=float))
-            ends.append(mean_interval(np.stack(p), rows.group.to_numpy()))
+        each = pool.map if pool else map
+        found = [_one_class(rows, size, white, each) for rows in chosen.values()]
+    amplitude, power, ends = zip(*found)
     freq, (low, high) = radial_power(torch.zeros(size, size))[0].numpy(), np.stack(ends, 1)
     return ClassSpectra(list(chosen), [len(r) for r in chosen.values()],
                         [r.group.nunique() for r in chosen.values()],

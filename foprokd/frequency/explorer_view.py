@@ -123,10 +123,19 @@ def _nearest_text(x, y, v, what):
             for j, (k, c) in enumerate(rows)]
     return out
 
+# %% ../../nbs/frequency/07_explorer_view.ipynb #3792a3cf-h
+def _svg(parts, width, height):
+    "The whole picture: an SVG of that size at most, around its parts"
+    look = (f'width="100%" style="max-width:{width}px;background:#fff" '
+        'font-family="sans-serif" fill="#222"')
+    return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" {look} '
+            'role="img" aria-label="image, prompted image and their spectra">'
+            f'{"".join(parts)}</svg>')
+
 # %% ../../nbs/frequency/07_explorer_view.ipynb #3792a3cf-b
 def draw_view(
     v:ExplorerView, # From `ExplorerScene.view`
-    what:str='classes' # What `nearest` holds
+    what:str='classes' # What the nearest are
 )->str: # SVG
     "Draw images, difference, spectra, radial power and nearest classes of a view (ours)"
     h, w = v.before.shape[-2:]
@@ -147,11 +156,7 @@ def draw_view(
     parts += _bar(X[1] + _SIDE + 5, Y[1], lo, hi,
         'cividis') + _profile_panel(X[2], Y[1], v, min(h, w))
     parts += _nearest_text(X[3] - 20, Y[0] + 16, v, what)
-    W, H = X[3] + 190, Y[1] + _SIDE + 40
-    look = (f'width="100%" style="max-width:{W}px;background:#fff" '
-        'font-family="sans-serif" fill="#222"')
-    return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {W} {H}" {look} role="img" '
-            f'aria-label="image, prompted image and their spectra">{"".join(parts)}</svg>')
+    return _svg(parts, X[3] + 190, Y[1] + _SIDE + 40)
 
 # %% ../../nbs/frequency/07_explorer_view.ipynb #30a79e99
 class FrequencyExplorer:
@@ -259,6 +264,16 @@ def _repr_mimebundle_(self:FrequencyExplorer, **kwargs):
     data = bundle[0] if isinstance(bundle, tuple) else bundle
     return {**data, 'image/svg+xml': self.svg(), 'text/plain': self.code()}
 
+# %% ../../nbs/frequency/07_explorer_view.ipynb #50b40fe5-h
+def _scene_code(**given):
+    "Code that makes the scene of a page again; it tells of the arguments that are not the default"
+    default = dict(images=None, teacher='embedded', ckpt=None, prompt=None, size=96)
+    told = ', '.join(f'{k}={str(v) if isinstance(v, Path) else v!r}' for k, v in given.items()
+        if v != default[k])
+    return (
+        'from foprokd.frequency.explorer_view import explorer_page\nscene = '
+        f'explorer_page({told}).scene')
+
 # %% ../../nbs/frequency/07_explorer_view.ipynb #50b40fe5
 def explorer_page(
     images:str|None=None, # Folder of images; None: synthetic ones
@@ -276,13 +291,7 @@ def explorer_page(
         torch.manual_seed(0)
         p = (FourierPromptGenerator.from_file(prompt) if prompt
             else FourierPromptGenerator(init_std=.5))
-    given = dict(images=images, teacher=teacher, ckpt=ckpt, prompt=prompt, size=size)
-    default = dict(images=None, teacher='embedded', ckpt=None, prompt=None, size=96)
-    told = ', '.join(f'{k}={str(v) if isinstance(v, Path) else v!r}' for k, v in given.items()
-        if v != default[k])
-    setup = (
-        'from foprokd.frequency.explorer_view import explorer_page\nscene = '
-        f'explorer_page({told}).scene')
+    setup = _scene_code(images=images, teacher=teacher, ckpt=ckpt, prompt=prompt, size=size)
     scene = ExplorerScene(x, FrozenTeacher(teacher, ckpt=ckpt, size='image'), p.eval(), labels,
         names)
     ex = FrequencyExplorer(scene, upload=True, setup=setup)

@@ -38,6 +38,29 @@ def spectrum_cells(
     total, n = cells(amp), cells(torch.ones_like(amp[0]))
     return torch.where(n > 1e-3, total / n, total.sum(1, keepdim=True) / n.sum(0))
 
+# %% ../../nbs/frequency/08_matched.ipynb #ma000011-h
+def _check_match(px, rung, share):
+    "Raise `ValueError` for a rung without a closed form, for no images, or for a negative share"
+    if rung not in RUNGS[:-1]:
+        raise ValueError(
+            f"Closed forms are for {', '.join(RUNGS[:-1])}, not for {rung!r}: "
+            "train that rung with fit_prompt.")
+    if not len(px) or share < 0:
+        raise ValueError(
+            f"Got {len(px)} images and share={share}: give at least one image "
+            "and a share of 0 or more.")
+
+def _spread(px):
+    "(C,) standard deviation within an image, as a mean over images"
+    return px.var((2, 3)).mean(0).sqrt()
+
+def _aim(to, channels, device):
+    "(C,) mean colour and (C,) spread of the images to match, or of photographs"
+    if to is not None: return to.mean((0, 2, 3)), _spread(to)
+    mean, std = torch.tensor(imagenet_stats, device=device)
+    if channels == 3: return mean, std
+    return mean.mean().expand(channels), std.mean().expand(channels)
+
 # %% ../../nbs/frequency/08_matched.ipynb #ma000011
 @torch.no_grad()
 def matched_prompt(
@@ -48,25 +71,13 @@ def matched_prompt(
     strength:float=3. # Bound of the log gain, > 0
 )->FourierPromptGenerator: # Prompt on the device of `px`; you can train it further
     "Make a prompt that gives images the mean colour and spectrum of others (ours)"
-    if rung not in RUNGS[:-1]:
-        raise ValueError(
-            f"Closed forms are for {', '.join(RUNGS[:-1])}, not for {rung!r}: "
-            "train that rung with fit_prompt.")
-    if not len(px) or share < 0:
-        raise ValueError(
-            f"Got {len(px)} images and share={share}: give at least one image "
-            "and a share of 0 or more.")
+    _check_match(px, rung, share)
     channels, mean = px.shape[1], px.mean((0, 2, 3))
     prompt = FourierPromptGenerator(rung=rung, centre=mean.tolist(), strength=strength,
         channels=channels).to(px.device)
-    spread = lambda o: o.var((2, 3)).mean(0).sqrt()
-    if to is None:
-        aim, wide = torch.tensor(imagenet_stats, device=px.device)
-        if channels != 3:
-            aim, wide = aim.mean().expand(channels), wide.mean().expand(channels)
-    else: aim, wide = to.mean((0, 2, 3)), spread(to)
+    aim, wide = _aim(to, channels, px.device)
     if rung == 'contrast':
-        log_gain = (wide / spread(px).clamp_min(1e-6)).log()[:, None, None]
+        log_gain = (wide / _spread(px).clamp_min(1e-6)).log()[:, None, None]
     else:
         want = px.new_tensor(NATURAL_AMPLITUDE) if to is None else spectrum_cells(to)
         log_gain = (want / spectrum_cells(px).clamp_min(1e-6)).log()
@@ -97,6 +108,29 @@ def held_out_error(
             / w[~fit].sum())
     return sum(errors) / 2
 
+# %% ../../nbs/frequency/08_matched.ipynb #ma000017-h
+def _check_terms(teacher, y, w_prior, w_held):
+    "Raise `ValueError` for a term of the loss that lacks the teacher's layers or the labels"
+    if w_prior and not teacher.prior_layers:
+        raise ValueError(f"{teacher.name} has no BatchNorm, so it has no prior to "
+            "train on: give labels, w_prior=0 and w_held=1.")
+    if not w_prior and not w_held: raise ValueError("Nothing to train on: give w_prior or w_held.")
+    if w_held and y is None: raise ValueError("w_held needs labels: give y.")
+
+def _batch_loss(prompt, teacher, data, i, w_prior, w_held, rng):
+    "Loss of the images `i`: their prior, and the error of held-out ones if it has a weight"
+    px, y, group = data
+    x, loss = prompt(px[i], prompt.batch_z(len(i), px.device)), 0.
+    if w_prior:
+        feats, prior = teacher.with_prior(x)
+        loss = w_prior * prior
+    else: feats = teacher(x)
+    if not w_held: return loss
+    names = group[i].unique()
+    names = names[torch.randperm(len(names), generator=rng)[:len(names) // 2]]
+    half = torch.isin(group[i], names).to(px.device)
+    return loss + w_held * held_out_error(feats.float(), y[i], half)
+
 # %% ../../nbs/frequency/08_matched.ipynb #ma000017-b
 def fit_prompt(
     prompt:FourierPromptGenerator, # Trained in place
@@ -112,23 +146,13 @@ def fit_prompt(
     seed:int=0 # Seed of the batches; a latent also draws from the global state
 )->FourierPromptGenerator: # The same `prompt`
     "Train a prompt of few numbers on images in memory, with or without labels (ours)"
-    if w_prior and not teacher.prior_layers:
-        raise ValueError(f"{teacher.name} has no BatchNorm, so it has no prior to "
-            "train on: give labels, w_prior=0 and w_held=1.")
-    if w_held and y is None: raise ValueError("w_held needs labels: give y.")
+    _check_terms(teacher, y, w_prior, w_held)
     rng = torch.Generator().manual_seed(seed)
     opt = torch.optim.Adam(prompt.parameters(), lr)
-    group = torch.arange(len(px)) if group is None else group.cpu()
+    data = px, y, torch.arange(len(px)) if group is None else group.cpu()
     for _ in range(steps):
         i = torch.randperm(len(px), generator=rng)[:bs]
-        feats, prior = teacher.with_prior(prompt(px[i],
-            prompt.batch_z(len(i), px.device)))
-        loss = w_prior * prior
-        if w_held:
-            names = group[i].unique()
-            names = names[torch.randperm(len(names), generator=rng)[:len(names) // 2]]
-            half = torch.isin(group[i], names).to(px.device)
-            loss = loss + w_held * held_out_error(feats.float(), y[i], half)
+        loss = _batch_loss(prompt, teacher, data, i, w_prior, w_held, rng)
         opt.zero_grad()
         loss.backward()
         opt.step()

@@ -87,6 +87,23 @@ def _ranks(m, size):
     norm = np.linalg.norm(r, axis=1, keepdims=True)
     return r / np.where(norm > 0, norm, np.nan)
 
+# %% ../../nbs/frequency/04_reading.ipynb #47901226-h
+def _check_comparable(a, b, paired):
+    "Raise `ValueError` for maps of other frequencies, or for images that cannot be paired"
+    if a.shape[1:] != b.shape[1:]:
+        raise ValueError(
+            f"Maps of {a.shape[1:]} and {b.shape[1:]} have other frequencies: "
+            "measure both at one image size.")
+    if paired and len(a) != len(b):
+        raise ValueError(f"{len(a)} and {len(b)} maps cannot be paired.")
+
+def _mean_maps(maps, group, rng, n_boot):
+    "(1+n_boot,H,W//2+1) mean over images, and over those of each resample of the groups"
+    group = np.arange(len(maps)) if group is None else group
+    w = np.concatenate([np.ones((1, len(maps))), group_weights(group, rng, n_boot)])
+    return ((w / w.sum(1, keepdims=True))
+        @ maps.reshape(len(maps), -1).astype(float)).reshape(-1, *maps.shape[1:])
+
 # %% ../../nbs/frequency/04_reading.ipynb #47901226-b
 def rank_correlation(
     a:np.ndarray, # (N,H,W//2+1) maps, one per image or latent
@@ -100,22 +117,12 @@ def rank_correlation(
     """Spearman's rank correlation of two mean maps over frequencies (ours)
 
     The 95 % interval is NaN where noise is large. Raises `ValueError` for maps that do not fit."""
-    if a.shape[1:] != b.shape[1:]:
-        raise ValueError(
-            f"Maps of {a.shape[1:]} and {b.shape[1:]} have other frequencies: "
-            "measure both at one image size.")
-    if paired and len(a) != len(b):
-        raise ValueError(f"{len(a)} and {len(b)} maps cannot be paired.")
+    _check_comparable(a, b, paired)
     rng, size = np.random.default_rng(seed), (a.shape[1], width)
     groups_of = lambda m, g: len(m) if g is None else int(group_codes(g).max()) + 1
     if groups_of(a, groups[0]) < 2 and groups_of(b, groups[1]) < 2: n_boot = 0 # nothing to resample
-    def means(m, g):
-        draws = np.random.default_rng(seed) if paired else rng
-        g = np.arange(len(m)) if g is None else g
-        w = np.concatenate([np.ones((1, len(m))), group_weights(g, draws, n_boot)])
-        return ((w / w.sum(1, keepdims=True))
-            @ m.reshape(len(m), -1).astype(float)).reshape(-1, *m.shape[1:])
-    ranks = [_ranks(means(m, g), size) for m, g in zip((a, b), groups)]
+    draws = lambda: np.random.default_rng(seed) if paired else rng
+    ranks = [_ranks(_mean_maps(m, g, draws(), n_boot), size) for m, g in zip((a, b), groups)]
     rho = (ranks[0] * ranks[1]).sum(1)
     z = np.arctanh(np.clip(rho, -1 + 1e-9, 1 - 1e-9))
     n = min(k for k in map(groups_of, (a, b), groups) if k > 1) if n_boot else 1
@@ -306,6 +313,12 @@ def drift(self:FrequencyRecorder,
         rows.append(dict(epoch=e, distance=d[0], lower=lower, upper=upper))
     return pd.DataFrame(rows)
 
+# %% ../../nbs/frequency/04_reading.ipynb #8790c22f-h
+def _with_shares(df):
+    "The table with the share of each band in the response of its epoch, and the band's centre"
+    share = df.value / df.groupby('epoch').value.transform('sum')
+    return df.assign(share=share, centre=np.sqrt(np.maximum(df.low, df.high / 2**.5) * df.high))
+
 # %% ../../nbs/frequency/04_reading.ipynb #8790c22f
 @patch
 def plot(self:FrequencyRecorder,
@@ -313,9 +326,7 @@ def plot(self:FrequencyRecorder,
 )->np.ndarray: # (2,) axes
     "Draw the profile over bands, from dark (early) to bright, and its distance from the teacher"
     if axs is None: axs = plt.subplots(1, 2, figsize=(8, 2.8), layout='constrained')[1]
-    df = self.frame(0)
-    df['share'] = df.value / df.groupby('epoch').value.transform('sum')
-    df['centre'] = np.sqrt(np.maximum(df.low, df.high / 2**.5) * df.high)
+    df = _with_shares(self.frame(0))
     epochs = list(self.answers)
     for e, c in zip(epochs, sns.color_palette('viridis', len(epochs))):
         d = df[df.epoch == e]

@@ -121,10 +121,11 @@ def _measure(
     base:Tensor, # (N,d) their features
     phase:Tensor, # (N,C,H,W//2+1) radians
     freq:Tensor, # (K,2) frequencies to measure
-    eps:float, chunk:int, bar # Size of a wave, images in one pass, what wraps the chunks
+    eps:float, chunk:int, progress:bool # Size of a wave, images in one pass, show a bar
 )->np.ndarray: # (K,N,2)
     "Shifts for every image and wave"
     n, out = len(x), []
+    bar = (lambda o: progress_bar(o, leave=False)) if progress else (lambda o: o)
     # New memory for each chunk would cost more than the waves
     room = x.new_empty(min(chunk, len(freq) * n), *x.shape[1:])
     for pair in bar(torch.arange(len(freq) * n).split(chunk)):
@@ -179,6 +180,25 @@ class _Plane:
             if not self.measured[i % self.h, j]: self.values[i % self.h, j] = v
         self.measure(fine[bends], f)
 
+# %% ../../nbs/frequency/02_sensitivity.ipynb #f57ee042-h
+def _check_wanted(model, x, eps, step):
+    "Raise `ValueError` for images, a wave or a grid of no use, or a model in training mode"
+    if x.ndim != 4 or not x.is_floating_point() or not len(x):
+        raise ValueError("A map needs floating-point images (N,C,H,W), got "
+            f"{x.dtype} of shape {tuple(x.shape)}.")
+    if not eps > 0 or step < 1 or step & (step - 1):
+        raise ValueError(
+            f"A map needs eps > 0 and a step of 1, 2, 4, ..., got eps={eps}, step={step}.")
+    if getattr(model, 'training', False):
+        raise ValueError(f"This {type(model).__name__} is in training mode: call eval() first.")
+
+def _fill(plane, step, tol, measure):
+    "Measure a plane on the grid of `step`, then where it bends on ever finer grids"
+    plane.measure(plane.points(step), measure)
+    while step > 1:
+        plane.refine(step, tol, measure)
+        step //= 2
+
 # %% ../../nbs/frequency/02_sensitivity.ipynb #f57ee042
 @torch.no_grad()
 def sensitivity_map(
@@ -196,23 +216,12 @@ def sensitivity_map(
     """Measure how far each frequency moves the features (ours, after Yin et al. 2019)
 
     Raises `ValueError` if images, `eps` or `step` do not fit, or if the model is training."""
-    if x.ndim != 4 or not x.is_floating_point() or not len(x):
-        raise ValueError("A map needs floating-point images (N,C,H,W), got "
-            f"{x.dtype} of shape {tuple(x.shape)}.")
-    if not eps > 0 or step < 1 or step & (step - 1):
-        raise ValueError(
-            f"A map needs eps > 0 and a step of 1, 2, 4, ..., got eps={eps}, step={step}.")
-    if getattr(model, 'training', False):
-        raise ValueError(f"This {type(model).__name__} is in training mode: call eval() first.")
+    _check_wanted(model, x, eps, step)
     x, plane = x.as_subclass(Tensor).float(), _Plane(x.shape[-2:], len(x))
     base = torch.cat([model_features(model, o) for o in x.split(chunk)])
     phases = _phases(x, phase, generator)
-    bar = (lambda o: progress_bar(o, leave=False)) if progress else (lambda o: o)
-    measure = lambda freq: _measure(model, x, base, phases, freq, eps, chunk, bar)
-    plane.measure(plane.points(step), measure)
-    while step > 1:
-        plane.refine(step, tol, measure)
-        step //= 2
+    _fill(plane, step, tol,
+        lambda freq: _measure(model, x, base, phases, freq, eps, chunk, progress))
     cosine, l2 = np.ascontiguousarray(plane.values.transpose(3, 2, 0, 1))
     group = None if group is None else as_array(group)
     return SensitivityMap(cosine, l2, base.norm(dim=1).cpu().numpy(), plane.measured, x.shape[-1],
@@ -284,6 +293,16 @@ def frame(self:SensitivityMap)->pd.DataFrame: # One row per frequency of the hal
                 cosine=self.mean('cosine'), l2=self.mean('l2'), measured=self.measured)
     return pd.DataFrame({k: v.ravel() for k, v in cols.items()})
 
+# %% ../../nbs/frequency/02_sensitivity.ipynb #3dd4dd99-h
+def _colour_range(full, vmin, vmax):
+    "Both ends of the scale; where one is None, chosen from a map (H,W) without its DC"
+    h, w = full.shape
+    rest = np.delete(full.ravel(), (h//2) * w + w//2)
+    # a blind model has a map, too
+    vmax = max(np.percentile(rest, 99.8), 1e-7) if vmax is None else vmax
+    vmin = max(rest.min(), vmax / 1e4) if vmin is None else vmin
+    return vmin, vmax
+
 # %% ../../nbs/frequency/02_sensitivity.ipynb #3dd4dd99
 @patch
 def plot(self:SensitivityMap,
@@ -295,10 +314,7 @@ def plot(self:SensitivityMap,
     "Draw the whole plane and the radial profile with its interval, on one logarithmic scale"
     if axs is None: axs = plt.subplots(1, 2, figsize=(7, 2.9), layout='constrained')[1]
     full, r = self.full(kind), self.radial(kind)
-    rest = np.delete(full.ravel(), (self.size[0]//2) * self.width + self.width//2)
-    # a blind model has a map, too
-    vmax = max(np.percentile(rest, 99.8), 1e-7) if vmax is None else vmax
-    vmin = max(rest.min(), vmax / 1e4) if vmin is None else vmin
+    vmin, vmax = _colour_range(full, vmin, vmax)
     label = {'cosine': '1 - cos', 'l2': 'relative distance'}[kind]
     im = axs[0].imshow(full, extent=spectrum_axes(axs[0], self.size), cmap='cividis', norm='log')
     im.set_clim(vmin, vmax)

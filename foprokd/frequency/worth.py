@@ -52,6 +52,14 @@ def candidate_prompts(
                 seed=seed)
     return {k: p.requires_grad_(False) for k, p in res.items()}
 
+# %% ../../nbs/frequency/09_worth.ipynb #wo000009-h
+def _variance_floor(told):
+    "Variance added to that of every gain, as resamples of few groups show too little"
+    per_class = pd.Series(told.group).groupby(told.labels).nunique()
+    # how much the score of one image changes
+    unit = max(np.sqrt(np.mean((told.correct[1:] - told.correct[0])**2)), 1e-9)
+    return (unit / (len(per_class)**2 / (1 / per_class).sum() + 2))**2
+
 # %% ../../nbs/frequency/09_worth.ipynb #wo000009
 def best_prompt(
     told:PromptResponse, # Scores per image in `correct`, identity first, then simplest first
@@ -64,10 +72,7 @@ def best_prompt(
     groups = int(group_codes(told.group).max()) + 1
     acc = np.nanmean(told.recalls(told.draws(n_boot, seed)), 2)
     diff = acc[:, 1:] - acc[:, :1]
-    per_class = pd.Series(told.group).groupby(told.labels).nunique()
-    # how much the score of one image changes
-    unit = max(np.sqrt(np.mean((told.correct[1:] - told.correct[0])**2)), 1e-9)
-    floor = (unit / (len(per_class)**2 / (1 / per_class).sum() + 2))**2
+    floor = _variance_floor(told)
     wider = groups / max(groups - 1, 1)
     spread = lambda d: d[1:].var(0) * wider
     se = np.sqrt(spread(diff) + floor)
@@ -79,6 +84,13 @@ def best_prompt(
     good = np.flatnonzero(near & (chance <= level) & (diff[0] > max(least, 0)))
     table = told.prompts[['prompt']].assign(gain=diff[0], lower=low, upper=high, chance=chance)
     return (int(good[0]) if len(good) else None), table
+
+# %% ../../nbs/frequency/09_worth.ipynb #wo000014-h
+def _in_points(row):
+    "The gain of a candidate in words, with its interval, in points"
+    return (f"{100 * row.gain:+.1f} ({100 * row.lower:.1f} to {100 * row.upper:.1f}) points of "
+        "the probability that the teacher's probe gives to the right class "
+        f"({100 * row.accuracy:+.1f} of balanced accuracy)")
 
 # %% ../../nbs/frequency/09_worth.ipynb #wo000014
 @dataclass(eq=False)
@@ -93,17 +105,13 @@ class PromptWorth:
     least:float=0. # Smallest gain that counted: probability of the right class, in [0,1)
 
     def __str__(self):
-        def points(r):
-            return (f"{100 * r.gain:+.1f} ({100 * r.lower:.1f} to {100 * r.upper:.1f}) points of "
-                "the probability that the teacher's probe gives to the right class "
-                f"({100 * r.accuracy:+.1f} of balanced accuracy)")
         if self.name != 'identity':
             row = self.table.set_index('prompt').loc[self.name]
-            return (f"A prompt is worth it here: {self.name}, {points(row)}, by {self.images} "
+            return (f"A prompt is worth it here: {self.name}, {_in_points(row)}, by {self.images} "
                 "training images.")
         row = self.table.loc[self.table.gain.idxmax()]
         best = (f"Keep the identity: the best of {len(self.table)} prompts, {row.prompt}, gives "
-            f"{points(row)}, ")
+            f"{_in_points(row)}, ")
         if 0 < row.gain <= self.least:
             return f"{best}which is too little to count ({self.images} training images)."
         return (f"{best}and so would the best of as many that are no good in "

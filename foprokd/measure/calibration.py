@@ -100,6 +100,7 @@ def _cross_fit(z, y, weights, lesions, folds, seed):
         t[~fit] = _fit(z[fit], y[fit], _image_weights(w, y[fit]))[0]
     return t
 
+# %% ../../nbs/measure/02_calibration.ipynb #40c2e4d1-b
 def _quality(z, y, when, n_bins):
     "Calibration error and likelihood of logits (N,C), images and classes counted alike"
     p, w = softmax(z, axis=1), compute_sample_weight('balanced', y)
@@ -115,6 +116,13 @@ def _facts(y, c, weights, lesions):
                 n_lesions=None if lesions is None else len(np.unique(group_codes(lesions))),
                 weights=weights or 'none' if weights is None or isinstance(weights, str)
                 else 'given')
+
+# %% ../../nbs/measure/02_calibration.ipynb #15512612-h
+def _on_test(test, t, n_bins):
+    "Number of test images, and their scores before and after a temperature fitted elsewhere"
+    z, y = _checked(*test)
+    return dict(n=len(y), **_quality(z, y, 'before', n_bins),
+        **_quality(z / t, y, 'after', n_bins))
 
 # %% ../../nbs/measure/02_calibration.ipynb #15512612
 def calibrate(
@@ -139,10 +147,7 @@ def calibrate(
                fold_temperatures=[float(apart.min()), float(apart.max())], n_bins=n_bins,
                **_quality(z, y, 'before', n_bins),
                **_quality(z / apart[:, None], y, 'after', n_bins), test=None)
-    if test is not None:
-        zt, yt = _checked(*test)
-        out['test'] = dict(n=len(yt), **_quality(zt, yt, 'before', n_bins),
-            **_quality(zt / t, yt, 'after', n_bins))
+    if test is not None: out['test'] = _on_test(test, t, n_bins)
     return out
 
 # %% ../../nbs/measure/02_calibration.ipynb #1645bae4

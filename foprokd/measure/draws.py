@@ -15,6 +15,33 @@ from scipy.special import stdtrit
 from .intervals import stratified_weights
 from .rows import row_name, unpack_predictions
 
+# %% ../../nbs/measure/05a_draws.ipynb #dr000006-h
+def _drawn_lesions(draws, rng, n_boot):
+    "For each draw the (N,) numbers of its lesions; (1+B,L) weights of all lesions, the first all 1"
+    names, known = pd.factorize(np.concatenate([d[3] for d in draws]))
+    code = np.split(names, np.cumsum([len(d[0]) for d in draws])[:-1])
+    stratum = pd.Series(np.concatenate([d[0] for d in draws])).groupby(names).first()
+    w = np.concatenate([np.ones((1, len(known))),
+        stratified_weights(stratum, rng, n_boot, rao_wu=True)])
+    return code, w
+
+def _recalls(d, g, kept, w):
+    "(2,1+B) mean recall of both methods in a draw, over the classes `kept`"
+    own = [np.bincount(g, d[0] == k, w.shape[1]) for k in kept]
+    hits = [[np.bincount(g, (d[0] == k) & (z == k), w.shape[1]) for k in kept]
+        for z in d[1:3]]
+    total = w @ np.stack(own, 1)
+    with np.errstate(invalid='ignore'):
+        return np.stack([np.nanmean(w @ np.stack(h, 1) / total, 1) for h in hits])
+
+def _averaged(draws, classes):
+    "The classes of the draws whose recall is averaged"
+    kinds = np.unique(np.concatenate([d[0] for d in draws])).tolist()
+    kept = [k for k in kinds if classes is None or k in classes]
+    if not kept: raise ValueError(f"No draw holds a class of {classes!r}: they hold {kinds!r}.")
+    return kept
+
+
 # %% ../../nbs/measure/05a_draws.ipynb #dr000006
 def compare_draws(
     draws:Iterable, # Per draw: (N,) classes, answers of both methods, lesions
@@ -23,26 +50,16 @@ def compare_draws(
     level:float=.95, # Wanted coverage, in (0,1)
     seed:int=0 # Seed of the resampling
 )->dict: # number of draws, mean recalls, difference, its ends and the detectable one
-    "Mean recall of two methods over draws of the data (ours), with an interval"
+    """Mean recall of two methods over draws of the data (ours), with an interval
+
+    Raises `ValueError` for fewer than two draws, or for draws without `classes`."""
     draws, rng = [[*map(np.asarray, d)] for d in draws], np.random.default_rng(seed)
     n = len(draws)
     if n < 2:
         raise ValueError(f"An interval over draws needs at least 2 of them, not {n}.")
-    names, known = pd.factorize(np.concatenate([d[3] for d in draws]))
-    kinds = np.unique(np.concatenate([d[0] for d in draws]))
-    code = np.split(names, np.cumsum([len(d[0]) for d in draws])[:-1])
-    stratum = pd.Series(np.concatenate([d[0] for d in draws])).groupby(names).first()
-    w = np.concatenate([np.ones((1, len(known))),
-        stratified_weights(stratum, rng, n_boot, rao_wu=True)])
-    kept = [k for k in kinds if classes is None or k in classes]
-    def recalls(d, g): # (2,1+B) mean recall of both methods
-        own = [np.bincount(g, d[0] == k, len(known)) for k in kept]
-        hits = [[np.bincount(g, (d[0] == k) & (z == k), len(known)) for k in kept]
-            for z in d[1:3]]
-        total = w @ np.stack(own, 1)
-        with np.errstate(invalid='ignore'):
-            return np.stack([np.nanmean(w @ np.stack(h, 1) / total, 1) for h in hits])
-    both = np.stack([recalls(d, g) for d, g in zip(draws, code)]) # (n,2,1+B)
+    code, w = _drawn_lesions(draws, rng, n_boot)
+    kept = _averaged(draws, classes)
+    both = np.stack([_recalls(d, g, kept, w) for d, g in zip(draws, code)]) # (n,2,1+B)
     diff = both[:, 0] - both[:, 1]
     mean, draw, lesion = (diff[:, 0].mean(), diff[:, 0].var(ddof=1) / n,
         diff[:, 1:].mean(0).var())

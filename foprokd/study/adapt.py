@@ -94,6 +94,15 @@ def _restate(net, batches):
     for x in batches: net(x)
     for m, momentum in zip(norms, was): m.momentum, m.training = momentum, False
 
+# %% ../../nbs/study/01a_adapt.ipynb #ad-epoch
+def _one_epoch(say, batches, loss_func, opt, rng):
+    "Train on each batch once, in one of its four views at random; `say` gives the answers"
+    for x, targ in batches:
+        if len(x) < 2: continue
+        loss_func(say(dihedral_views(x, 4)[rng.integers(4)]), targ).backward()
+        opt.step()
+        opt.zero_grad()
+
 # %% ../../nbs/study/01a_adapt.ipynb #ad000011
 def _train(teacher, show, y, fit, held, free, epochs, lr, rng):
     "Train `free` beside a head; keep the best epoch and return its number"
@@ -110,11 +119,7 @@ def _train(teacher, show, y, fit, held, free, epochs, lr, rng):
         return head(pool_features(net(teacher.prepare(x)), teacher.name, teacher.axis).float())
     for epoch in range(epochs):
         head.train()
-        for x, targ in show(rng.permutation(fit)):
-            if len(x) < 2: continue
-            loss_func(say(dihedral_views(x, 4)[rng.integers(4)]), targ).backward()
-            opt.step()
-            opt.zero_grad()
+        _one_epoch(say, show(rng.permutation(fit)), loss_func, opt, rng)
         plan.step()
         head.eval()
         with torch.no_grad():

@@ -73,6 +73,25 @@ def _missing(folder):
     "Folders above that do not exist yet, the deepest first"
     return [o for o in folder.parents if not o.exists()]
 
+# %% ../../nbs/study/08a_claims.ipynb #cl-made-take
+def _make_and_take(file, patience):
+    "The mark of `_take`, and whether it could be asked for: not in a folder that cannot be written"
+    for _ in range(20): # another process may remove the empty folder just now
+        with suppress(OSError):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            return _take(file, patience), True
+    return None, False
+
+# %% ../../nbs/study/08a_claims.ipynb #cl-keep-alive
+def _keep_alive(file, mark, beat):
+    "An event that ends the thread which touches the claim every `beat` seconds"
+    done = threading.Event()
+    def touch():
+        while not done.wait(beat) and _holds(file, mark):
+            with suppress(OSError): os.utime(file)
+    threading.Thread(target=touch, daemon=True).start()
+    return done
+
 # %% ../../nbs/study/08a_claims.ipynb #cl000007-d
 @contextmanager
 def claim(
@@ -84,23 +103,15 @@ def claim(
     file, beat = Path(file), patience / 10 if beat is None else beat
     if not 0 < beat < patience:
         raise ValueError(f"beat={beat} s does not keep a claim of patience={patience} s alive.")
-    made, mark, known = _missing(file.parent), None, False
-    for _ in range(20): # another process may remove the empty folder just now
-        with suppress(OSError):
-            file.parent.mkdir(parents=True, exist_ok=True)
-            mark, known = _take(file, patience), True
-            break
+    made = _missing(file.parent)
+    mark, known = _make_and_take(file, patience)
     if not known: # a folder that cannot be written; the run will say so
         yield lambda: True
         return
     if mark is None:
         yield None
         return
-    done = threading.Event()
-    def touch():
-        while not done.wait(beat) and _holds(file, mark):
-            with suppress(OSError): os.utime(file)
-    threading.Thread(target=touch, daemon=True).start()
+    done = _keep_alive(file, mark, beat)
     try: yield lambda: _holds(file, mark)
     finally:
         done.set()

@@ -224,6 +224,41 @@ content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
 <h1>{title}</h1>{body}</body></html>
 """
 
+# %% ../../nbs/study/08_data_page.ipynb #dp-counted
+def _counted(df, table, groups, samples):
+    "What to know of the page, the facts of the table and its classes, as HTML"
+    keep = 'This page shows images of the data: keep it as you keep the data.' if samples else \
+        'This page shows no images. It names classes, and files with problems or duplicates.'
+    return _text(keep, 'note') + _facts(df, table) + _section('Classes',
+        _counts(df, table, groups))
+
+# %% ../../nbs/study/08_data_page.ipynb #dp-checked
+def _checked(df, scan, verify, leakage):
+    "The sections on files with problems and on leaks, those that are asked for, as HTML"
+    body = ''
+    if verify: body += _section('Files', _integrity(scan, df.attrs.get('dropped') or {}))
+    if leakage: body += _section('Leakage', _leaks(df, scan))
+    return body
+
+# %% ../../nbs/study/08_data_page.ipynb #dp-looked-at
+def _looked_at(df, scan, worth, samples, n_max, workers, **kwargs):
+    "The sections on what readable images show, on a prompt and on sizes, as HTML"
+    fine = df if scan is None else df[scan.problem.isin(_READABLE).to_numpy()]
+    body = _pictures(fine, samples, n_max, workers, **kwargs)
+    if worth: body += _section('Prompt', _text(str(worth)) + _html_table(worth.table.round(3)))
+    if len(fine):
+        body += _section('Sizes',
+            _picture(plot_sizes(df, scan), 'Widths, heights and aspect ratios.'))
+    return body
+
+# %% ../../nbs/study/08_data_page.ipynb #dp-write
+def _write_page(file, title, body):
+    "The file, written whole or not at all"
+    text = _HEAD.format(title=html.escape(title or 'What is in the data'), style=_STYLE, body=body)
+    Path(file).parent.mkdir(parents=True, exist_ok=True)
+    with write_aside(file) as aside: aside.write_text(text, encoding='utf-8')
+    return Path(file)
+
 # %% ../../nbs/study/08_data_page.ipynb #37f5a101-b
 def data_page(
     df:pd.DataFrame, # Label table: image, label, and where known split and group
@@ -245,20 +280,8 @@ def data_page(
     check_labels(df, 'image', 'label')
     table = count_table(df)
     scan = scan_images(df.image, cache=cache, workers=workers) if verify or leakage else None
-    fine = df if scan is None else df[scan.problem.isin(_READABLE).to_numpy()]
-    keep = 'This page shows images of the data: keep it as you keep the data.' if samples else \
-        'This page shows no images. It names classes, and files with problems or duplicates.'
     with style.context(['default', {'font.size': 9}]):
-        body = _text(keep, 'note') + _facts(df, table) + _section('Classes',
-            _counts(df, table, groups))
-        if verify: body += _section('Files', _integrity(scan, df.attrs.get('dropped') or {}))
-        if leakage: body += _section('Leakage', _leaks(df, scan))
-        body += _pictures(fine, samples, n_max, workers, size=size, seed=seed, white=white)
-        if worth: body += _section('Prompt', _text(str(worth)) + _html_table(worth.table.round(3)))
-        if len(fine):
-            body += _section('Sizes',
-                _picture(plot_sizes(df, scan), 'Widths, heights and aspect ratios.'))
-    text = _HEAD.format(title=html.escape(title or 'What is in the data'), style=_STYLE, body=body)
-    Path(file).parent.mkdir(parents=True, exist_ok=True)
-    with write_aside(file) as aside: aside.write_text(text, encoding='utf-8')
-    return Path(file)
+        body = _counted(df, table, groups, samples) + _checked(df, scan, verify, leakage)
+        body += _looked_at(df, scan, worth, samples, n_max, workers, size=size, seed=seed,
+            white=white)
+    return _write_page(file, title, body)

@@ -17,6 +17,8 @@ from pathlib import Path
 import numpy as np, pandas as pd, torch
 from fastai.callback.progress import CSVLogger
 from fastai.torch_core import rank_distrib, set_seed
+
+# %% ../../nbs/study/10_experiment.ipynb #ee138a01-b
 from ..data.leakage import leaked_images
 from ..data.loaders import test_dl
 from ..data.scan import scan_images

@@ -124,6 +124,12 @@ def _finished(
     return {(o, *row_key(r)): r.get('finished') for o, f in files if f.is_file()
         for r in read_rows(f)}
 
+# %% ../../nbs/study/12_jobs.ipynb #jb-is-due
+def _is_due(cfg, seed, before):
+    "Whether nobody has written a row of this job since `before`, as `_finished` gave it"
+    key = (cfg.out, *_job_key(cfg, seed))
+    return _finished([cfg.out]).get(key) == before.get(key)
+
 # %% ../../nbs/study/12_jobs.ipynb #j1c0f007-b
 class _Queue:
     "Jobs that are left; those that other processes finish are dropped"
@@ -131,11 +137,6 @@ class _Queue:
         self.left, self.before, self.patience = dict(enumerate(jobs, 1)), before, patience
         self.n, self.next, self.alone = len(jobs), 0., n_ranks() > 1
         self.told = False # whether it has said that it waits
-
-    def _is_due(self, cfg, seed):
-        "Whether nobody has written a row since"
-        key = (cfg.out, *_job_key(cfg, seed))
-        return _finished([cfg.out]).get(key) == self.before.get(key)
 
     def take(self)->tuple|None: # Number, settings, seed, and its claim; None: others hold the rest
         "The first job that nobody holds and nobody has finished"
@@ -146,7 +147,7 @@ class _Queue:
                 file = Path(cfg.out)/'claims'/run_folder(cfg, seed).name
                 if held.enter_context(claim(file, self.patience)) is None: continue
             del self.left[i]
-            if self.alone or self._is_due(cfg, seed): return i, cfg, seed, held
+            if self.alone or _is_due(cfg, seed, self.before): return i, cfg, seed, held
             held.close()
         if self.left and not self.told:
             many = f"{len(self.left)} run{'s' * (len(self.left) > 1)}"

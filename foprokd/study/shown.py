@@ -111,6 +111,18 @@ def _draw(
         confusion='plot_confusion')
     return getattr(figures, plots[kind])(rows, by)
 
+# %% ../../nbs/study/14a_shown.ipynb #sh-plot-file
+def _figure_file(out, kind, **given):
+    "The file to draw to; raises `ValueError` for its ending, the kind, or what has no effect on it"
+    if kind not in KINDS: raise ValueError(f"kind={kind!r} is not one of {', '.join(KINDS)}.")
+    file = Path(out)
+    if file.suffix not in ('.png', '.svg', '.pdf'):
+        raise ValueError(f"out={out!r} must end in .png, .svg or .pdf.")
+    for name, value in given.items():
+        if kind not in _NEEDED_BY[name] and value not in ('', None, 'images'):
+            raise ValueError(f"{name}={value!r} has no effect with kind={kind!r}: leave it out.")
+    return file
+
 # %% ../../nbs/study/14a_shown.ipynb #p1c0f022
 @as_command(
     example="example: foprokd_plot runs --kind comparison --baseline bsm --out comparison.pdf")
@@ -129,13 +141,7 @@ def foprokd_plot(
     """Draw results: recall by class, reliability, confusion, learning curves, or a comparison
 
     Called from Python, it raises `ValueError` for an unknown kind or ending."""
-    if kind not in KINDS: raise ValueError(f"kind={kind!r} is not one of {', '.join(KINDS)}.")
-    file = Path(out)
-    if file.suffix not in ('.png', '.svg', '.pdf'):
-        raise ValueError(f"out={out!r} must end in .png, .svg or .pdf.")
-    for name, value in dict(baseline=baseline, interval=interval, metric=metric).items():
-        if kind not in _NEEDED_BY[name] and value not in ('', None, 'images'):
-            raise ValueError(f"{name}={value!r} has no effect with kind={kind!r}: leave it out.")
+    file = _figure_file(out, kind, baseline=baseline, interval=interval, metric=metric)
     with loading():
         from foprokd.measure.results import filter_rows, load_results
         from foprokd.study.grid import rows_for_grid_file
@@ -155,6 +161,24 @@ def voila_argv(
     "Command line of Voila: errors on the page show no code (ours)"
     argv = [str(notebook), f'--port={port}', f'--Voila.ip={ip}', '--show_tracebacks=False']
     return argv + ([] if browser else ['--no-browser'])
+
+# %% ../../nbs/study/14a_shown.ipynb #sh-voila
+def _import_voila():
+    "Voila and the class of its settings; the `RuntimeError` says how to install it"
+    try:
+        from traitlets.config import Config
+        from voila.app import Voila
+    except ImportError:
+        raise RuntimeError("The page needs Voila: pip install 'foprokd[app]'.") from None
+    return Voila, Config
+
+# %% ../../nbs/study/14a_shown.ipynb #sh-page-settings
+def _page_settings(images, teacher, ckpt, prompt, size):
+    "Arguments of the page, with whole paths, because it runs in another folder"
+    def whole(p): return p and str(Path(p).expanduser().resolve())
+    teacher = whole(teacher) if Path(teacher).expanduser().is_file() else teacher
+    return dict(images=whole(images), teacher=teacher, ckpt=whole(ckpt), prompt=whole(prompt),
+        size=size)
 
 # %% ../../nbs/study/14a_shown.ipynb #p1c0f026
 @as_command(
@@ -176,15 +200,8 @@ def foprokd_explore(
     Voila. The page asks a public host for MathJax, and works without it."""
     with loading():
         from foprokd.frequency.explorer_view import EXPLORER_PAGE, explorer_page
-        try:
-            from traitlets.config import Config
-            from voila.app import Voila
-        except ImportError:
-            raise RuntimeError("The page needs Voila: pip install 'foprokd[app]'.") from None
-    def whole(p): return p and str(Path(p).expanduser().resolve()) # the page runs in another folder
-    teacher = whole(teacher) if Path(teacher).expanduser().is_file() else teacher
-    settings = dict(images=whole(images), teacher=teacher, ckpt=whole(ckpt), prompt=whole(prompt),
-        size=size)
+        Voila, Config = _import_voila()
+    settings = _page_settings(images, teacher, ckpt, prompt, size)
     explorer_page(**settings) # an error shows here, not in the browser
     os.environ['FOPROKD_EXPLORE'] = json.dumps(settings)
     # a large upload must reach the page, which then says that it is too large

@@ -39,6 +39,19 @@ def _load_published(
         n_max=cfg.n_max)
     return refresh_about(res, f'training cut to 1:{cfg.imbalance:g} by us ({cfg.profile})')
 
+# %% ../../nbs/study/07_sources.ipynb #so-cut-parts
+def _cut_parts(df, cfg):
+    "The table with a column split: the parts of one fold of ours, or those that the shares give"
+    if cfg.fold is None:
+        return split_data(df, cfg.valid, cfg.test, seed=cfg.split_seed, imbalance=cfg.imbalance,
+                          profile=cfg.profile, n_max=cfg.n_max)
+    if 'split' in df:
+        warnings.warn(
+            f"fold={cfg.fold} cuts folds of our own: the split that the data bring is not used.")
+    folds = split_folds(df.drop(columns='split', errors='ignore'), cfg.n_folds, cfg.split_seed)
+    return split_by_fold(folds, int(cfg.fold), cfg.valid, cfg.split_seed, cfg.imbalance,
+        cfg.profile, cfg.n_max)
+
 # %% ../../nbs/study/07_sources.ipynb #bb734f09
 def load_data(
     cfg:DataConfig, # Settings; its fold is None or a number
@@ -63,15 +76,7 @@ def load_data(
     df = read_labels(source, cfg.image_col, cfg.label_col, cfg.group_col, root=cfg.data_root,
                      bad=cfg.bad, bar=bar, class_folder=cfg.class_folder, frames=cfg.frames)
     check_used(given, [cfg], df.get('split', ()))
-    if cfg.fold is None:
-        return split_data(df, cfg.valid, cfg.test, seed=cfg.split_seed, imbalance=cfg.imbalance,
-                          profile=cfg.profile, n_max=cfg.n_max)
-    if 'split' in df:
-        warnings.warn(
-            f"fold={cfg.fold} cuts folds of our own: the split that the data bring is not used.")
-    folds = split_folds(df.drop(columns='split', errors='ignore'), cfg.n_folds, cfg.split_seed)
-    return split_by_fold(folds, int(cfg.fold), cfg.valid, cfg.split_seed, cfg.imbalance,
-        cfg.profile, cfg.n_max)
+    return _cut_parts(df, cfg)
 
 # %% ../../nbs/study/07_sources.ipynb #0cb55c40
 def run_groups(

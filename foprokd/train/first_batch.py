@@ -215,6 +215,7 @@ def _parts(b):
             "IntToFloatTensor or torchvision's ToTensor.")
     return x.as_subclass(Tensor), y.as_subclass(Tensor) if isinstance(y, Tensor) else y
 
+# %% ../../nbs/train/01a_first_batch.ipynb #fb000039-b
 def _device(net, x):
     "Where a network is; some prompts have only buffers"
     return next(chain(net.parameters(), net.buffers()), x).device

@@ -142,24 +142,36 @@ class ResumableLearner(Learner):
         if state is not None: self._load_counters(state, loaders=False)
         for i, b in enumerate(batches, first): self.one_batch(i, b)
 
-    def _device(self):
-        "Where the model is"
-        return next(self.model.parameters()).device
+# %% ../../nbs/train/05_resume.ipynb #r0000013-p
+@patch
+def _device(self:ResumableLearner):
+    "Where the model is"
+    return next(self.model.parameters()).device
 
-    def _keepers(self):
-        "Callbacks with a state, by name"
-        return {cb.name: cb for cb in self.cbs if hasattr(type(cb), 'state_dict')}
+@patch
+def _keepers(self:ResumableLearner):
+    "Callbacks with a state, by name"
+    return {cb.name: cb for cb in self.cbs if hasattr(type(cb), 'state_dict')}
 
-    def _load_counters(self, state, loaders=True):
-        "What the beginning of an epoch resets, and the random numbers"
-        self.train_iter, self.pct_train = state['train_iter'], state['pct_train']
-        for cb in self._grab_cbs(GradientAccumulation): cb.count = state['accumulated']
-        for name, cb in self._keepers().items():
-            if name in state['callbacks']:
-                cb.load_state_dict(_placed(state['callbacks'][name], self._device()))
-        for cb in self._grab_cbs(TrackerCallback):
-            vars(cb).update(state['trackers'].get(cb.name, {}))
-        set_run_rng_state(self.dls, state['draws'], loaders)
+@patch
+def _load_counters(self:ResumableLearner, state, loaders=True):
+    "What the beginning of an epoch resets, and the random numbers"
+    self.train_iter, self.pct_train = state['train_iter'], state['pct_train']
+    for cb in self._grab_cbs(GradientAccumulation): cb.count = state['accumulated']
+    for name, cb in self._keepers().items():
+        if name in state['callbacks']:
+            cb.load_state_dict(_placed(state['callbacks'][name], self._device()))
+    for cb in self._grab_cbs(TrackerCallback):
+        vars(cb).update(state['trackers'].get(cb.name, {}))
+    set_run_rng_state(self.dls, state['draws'], loaders)
+
+# %% ../../nbs/train/05_resume.ipynb #r0000014-h
+def _recorder_state(rec):
+    "The curves of a Recorder, and the loss that it smooths"
+    smooth = rec.smooth_loss.count, rec.smooth_loss.val
+    losses = (torch.stack([torch.as_tensor(v) for v in rec.losses]) if rec.losses
+        else torch.zeros(0))
+    return dict(lrs=rec.lrs, iters=rec.iters, losses=losses, values=rec.values, smooth=smooth)
 
 # %% ../../nbs/train/05_resume.ipynb #r0000014
 @patch
@@ -181,12 +193,7 @@ def fit_state(self:ResumableLearner,
                            for cb in self._grab_cbs(TrackerCallback)},
                  accumulated=sum(cb.count for cb in self._grab_cbs(GradientAccumulation)),
                  callbacks={n: cb.state_dict() for n, cb in self._keepers().items()})
-    if rec is not None:
-        smooth = rec.smooth_loss.count, rec.smooth_loss.val
-        losses = (torch.stack([torch.as_tensor(v) for v in rec.losses]) if rec.losses
-            else torch.zeros(0))
-        state['recorder'] = dict(lrs=rec.lrs, iters=rec.iters, losses=losses, values=rec.values,
-            smooth=smooth)
+    if rec is not None: state['recorder'] = _recorder_state(rec)
     return plain_data(state)
 
 # %% ../../nbs/train/05_resume.ipynb #r0000014-b
