@@ -9,7 +9,9 @@ __all__ = ['OpenImage', 'lesion_transforms', 'SampledDL', 'NormalizeInPlace', 'i
 
 # %% ../../nbs/data/09_loaders.ipynb #46792176
 import os, random
+from difflib import get_close_matches
 from functools import cache
+from inspect import signature
 from pathlib import Path
 import numpy as np, pandas as pd
 import torch
@@ -18,7 +20,7 @@ from torch import Tensor
 from torch.utils.data import WeightedRandomSampler
 from fastai.callback.data import WeightedDL
 from fastai.data.block import CategoryBlock, DataBlock, TransformBlock
-from fastai.data.core import DataLoaders, TfmdDL
+from fastai.data.core import DataLoaders, Datasets, TfmdDL
 from fastai.data.transforms import ColReader, IntToFloatTensor, Normalize
 from fastai.torch_core import default_device
 from fastai.vision.augment import Saturation, aug_transforms
@@ -199,6 +201,16 @@ def _loaders_of(block, rows, seed, kwargs):
     if seed is not None: dls.train.rng = random.Random(seed)
     return dls
 
+# %% ../../nbs/data/09_loaders.ipynb #ld-known
+def _check_known(kwargs):
+    "Raise `TypeError` for an argument that fastai would ignore without a word"
+    takers = DataBlock.dataloaders, Datasets.dataloaders, kwargs.get('dl_type', WeightedDL).__init__
+    known = {n for f in takers for n in signature(f).parameters}
+    for odd in sorted(set(kwargs) - known):
+        near = get_close_matches(odd, [*signature(image_dls).parameters, *known], 1)
+        raise TypeError(f"image_dls has no argument {odd!r}"
+            f"{f': did you mean {near[0]!r}?' if near else '.'}")
+
 # %% ../../nbs/data/09_loaders.ipynb #c32c668c-b
 def image_dls(
     df:pd.DataFrame, # Table of split_data
@@ -216,7 +228,8 @@ def image_dls(
     pin_memory:bool|None=None, # Page-locked batches; None: for a GPU, with workers
     **kwargs # Passed to `DataBlock.dataloaders`, e.g. `device`
 )->ImageDataLoaders: # Loaders of train and valid; test_dl makes that of test
-    "fastai DataLoaders from a split table, or `ValueError` if a part is empty or too small"
+    "fastai DataLoaders from a split table; raises `ValueError` if a part is empty or too small"
+    _check_known(kwargs)
     _check_parts(df, bs)
     opener = _opener(df, size, method, cache, cache_dir, white, num_workers)
     rows, vocab = df[df.split != 'test'].reset_index(drop=True), sorted(df.label.unique())
