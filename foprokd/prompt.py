@@ -304,7 +304,7 @@ def show(self:SpectralPrompt,
     "Image, prompted image, difference, and both log amplitudes (mean over channels)"
     x, z = self.checked(x)[:n], None if z is None else z[:n]
     with torch.no_grad(): y = self(x, z).float().cpu()
-    x, size = x.float().cpu(), x.shape[-2:]
+    x, size = x.detach().float().cpu(), x.shape[-2:]
     logs = [full_plane(amplitude_phase(o)[0].mean(1).clamp_min(1e-5).log10(), size[1])
         for o in (x, y)]
     fig, axs = plt.subplots(len(x), 5, figsize=(10, 1.8 * len(x)), squeeze=False,

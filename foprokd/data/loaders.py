@@ -204,7 +204,7 @@ def _loaders_of(block, rows, seed, kwargs):
 # %% ../../nbs/data/09_loaders.ipynb #ld-known
 def _check_known(kwargs):
     "Raise `TypeError` for an argument that fastai would ignore without a word"
-    takers = DataBlock.dataloaders, Datasets.dataloaders, kwargs.get('dl_type', WeightedDL).__init__
+    takers = DataBlock.dataloaders, Datasets.dataloaders, WeightedDL, kwargs.get('dl_type', TfmdDL)
     known = {n for f in takers for n in signature(f).parameters}
     for odd in sorted(set(kwargs) - known):
         near = get_close_matches(odd, [*signature(image_dls).parameters, *known], 1)
